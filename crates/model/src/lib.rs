@@ -8,6 +8,7 @@
 
 mod claim;
 mod compile;
+mod core;
 mod delivery;
 mod fleet;
 mod object;
@@ -21,6 +22,9 @@ mod zone_state;
 
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
+pub use core::{
+    Core, Input, InstanceReport, LedgerKind, ObjectEvent, Output, ServerId, ServerReport, ServerState, Target, ZoneReport,
+};
 pub use delivery::{Answer, Delivery, Pending, Probe, Progress};
 pub use fleet::{Fleet, FleetProblem};
 pub use object::{

@@ -158,6 +158,11 @@ impl Publication {
         self.hold.as_ref()
     }
 
+    /// Whether the ledger names a version that is still being looked for.
+    pub fn is_starting(&self) -> bool {
+        self.needs_base() && !self.recovery_failed
+    }
+
     /// Whether what is wanted is what is served.
     pub fn is_settled(&self) -> bool {
         let digest = |content: &Content| content.digest();
@@ -177,16 +182,27 @@ impl Publication {
         self.floor = floor.map(Serial::new);
     }
 
-    /// While paused, the served version stays.
-    pub fn set_paused(&mut self, paused: bool, now: Now) -> Vec<Command> {
+    /// Sets a person's word, before the next [`Publication::want`]: while paused the served version stays, and the
+    /// held version named by `released` may be published.
+    pub fn set_word(&mut self, paused: bool, released: Option<String>) {
         self.paused = paused;
-        self.advance(now)
+        self.released = released;
     }
 
-    /// Sets the person's word on a held version.
-    pub fn set_released(&mut self, version: Option<&str>, now: Now) -> Vec<Command> {
-        self.released = version.map(str::to_owned);
-        self.advance(now)
+    /// Whether the ledger names a version of which the content is not known yet.
+    pub fn needs_base(&self) -> bool {
+        self.served.is_none() && self.ledger.is_some()
+    }
+
+    /// Fetches the version that the ledger names without wanting anything yet.
+    pub fn recover(&mut self) -> Vec<Command> {
+        match (&self.phase, self.ledger) {
+            (Phase::Settled, Some(entry)) if self.served.is_none() => {
+                self.phase = Phase::Recovering;
+                vec![Command::Fetch(entry)]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Takes the answer to a [`Command::Fetch`]: the version, or `None` when no server has it.

@@ -129,10 +129,10 @@ pub enum ZoneProblem {
     #[error("no Bind9Instance serves this zone: create one in namespace {0}, or let spec.bind9InstancesFrom select one")]
     NoInstances(String),
     /// A zone file does not exist.
-    #[error("spec.zoneFilesFrom: ConfigMap key {0} does not exist{kept}", kept = kept(*.1))]
+    #[error("spec.zoneFilesFrom: ConfigMap key {0} does not exist{kept}", kept = also_served(*.1))]
     FileMissing(String, Kept),
     /// A zone file is broken.
-    #[error("spec.zoneFilesFrom: {file}: {error}{kept}", kept = kept(*.kept))]
+    #[error("spec.zoneFilesFrom: {file}: {error}{}", also_served(*.kept))]
     File {
         /// ConfigMap and key.
         file: String,
@@ -163,7 +163,7 @@ pub enum Kept {
     Nothing,
 }
 
-fn kept(kept: Kept) -> &'static str {
+fn also_served(kept: Kept) -> &'static str {
     match kept {
         Kept::LastGood => "; its last good records stay in the zone",
         Kept::Nothing => "",

@@ -58,7 +58,7 @@ impl World {
         match object {
             Object::Record(record) => self.apply_record(record),
             Object::Zone(zone) => self.apply_zone(*zone),
-            Object::Instance(instance) => self.apply_instance(*instance),
+            Object::Instance(instance) => self.apply_instance(&instance),
             Object::ConfigMap(map) => self.apply_config_map(map),
         }
     }
@@ -118,14 +118,15 @@ impl World {
         &self.fleet
     }
 
-    /// Whether instances, or the zones that they serve, changed since the last call.
+    /// Whether instances changed since the last call.
     pub fn take_fleet_changed(&mut self) -> bool {
         std::mem::take(&mut self.fleet_changed)
     }
 
     /// Sets where the servers of an instance answer: known from its first Ready on, kept through blips.
     pub fn set_addresses(&mut self, instance: &NamespacedName, addresses: Vec<IpAddr>) {
-        if self.addresses.insert(instance.clone(), addresses.clone()).as_ref() != Some(&addresses) {
+        if self.addresses.get(instance) != Some(&addresses) {
+            self.addresses.insert(instance.clone(), addresses);
             let served = self.zones.values().filter(|zone| self.fleet.selected_by(&zone.spec).contains(instance));
             self.dirty.extend(served.map(|zone| zone.spec.metadata.key.clone()));
         }
@@ -305,7 +306,6 @@ impl World {
     fn apply_zone(&mut self, spec: Zone) {
         let key = spec.metadata.key.clone();
         self.dirty.insert(key.clone());
-        self.fleet_changed = true;
         let apex = parse_apex(&spec.zone_name);
         let same_members = self.zones.get(&key).is_some_and(|zone| {
             zone.apex == apex && zone.spec.records_from == spec.records_from && zone.spec.ttl == spec.ttl
@@ -359,7 +359,6 @@ impl World {
 
     fn remove_zone(&mut self, key: &NamespacedName) {
         let Some(zone) = self.zones.remove(key) else { return };
-        self.fleet_changed = true;
         self.dirty.insert(key.clone());
         let referring = zone.members().filter(|&id| {
             self.records.get(id).is_some_and(|stored| self.records.zone_ref(stored) == Some(&*key.name))
@@ -406,13 +405,12 @@ impl World {
             {
                 zone.claimed_by = winner;
                 self.dirty.insert(key);
-                self.fleet_changed = true;
             }
         }
     }
 
-    fn apply_instance(&mut self, instance: Instance) {
-        if self.fleet.insert(instance.clone()).as_ref() != Some(&instance) {
+    fn apply_instance(&mut self, instance: &Instance) {
+        if self.fleet.insert(instance.clone()).as_ref() != Some(instance) {
             self.change_fleet();
         }
     }

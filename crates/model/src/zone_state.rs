@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
-use bindy_zone::{Content, Name, OwnerName, RrSets, Serial, Soa, ZoneFile, ZoneFileError};
+use bindy_zone::{Content, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, ZoneFile, ZoneFileError};
 use hashbrown::HashTable;
 
 use crate::object::{NamespacedName, Zone, ZoneFileRef};
@@ -30,10 +30,6 @@ impl Dirty {
         if let Self::Names(names) = self {
             names.insert(owner);
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Names(names) if names.is_empty())
     }
 }
 
@@ -181,7 +177,7 @@ impl ZoneState {
 
     /// Reads the zone file `text` (`None`: it does not exist) and marks what it changes.
     pub(crate) fn read_file(&mut self, reference: &ZoneFileRef, text: Option<&str>) {
-        let ttl = bindy_zone::Ttl::saturating(self.spec.ttl.unwrap_or(crate::DEFAULT_TTL));
+        let ttl = Ttl::saturating(self.spec.ttl.unwrap_or(crate::DEFAULT_TTL));
         let Ok(apex) = &self.apex else { return };
         let parsed = text.map(|text| ZoneFile::parse(text, apex, ttl));
         let part = self.files.entry(reference.clone()).or_default();
@@ -201,7 +197,7 @@ impl ZoneState {
             part.soa.clone_from(&file.soa);
             self.dirty.add(OwnerName::apex());
         }
-        let records = file.into_rrsets();
+        let records = by_owner(file.records);
         let old = part.records.replace(records.clone()).unwrap_or_default();
         let gone = old.keys().filter(|owner| !records.contains_key(*owner));
         let changed = records.iter().filter(|(owner, rrsets)| old.get(*owner) != Some(rrsets));
@@ -246,4 +242,16 @@ pub(crate) fn no_zone(stored_zone: Option<&str>, namespace: &str) -> Verdict {
         Some(zone) => format!("spec.zoneRef: DNSZone {zone} does not exist in namespace {namespace}: create it, or correct the reference"),
         None => format!("no zone wants this record: set spec.zoneRef, or labels that a DNSZone's recordsFrom in namespace {namespace} selects"),
     }))
+}
+
+/// The records of a zone file as RRsets; of different TTLs in one RRset the lowest holds.
+fn by_owner(records: Vec<bindy_zone::Record>) -> BTreeMap<OwnerName, RrSets> {
+    let mut owners: BTreeMap<OwnerName, BTreeMap<Rtype, (Ttl, Vec<Rdata>)>> = BTreeMap::new();
+    for record in records {
+        let rrset = owners.entry(record.owner).or_default().entry(record.rtype).or_insert((record.ttl, Vec::new()));
+        rrset.0 = rrset.0.min(record.ttl);
+        rrset.1.push(Rdata::from_canonical(&record.rdata));
+    }
+    // Packing fails above 65 535 records of one type at one name, which the zone file's own limit excludes.
+    owners.into_iter().map(|(owner, rrsets)| (owner, RrSets::pack(rrsets).unwrap_or_default())).collect()
 }
