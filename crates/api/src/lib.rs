@@ -24,6 +24,7 @@ mod reason;
 mod record;
 mod reference;
 mod rules;
+mod schema_check;
 mod selector;
 mod zone;
 
@@ -40,6 +41,7 @@ pub use record::{
     DataField, FieldValue, MXRecord, MXRecordSpec, NSRecord, NSRecordSpec, RECORD_KINDS, Record, RecordKind,
     RecordResource, RecordStatus, RecordType, SRVRecord, SRVRecordSpec, TXTRecord, TXTRecordSpec,
 };
+pub use schema_check::{Finding, Severity, check};
 pub use selector::{LabelSelector, Operator, Requirement};
 pub use zone::{
     ConfigMapKey, DNSZone, DNSZoneSpec, DNSZoneStatus, NameServer, SelectorSource, ServerCount, SoaRecord,
