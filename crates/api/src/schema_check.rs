@@ -71,7 +71,7 @@ impl Findings {
             ("array", Value::Array(items)) => self.array(schema, items, path),
             ("string", Value::String(text)) => self.string(schema, text, path),
             ("integer", Value::Number(number)) if number.is_i64() || number.is_u64() => {
-                self.number(schema, number, path)
+                self.number(schema, number, path);
             }
             ("boolean", Value::Bool(_)) => {}
             ("", _) => {}
