@@ -194,9 +194,9 @@ impl Compiler<'_> {
         cut: Option<&OwnerName>,
         several: bool,
     ) -> Result<Claim<Source>, Refusal> {
-        let stored = self.table.get(id).ok_or(Refusal::Empty { field: "spec" })?;
+        let stored = self.table.get(id).ok_or_else(|| Refusal::Invalid("the object is gone".to_owned()))?;
         let rdatas = stored.data.rdatas(self.apex)?;
-        let rtype = stored.data.kind().rtype();
+        let rtype = stored.data.rtype();
         let seconds = stored.ttl.or(self.zone.spec.ttl).unwrap_or(DEFAULT_TTL);
         let ttl = Ttl::new(seconds).ok_or(Refusal::Ttl(seconds))?;
         if owner.is_apex() && matches!(rtype, Rtype::CNAME | Rtype::DNAME) {
@@ -310,7 +310,7 @@ impl Compiler<'_> {
             })
         });
         for (id, verdict) in verdicts {
-            let is_ns = self.table.get(id).is_some_and(|stored| stored.data.kind().rtype() == Rtype::NS);
+            let is_ns = self.table.get(id).is_some_and(|stored| stored.data.rtype() == Rtype::NS);
             let verdict = match (&lame, verdict) {
                 (Some(target), Verdict::Accepted) if is_ns => Verdict::TargetWithoutAddress(target.clone()),
                 (_, verdict) => verdict,

@@ -9,6 +9,7 @@
 mod claim;
 mod compile;
 mod core;
+mod decode;
 mod delivery;
 mod fleet;
 mod object;
@@ -25,13 +26,15 @@ pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use core::{
     Core, Input, InstanceReport, LedgerKind, ObjectEvent, Output, ServerId, ServerReport, ServerState, Target, ZoneReport,
 };
+pub use decode::{decode, decode_config_map};
 pub use delivery::{Answer, Delivery, Pending, Probe, Progress};
 pub use fleet::{Fleet, FleetProblem};
 pub use object::{
-    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, Record, RecordData,
+    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, Record,
     Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 pub use publication::{Command, Guard, Hold, LedgerEntry, Now, Publication, Swapped};
+pub use record_data::RecordData;
 pub use record_table::RecordId;
 pub use verdict::{Kept, Refusal, Verdict, ZoneProblem};
 pub use world::{Removal, World};

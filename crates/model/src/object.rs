@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use bindy_api::RecordKind;
+
+use crate::record_data::RecordData;
 
 /// The kinds of objects that the world is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +29,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Instance => "Bind9Instance",
             Self::Zone => "DNSZone",
-            Self::Record(kind) => kind.kind(),
+            Self::Record(kind) => kind.row().name,
             Self::ConfigMap => "ConfigMap",
         })
     }
@@ -138,8 +140,10 @@ pub struct Instance {
     /// Instances of the same namespace that this one pulls from; empty: every primary of the namespace (for a
     /// secondary), the hidden primary (for a primary).
     pub upstreams: Vec<String>,
-    /// Who may ask: addresses and networks in BIND's notation; empty: everybody.
-    pub allow_query: Vec<String>,
+    /// Who may ask: addresses and networks in BIND's notation; `None`: everybody.
+    pub allow_query: Option<Vec<String>>,
+    /// Limits of what one client is answered.
+    pub rate_limit: Option<bindy_api::RateLimit>,
     /// Nothing about this instance is changed while this is set.
     pub paused: bool,
 }
@@ -273,27 +277,4 @@ pub struct Record {
     pub ttl: Option<u32>,
     /// Type and data.
     pub data: RecordData,
-}
-
-/// The data of a record object. Targets are text until the zone is known.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RecordData {
-    /// IPv4 addresses.
-    A(Box<[Ipv4Addr]>),
-    /// IPv6 addresses.
-    Aaaa(Box<[Ipv6Addr]>),
-    /// The name that this one is an alias of.
-    Cname(Box<str>),
-    /// A mail server.
-    Mx(Box<(u16, String)>),
-    /// Character-strings.
-    Txt(Box<[Box<[u8]>]>),
-    /// A name server.
-    Ns(Box<str>),
-    /// Priority, weight, port and target.
-    Srv(Box<(u16, u16, u16, String)>),
-    /// Flags, tag and value.
-    Caa(Box<(u8, String, String)>),
-    /// Data that the object's own checks refuse, with the message for it.
-    Invalid(RecordKind, Box<str>),
 }

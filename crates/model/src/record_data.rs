@@ -1,61 +1,131 @@
-//! From the data of a record object to RDATA, once the zone is known.
+//! The data of a record object: RDATA with its target names still as text, since only the zone makes them absolute.
+//!
+//! ```text
+//!   template = { part* end }*        part = octets | name
+//! ```
+//! It is packed into one allocation; of a million A records each costs twelve octets.
 
-use bindy_api::RecordKind;
+use bindy_api::{DataField, FieldValue, RecordKind};
 use bindy_zone::{Name, NameError, OwnerName, Rdata, Rtype};
 
-use crate::object::RecordData;
 use crate::verdict::Refusal;
 
+/// Longest character-string (RFC 1035 section 3.3).
+const MAX_STRING: usize = 255;
+
+const END: u8 = 0;
+const OCTETS: u8 = 1;
+const NAME: u8 = 2;
+
+/// The data of a record object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RecordData {
+    kind: RecordKind,
+    template: Result<Box<[u8]>, Box<str>>,
+}
+
 impl RecordData {
-    /// The kind of object that carries this data.
-    pub fn kind(&self) -> RecordKind {
-        match self {
-            Self::A(_) => RecordKind::A,
-            Self::Aaaa(_) => RecordKind::Aaaa,
-            Self::Cname(_) => RecordKind::Cname,
-            Self::Mx(_) => RecordKind::Mx,
-            Self::Txt(_) => RecordKind::Txt,
-            Self::Ns(_) => RecordKind::Ns,
-            Self::Srv(_) => RecordKind::Srv,
-            Self::Caa(_) => RecordKind::Caa,
-            Self::Invalid(kind, _) => *kind,
+    /// Packs the fields of each record of an object. Fields that cannot be encoded become a refusal, which is told
+    /// when the object is compiled.
+    pub fn pack(kind: RecordKind, records: &[Vec<DataField<'_>>]) -> Self {
+        let mut template = Vec::new();
+        for record in records {
+            for field in record {
+                if let Err(message) = append(&mut template, field) {
+                    return Self { kind, template: Err(format!("{}: {message}", field.location()).into()) };
+                }
+            }
+            template.push(END);
         }
+        if records.is_empty() {
+            let message = "the object has no data: give at least one value, or delete it";
+            return Self { kind, template: Err(message.into()) };
+        }
+        Self { kind, template: Ok(template.into()) }
     }
 
-    /// The RDATA of each record that this data stands for, in a zone with this apex.
+    /// The kind of object that carries this data.
+    pub fn kind(&self) -> RecordKind {
+        self.kind
+    }
+
+    /// Type of the records.
+    pub fn rtype(&self) -> Rtype {
+        Rtype::from_int(self.kind.row().code)
+    }
+
+    /// The RDATA of each record in a zone with this apex.
     pub(crate) fn rdatas(&self, apex: &Name) -> Result<Vec<Rdata>, Refusal> {
-        let target = |field, text: &str| {
-            target(text, apex).map_err(|error| Refusal::Target { field, error })
+        let mut rest = match &self.template {
+            Ok(template) => &**template,
+            Err(message) => return Err(Refusal::Invalid(message.to_string())),
         };
-        let rdatas: Vec<Rdata> = match self {
-            Self::A(addresses) => addresses.iter().map(|&address| Rdata::a(address)).collect(),
-            Self::Aaaa(addresses) => addresses.iter().map(|&address| Rdata::aaaa(address)).collect(),
-            Self::Cname(name) => vec![Rdata::name(&target("spec.target", name)?)],
-            Self::Ns(name) => vec![Rdata::name(&target("spec.nameserver", name)?)],
-            Self::Mx(mx) => vec![Rdata::mx(mx.0, &target("spec.mailServer", &mx.1)?)],
-            Self::Srv(srv) => vec![Rdata::srv(srv.0, srv.1, srv.2, &target("spec.target", &srv.3)?)],
-            Self::Txt(texts) if texts.is_empty() => Vec::new(),
-            Self::Txt(texts) => {
-                let texts: Vec<&[u8]> = texts.iter().map(|text| &**text).collect();
-                vec![Rdata::txt(&texts).map_err(Refusal::Data)?]
+        let (mut rdatas, mut octets) = (Vec::new(), Vec::new());
+        while let Some((&tag, after)) = rest.split_first() {
+            rest = after;
+            if tag == END {
+                rdatas.push(Rdata::from_wire(self.rtype(), &octets).map_err(Refusal::Data)?);
+                octets.clear();
+                continue;
             }
-            Self::Caa(caa) => vec![Rdata::caa(caa.0, &caa.1, caa.2.as_bytes()).map_err(Refusal::Data)?],
-            Self::Invalid(_, message) => return Err(Refusal::Invalid(message.to_string())),
-        };
-        if rdatas.is_empty() {
-            return Err(Refusal::Empty { field: self.field() });
+            let Some((length, after)) = rest.split_first_chunk() else { break };
+            let Some((part, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { break };
+            rest = after;
+            if tag == OCTETS {
+                octets.extend(part);
+            } else {
+                let text = std::str::from_utf8(part).unwrap_or_default();
+                target(text, apex).map_err(|error| Refusal::Target { field: "spec", error })?.append_wire(&mut octets);
+            }
         }
         Ok(rdatas)
     }
+}
 
-    fn field(&self) -> &'static str {
-        match self {
-            Self::A(_) => "spec.ipv4Addresses",
-            Self::Aaaa(_) => "spec.ipv6Addresses",
-            Self::Txt(_) => "spec.text",
-            _ => "spec",
+/// Appends one field, or says why it cannot be.
+fn append(template: &mut Vec<u8>, field: &DataField<'_>) -> Result<(), String> {
+    match field.value {
+        FieldValue::Ipv4(text) => {
+            let address: std::net::Ipv4Addr =
+                text.parse().map_err(|_| format!("{text:?} is no IPv4 address: write it as 192.0.2.1"))?;
+            part(template, OCTETS, &address.octets())
         }
+        FieldValue::Ipv6(text) => {
+            let address: std::net::Ipv6Addr =
+                text.parse().map_err(|_| format!("{text:?} is no IPv6 address: write it as 2001:db8::1"))?;
+            part(template, OCTETS, &address.octets())
+        }
+        FieldValue::Name(text) => {
+            if text != "@" && text != "." {
+                Name::parse(text).map_err(|error| error.to_string())?;
+            }
+            part(template, NAME, text.as_bytes())
+        }
+        FieldValue::U8(value) => part(template, OCTETS, &[value]),
+        FieldValue::U16(value) => part(template, OCTETS, &value.to_be_bytes()),
+        FieldValue::CharacterString(text) => part(template, OCTETS, &character_string(text.as_bytes())?),
+        FieldValue::Text(text) if text.is_empty() => part(template, OCTETS, &character_string(b"")?),
+        FieldValue::Text(text) => text
+            .as_bytes()
+            .chunks(MAX_STRING)
+            .try_for_each(|chunk| part(template, OCTETS, &character_string(chunk)?)),
+        FieldValue::Rest(text) => part(template, OCTETS, text.as_bytes()),
     }
+}
+
+fn character_string(text: &[u8]) -> Result<Vec<u8>, String> {
+    let length = u8::try_from(text.len())
+        .map_err(|_| format!("the text has {} octets; there is room for {MAX_STRING}", text.len()))?;
+    Ok([&[length], text].concat())
+}
+
+fn part(template: &mut Vec<u8>, tag: u8, octets: &[u8]) -> Result<(), String> {
+    let length = u16::try_from(octets.len())
+        .map_err(|_| format!("the value has {} octets; a record has at most 65535", octets.len()))?;
+    template.push(tag);
+    template.extend(length.to_be_bytes());
+    template.extend(octets);
+    Ok(())
 }
 
 /// Reads a name that data points to. As in the rest of Kubernetes a host name with a dot in it is absolute, with or

@@ -49,12 +49,6 @@ pub enum Refusal {
     /// The object's own checks refuse it.
     #[error("{0}")]
     Invalid(String),
-    /// No data at all.
-    #[error("{field} is empty: give at least one value, or delete the object")]
-    Empty {
-        /// The field of the object.
-        field: &'static str,
-    },
     /// The TTL is out of range.
     #[error("spec.ttl: {0} is over 2147483647 seconds (RFC 2181 section 8)")]
     Ttl(u32),
