@@ -199,12 +199,16 @@ impl OwnerName {
         }
         let labels = split_labels(text, text)?;
         let relative = Name::from_labels(labels.iter().map(Vec::as_slice), text)?;
-        let owner = Self(relative.0);
-        let length = owner.wire_len(zone);
+        Self(relative.0).checked_in(zone)
+    }
+
+    /// This owner name, unless it is too long for a name in `zone`.
+    pub(crate) fn checked_in(self, zone: &Name) -> Result<Self, NameError> {
+        let length = self.wire_len(zone);
         if length > MAX_WIRE {
-            return Err(NameError::NameTooLong { name: format!("{text}.{zone}"), length });
+            return Err(NameError::NameTooLong { name: format!("{self}.{zone}"), length });
         }
-        Ok(owner)
+        Ok(self)
     }
 
     /// The absolute name of this owner in `zone`.
