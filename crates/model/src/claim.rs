@@ -53,7 +53,8 @@ pub(crate) fn resolve<S: Clone + ToString>(claims: Vec<Claim<S>>) -> Resolution<
     let mut accepted: Vec<Claim<S>> = Vec::new();
     let mut verdicts = Vec::with_capacity(claims.len());
     for claim in claims {
-        let conflict = accepted.iter().find(|older| conflicting(older, &claim)).map(|older| older.source.to_string());
+        let conflict =
+            accepted.iter().find(|older| conflicting(older, &claim)).map(|older| older.source.to_string());
         let refusal = match conflict {
             Some(winner) => Some(Refusal::Conflict { rtype: claim.rtype, winner }),
             None => merged.entry(claim.rtype).or_default().admit(&claim),
@@ -69,9 +70,12 @@ pub(crate) fn resolve<S: Clone + ToString>(claims: Vec<Claim<S>>) -> Resolution<
     };
     let verdicts = verdicts
         .into_iter()
-        .map(|(source, rtype, ttl, refusal)| (source, refusal.map_or_else(|| told(rtype, ttl), Verdict::Refused)))
+        .map(|(source, rtype, ttl, refusal)| {
+            (source, refusal.map_or_else(|| told(rtype, ttl), Verdict::Refused))
+        })
         .collect();
-    let rrsets = merged.into_iter().map(|(rtype, rrset)| (rtype, (rrset.ttl.unwrap_or(Ttl::MAX), rrset.rdatas)));
+    let rrsets =
+        merged.into_iter().map(|(rtype, rrset)| (rtype, (rrset.ttl.unwrap_or(Ttl::MAX), rrset.rdatas)));
     // Packing fails above 65 535 records; `admit` stops far below.
     Resolution { rrsets: RrSets::pack(rrsets.collect()).unwrap_or_default(), verdicts }
 }
@@ -89,7 +93,8 @@ impl Merged {
     /// Takes the records of `claim` in, unless the RRset would grow over a limit.
     fn admit<S>(&mut self, claim: &Claim<S>) -> Option<Refusal> {
         let fresh: Vec<&Rdata> = claim.rdatas.iter().filter(|rdata| !self.rdatas.contains(rdata)).collect();
-        let octets = self.octets + fresh.iter().map(|rdata| usize::from(rdata.wire_len()) + 12).sum::<usize>();
+        let octets =
+            self.octets + fresh.iter().map(|rdata| usize::from(rdata.wire_len()) + 12).sum::<usize>();
         let records = self.rdatas.len() + fresh.len();
         if records > MAX_RECORDS_PER_RRSET || octets > MAX_RRSET_OCTETS {
             return Some(Refusal::RrSetTooLarge { rtype: claim.rtype, records, octets });
@@ -134,7 +139,8 @@ mod tests {
         assert!(matches!(&resolution.verdicts[1].1,
             Verdict::Refused(Refusal::Conflict { winner, .. }) if winner == "old"));
 
-        let resolution = resolve(vec![cname("alias", "x."), a("young", 60, 2), cname("same", "x."), cname("other", "y.")]);
+        let resolution =
+            resolve(vec![cname("alias", "x."), a("young", 60, 2), cname("same", "x."), cname("other", "y.")]);
         assert_eq!(resolution.rrsets.iter().count(), 1);
         let refused: Vec<bool> =
             resolution.verdicts.iter().map(|(_, verdict)| matches!(verdict, Verdict::Refused(_))).collect();

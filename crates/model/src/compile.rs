@@ -72,7 +72,11 @@ struct Server {
 }
 
 /// Compiles what is dirty in `zone`. `serving` are the instances that serve it.
-pub(crate) fn compile(zone: &mut ZoneState, table: &RecordTable, serving: &[ServingInstance]) -> Option<Compiled> {
+pub(crate) fn compile(
+    zone: &mut ZoneState,
+    table: &RecordTable,
+    serving: &[ServingInstance],
+) -> Option<Compiled> {
     let apex = zone.apex.clone().ok()?;
     let (servers, mut problems) = name_servers(zone, &apex, serving);
     let soa = match soa(zone, &apex, &servers) {
@@ -91,8 +95,11 @@ pub(crate) fn compile(zone: &mut ZoneState, table: &RecordTable, serving: &[Serv
         Dirty::Everything => zone.wanted_names(table),
         Dirty::Names(names) => names,
     };
-    let given: BTreeSet<OwnerName> =
-        servers.iter().filter_map(|server| server.name.relative_to(&apex)).chain([OwnerName::apex()]).collect();
+    let given: BTreeSet<OwnerName> = servers
+        .iter()
+        .filter_map(|server| server.name.relative_to(&apex))
+        .chain([OwnerName::apex()])
+        .collect();
     let addresses: Vec<(Name, Vec<IpAddr>)> =
         servers.iter().map(|server| (server.name.clone(), server.addresses.clone())).collect();
     if zone.servers != addresses {
@@ -148,7 +155,8 @@ impl Compiler<'_> {
         self.content.set(owner.clone(), resolution.rrsets);
         if was_cut != self.is_cut(owner) {
             let served = self.content.within(owner).map(|(below, _)| below.clone());
-            let hidden = self.zone.occluded.range(owner.clone()..).take_while(|below| below.is_within(owner)).cloned();
+            let hidden =
+                self.zone.occluded.range(owner.clone()..).take_while(|below| below.is_within(owner)).cloned();
             again.extend(served.chain(hidden).filter(|below| below != owner));
         }
         again
@@ -160,7 +168,9 @@ impl Compiler<'_> {
         self.zone.occluded.remove(owner);
         let mut ids: Vec<RecordId> = self.zone.members_at(self.table, owner).collect();
         self.touched.extend(&ids);
-        ids.sort_by_cached_key(|id| self.table.get(*id).map(|stored| (stored.created, self.table.key(stored))));
+        ids.sort_by_cached_key(|id| {
+            self.table.get(*id).map(|stored| (stored.created, self.table.key(stored)))
+        });
         let several = ids.len() > 1 || !self.zone.files.is_empty();
         let zone_created = self.zone.spec.metadata.created;
         let mut claims: Vec<(u32, Claim<Source>)> = Vec::new();
@@ -226,7 +236,12 @@ impl Compiler<'_> {
                     continue;
                 }
                 let rdatas = rrset.rdatas().map(Rdata::from_canonical).collect();
-                claims.push(Claim { source: Source::File(reference.clone()), rtype, ttl: rrset.ttl(), rdatas });
+                claims.push(Claim {
+                    source: Source::File(reference.clone()),
+                    rtype,
+                    ttl: rrset.ttl(),
+                    rdatas,
+                });
             }
         }
         if hidden {
@@ -241,9 +256,14 @@ impl Compiler<'_> {
         let claim = |rtype, rdatas: Vec<Rdata>| Claim { source: Source::NameServers, rtype, ttl, rdatas };
         let mut claims = Vec::new();
         if owner.is_apex() && !self.zone.spec.name_servers.is_empty() {
-            claims.push(claim(Rtype::NS, self.servers.iter().map(|server| Rdata::name(&server.name)).collect()));
+            claims.push(claim(
+                Rtype::NS,
+                self.servers.iter().map(|server| Rdata::name(&server.name)).collect(),
+            ));
         }
-        for server in self.servers.iter().filter(|server| server.name.relative_to(self.apex).as_ref() == Some(owner)) {
+        for server in
+            self.servers.iter().filter(|server| server.name.relative_to(self.apex).as_ref() == Some(owner))
+        {
             let v4 = server.addresses.iter().filter_map(|address| match address {
                 IpAddr::V4(address) => Some(Rdata::a(*address)),
                 IpAddr::V6(_) => None,
@@ -271,7 +291,12 @@ impl Compiler<'_> {
         for rrset in rrsets.iter() {
             if !claims.iter().any(|claim| claim.rtype == rrset.rtype()) {
                 let rdatas = rrset.rdatas().map(Rdata::from_canonical).collect();
-                claims.push(Claim { source: Source::Residue, rtype: rrset.rtype(), ttl: rrset.ttl(), rdatas });
+                claims.push(Claim {
+                    source: Source::Residue,
+                    rtype: rrset.rtype(),
+                    ttl: rrset.ttl(),
+                    rdatas,
+                });
             }
         }
     }
@@ -306,7 +331,9 @@ impl Compiler<'_> {
         let lame = rrsets.get(Rtype::NS).and_then(|rrset| {
             let targets = rrset.rdatas().filter_map(|rdata| pointed_to(Rtype::NS, rdata));
             targets.into_iter().find(|target| {
-                target.relative_to(self.apex).is_some_and(|owner| !self.content.get(&owner).is_some_and(has_address))
+                target
+                    .relative_to(self.apex)
+                    .is_some_and(|owner| !self.content.get(&owner).is_some_and(has_address))
             })
         });
         for (id, verdict) in verdicts {
@@ -352,7 +379,11 @@ fn has_address(rrsets: &RrSets) -> bool {
 }
 
 /// The zone's name servers: those it names, else the instances that have been Ready, else all that serve it.
-fn name_servers(zone: &ZoneState, apex: &Name, serving: &[ServingInstance]) -> (Vec<Server>, Vec<ZoneProblem>) {
+fn name_servers(
+    zone: &ZoneState,
+    apex: &Name,
+    serving: &[ServingInstance],
+) -> (Vec<Server>, Vec<ZoneProblem>) {
     if zone.spec.name_servers.is_empty() {
         let seen = serving.iter().any(|instance| !instance.addresses.is_empty());
         let entered = serving.iter().filter(|instance| !seen || !instance.addresses.is_empty());
@@ -374,10 +405,12 @@ fn name_servers(zone: &ZoneState, apex: &Name, serving: &[ServingInstance]) -> (
 
 /// The SOA: what the specification gives, else what a zone file gives, else the defaults.
 fn soa(zone: &ZoneState, apex: &Name, servers: &[Server]) -> Result<Soa, (Soa, ZoneProblem)> {
-    let SoaFields { primary, mailbox, refresh, retry, expire, negative_ttl, serial_floor: _ } = &zone.spec.soa;
+    let SoaFields { primary, mailbox, refresh, retry, expire, negative_ttl, serial_floor: _ } =
+        &zone.spec.soa;
     let file = zone.files.values().find_map(|part| part.soa.as_ref().map(|(soa, _)| soa));
     let default_primary = servers.first().map_or_else(|| apex.clone(), |server| server.name.clone());
-    let default_mailbox = OwnerName::parse("hostmaster", apex).map_or_else(|_| apex.clone(), |o| o.in_zone(apex));
+    let default_mailbox =
+        OwnerName::parse("hostmaster", apex).map_or_else(|_| apex.clone(), |o| o.in_zone(apex));
     let mut problem = None;
     let mut name = |field, text: &Option<String>, from_file: Option<&Name>, default: Name| {
         let fallback = from_file.cloned().unwrap_or(default);

@@ -8,8 +8,8 @@ use bindy_api as api;
 use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
 
 use crate::object::{
-    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, Requirement, Role, Selector, SoaFields,
-    Zone, ZoneFileRef,
+    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, Requirement, Role, Selector,
+    SoaFields, Zone, ZoneFileRef,
 };
 use crate::record_data::RecordData;
 

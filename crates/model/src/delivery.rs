@@ -130,7 +130,8 @@ impl Delivery {
 
     /// Takes the answer to a probe for `serial`.
     pub fn answered(&mut self, zone: &Name, serial: Serial, answer: Answer, now: Duration) -> Progress {
-        let Some(pending) = self.pending.get_mut(zone).filter(|p| p.wanted == serial && p.due.is_none()) else {
+        let Some(pending) = self.pending.get_mut(zone).filter(|p| p.wanted == serial && p.due.is_none())
+        else {
             return Progress::Stale;
         };
         let progress = match answer {
@@ -212,7 +213,10 @@ mod tests {
         delivery.want(&zone(), Serial::new(7), ms(0));
         assert_eq!(delivery.take_due(ms(0), 10).len(), 1);
         delivery.want(&zone(), Serial::new(8), ms(1));
-        assert_eq!(delivery.answered(&zone(), Serial::new(7), Answer::Serial(Serial::new(7)), ms(2)), Progress::Stale);
+        assert_eq!(
+            delivery.answered(&zone(), Serial::new(7), Answer::Serial(Serial::new(7)), ms(2)),
+            Progress::Stale
+        );
         assert!(!delivery.is_complete());
         assert_eq!(delivery.take_due(ms(2), 10).len(), 1);
         let progress = delivery.answered(&zone(), Serial::new(8), Answer::Serial(Serial::new(8)), ms(3));
@@ -226,6 +230,9 @@ mod tests {
         delivery.want(&zone(), Serial::new(7), ms(0));
         delivery.take_due(ms(0), 1);
         let answer = Answer::Serial(Serial::new(9));
-        assert_eq!(delivery.answered(&zone(), Serial::new(7), answer, ms(1)), Progress::Ahead(Serial::new(9)));
+        assert_eq!(
+            delivery.answered(&zone(), Serial::new(7), answer, ms(1)),
+            Progress::Ahead(Serial::new(9))
+        );
     }
 }

@@ -13,13 +13,17 @@ use crate::object::{Instance, NamespacedName, Role, Zone};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FleetProblem {
     /// An upstream does not exist.
-    #[error("spec.upstreams: Bind9Instance {0} does not exist in this namespace: create it, or remove the reference")]
+    #[error(
+        "spec.upstreams: Bind9Instance {0} does not exist in this namespace: create it, or remove the reference"
+    )]
     UpstreamMissing(String),
     /// The upstreams form a circle.
     #[error("spec.upstreams: {} form a circle: an instance cannot pull from its own downstream", .0.join(" → "))]
     Loop(Vec<String>),
     /// A secondary without any primary.
-    #[error("there is no Bind9Instance with role primary in namespace {0} to pull from: create one, or name spec.upstreams")]
+    #[error(
+        "there is no Bind9Instance with role primary in namespace {0} to pull from: create one, or name spec.upstreams"
+    )]
     NoPrimary(String),
     /// The object cannot be read.
     #[error("the object cannot be read, so the instance stays as it was: {0}")]
@@ -99,7 +103,8 @@ impl Fleet {
     /// What is wrong with the upstreams of an instance.
     pub fn problem(&self, key: &NamespacedName) -> Option<FleetProblem> {
         let instance = self.instances.get(key)?;
-        let exists = |name: &&String| self.instances.contains_key(&NamespacedName::new(&*key.namespace, *name));
+        let exists =
+            |name: &&String| self.instances.contains_key(&NamespacedName::new(&*key.namespace, *name));
         if let Some(missing) = instance.upstreams.iter().find(|name| !exists(name)) {
             return Some(FleetProblem::UpstreamMissing(missing.clone()));
         }
@@ -125,7 +130,9 @@ impl Fleet {
         self.in_namespace(&zone.metadata.key.namespace)
             .filter(|instance| match &zone.instances_from {
                 None => true,
-                Some(selectors) => selectors.iter().any(|selector| selector.matches(&instance.metadata.labels)),
+                Some(selectors) => {
+                    selectors.iter().any(|selector| selector.matches(&instance.metadata.labels))
+                }
             })
             .map(|instance| instance.metadata.key.clone())
             .collect()
@@ -145,8 +152,9 @@ impl Fleet {
 
     fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Instance> {
         let first = NamespacedName::new(namespace, "");
-        self.instances.range(first..).map(|(_, instance)| instance).take_while(move |instance| {
-            instance.metadata.key.namespace == namespace
-        })
+        self.instances
+            .range(first..)
+            .map(|(_, instance)| instance)
+            .take_while(move |instance| instance.metadata.key.namespace == namespace)
     }
 }

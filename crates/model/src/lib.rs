@@ -24,7 +24,8 @@ mod zone_state;
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use core::{
-    Core, Input, InstanceReport, LedgerKind, ObjectEvent, Output, ServerId, ServerReport, ServerState, Target, ZoneReport,
+    Core, Input, InstanceReport, LedgerKind, ObjectEvent, Output, ServerId, ServerReport, ServerState,
+    Target, ZoneReport,
 };
 pub use decode::{decode, decode_config_map};
 pub use delivery::{Answer, Delivery, Pending, Probe, Progress};

@@ -167,7 +167,8 @@ impl Publication {
     pub fn is_settled(&self) -> bool {
         let digest = |content: &Content| content.digest();
         matches!(self.phase, Phase::Settled)
-            && self.wanted.as_ref().map(digest) == self.served.as_ref().map(|version| version.content.digest())
+            && self.wanted.as_ref().map(digest)
+                == self.served.as_ref().map(|version| version.content.digest())
     }
 
     /// Wants `content` from now on. `relisted`: records may be missing that nobody was seen to delete.
@@ -227,7 +228,9 @@ impl Publication {
 
     /// Takes the answer to a [`Command::Swap`].
     pub fn swapped(&mut self, result: Swapped, now: Now) -> Vec<Command> {
-        let Phase::Swapping(next) = std::mem::replace(&mut self.phase, Phase::Settled) else { return Vec::new() };
+        let Phase::Swapping(next) = std::mem::replace(&mut self.phase, Phase::Settled) else {
+            return Vec::new();
+        };
         match result {
             Swapped::Done => self.publish(next, now),
             // Our own write, whose answer was lost.
@@ -323,7 +326,9 @@ impl Publication {
         let (removed, of) = match (self.guard, &self.served, self.ledger) {
             (Guard::Relist, _, _) if !self.relisted => return None,
             (Guard::Relist, Some(served), _) => (lost(served, wanted), served.content.record_count()),
-            (Guard::Relist, None, Some(entry)) => (entry.records.saturating_sub(wanted.record_count()), entry.records),
+            (Guard::Relist, None, Some(entry)) => {
+                (entry.records.saturating_sub(wanted.record_count()), entry.records)
+            }
             (Guard::Members, Some(served), _) => {
                 self.left.retain(|(at, _)| now.monotonic.saturating_sub(*at) < MEMBERS_WINDOW);
                 let recent: usize = self.left.iter().map(|(_, left)| left).sum();
@@ -336,7 +341,11 @@ impl Publication {
         };
         let version = wanted.digest().short();
         let allowed = (of / 5).max(10);
-        (removed > allowed && self.released.as_ref() != Some(&version)).then_some(Hold { version, removed, of })
+        (removed > allowed && self.released.as_ref() != Some(&version)).then_some(Hold {
+            version,
+            removed,
+            of,
+        })
     }
 
     fn note_left(&mut self, next: &Version, now: Now) {
@@ -359,6 +368,7 @@ fn lost(served: &Version, wanted: &Content) -> usize {
     for record in &difference.added {
         *back.entry((&record.owner, record.rtype, &*record.rdata)).or_default() += 1;
     }
-    let gone = |record: &&bindy_zone::Record| !back.contains_key(&(&record.owner, record.rtype, &*record.rdata));
+    let gone =
+        |record: &&bindy_zone::Record| !back.contains_key(&(&record.owner, record.rtype, &*record.rdata));
     difference.removed.iter().filter(gone).count()
 }

@@ -69,13 +69,17 @@ impl RecordData {
                 continue;
             }
             let Some((length, after)) = rest.split_first_chunk() else { break };
-            let Some((part, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))) else { break };
+            let Some((part, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
+                break;
+            };
             rest = after;
             if tag == OCTETS {
                 octets.extend(part);
             } else {
                 let text = std::str::from_utf8(part).unwrap_or_default();
-                target(text, apex).map_err(|error| Refusal::Target { field: "spec", error })?.append_wire(&mut octets);
+                target(text, apex)
+                    .map_err(|error| Refusal::Target { field: "spec", error })?
+                    .append_wire(&mut octets);
             }
         }
         Ok(rdatas)
@@ -104,7 +108,7 @@ fn append(template: &mut Vec<u8>, field: &DataField<'_>) -> Result<(), String> {
         FieldValue::U8(value) => part(template, OCTETS, &[value]),
         FieldValue::U16(value) => part(template, OCTETS, &value.to_be_bytes()),
         FieldValue::CharacterString(text) => part(template, OCTETS, &character_string(text.as_bytes())?),
-        FieldValue::Text(text) if text.is_empty() => part(template, OCTETS, &character_string(b"")?),
+        FieldValue::Text("") => part(template, OCTETS, &character_string(b"")?),
         FieldValue::Text(text) => text
             .as_bytes()
             .chunks(MAX_STRING)
@@ -137,7 +141,10 @@ pub(crate) fn target(text: &str, apex: &Name) -> Result<Name, NameError> {
 /// Reads the owner name of a record object.
 pub(crate) fn owner(text: &str, apex: &Name) -> Result<OwnerName, Refusal> {
     let owner = OwnerName::parse(text, apex).map_err(Refusal::Name)?;
-    if !text.ends_with('.') && apex.label_count() > 1 && Name::parse(text).is_ok_and(|name| name.is_within(apex)) {
+    if !text.ends_with('.')
+        && apex.label_count() > 1
+        && Name::parse(text).is_ok_and(|name| name.is_within(apex))
+    {
         return Err(Refusal::AmbiguousName { written: text.to_owned() });
     }
     if owner.parent().is_some_and(|parent| has_wildcard_label(&parent)) {

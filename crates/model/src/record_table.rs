@@ -8,7 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use bindy_api::RecordKind;
 use hashbrown::HashTable;
 
-use crate::object::{Labels, NamespacedName, Record, RecordData};
+use crate::object::{Labels, NamespacedName, Record};
+use crate::record_data::RecordData;
 use crate::symbol::{Interner, Symbol};
 
 /// Number of a record within its table; used again after the record is gone.
@@ -81,9 +82,12 @@ impl RecordTable {
         let id = self.place(stored);
         let (blocks, hasher) = (&self.blocks, &self.hasher);
         self.by_key.insert_unique(hash, id, |&other| {
-            let stored = blocks.get(other as usize / BLOCK).and_then(|block| block.get(other as usize % BLOCK));
+            let stored =
+                blocks.get(other as usize / BLOCK).and_then(|block| block.get(other as usize % BLOCK));
             match stored {
-                Some(Some(stored)) => hasher.hash_one((stored.data.kind(), stored.namespace, &*stored.object)),
+                Some(Some(stored)) => {
+                    hasher.hash_one((stored.data.kind(), stored.namespace, &*stored.object))
+                }
                 _ => 0,
             }
         });

@@ -27,13 +27,17 @@ pub enum Refusal {
     #[error("spec.name: {0}")]
     Name(NameError),
     /// An owner name that ends in the zone's name but not in a dot.
-    #[error("spec.name: {written:?} ends in the zone's name without a final dot: write \"{written}.\" for the absolute name, or leave the zone's name out")]
+    #[error(
+        "spec.name: {written:?} ends in the zone's name without a final dot: write \"{written}.\" for the absolute name, or leave the zone's name out"
+    )]
     AmbiguousName {
         /// The name as it was written.
         written: String,
     },
     /// A wildcard that no server expands.
-    #[error("spec.name: the label * is a wildcard only as the first label of a name (RFC 4592 section 2.1.1)")]
+    #[error(
+        "spec.name: the label * is a wildcard only as the first label of a name (RFC 4592 section 2.1.1)"
+    )]
     InnerWildcard,
     /// A target is not a name.
     #[error("{field}: {error}")]
@@ -71,10 +75,14 @@ pub enum Refusal {
         octets: usize,
     },
     /// A CNAME or DNAME cannot be at the apex, where SOA and NS are.
-    #[error("a {0} cannot be at the apex, where SOA and NS are (RFC 1034 section 3.6.2): use the addresses themselves")]
+    #[error(
+        "a {0} cannot be at the apex, where SOA and NS are (RFC 1034 section 3.6.2): use the addresses themselves"
+    )]
     AtApex(Rtype),
     /// Servers answer with a referral instead.
-    #[error("{owner} is below the delegation of {cut}: servers answer with a referral, so the {rtype} is never seen; put it into the delegated zone")]
+    #[error(
+        "{owner} is below the delegation of {cut}: servers answer with a referral, so the {rtype} is never seen; put it into the delegated zone"
+    )]
     Occluded {
         /// Absolute owner name.
         owner: Name,
@@ -112,7 +120,9 @@ pub enum ZoneProblem {
         error: NameError,
     },
     /// An older DNSZone has the same name on a common server.
-    #[error("the zone name {apex} belongs to DNSZone {winner}, which is older: use another name or other instances, or delete one of them")]
+    #[error(
+        "the zone name {apex} belongs to DNSZone {winner}, which is older: use another name or other instances, or delete one of them"
+    )]
     Claimed {
         /// The zone name.
         apex: Name,
@@ -120,7 +130,9 @@ pub enum ZoneProblem {
         winner: String,
     },
     /// No instance serves it.
-    #[error("no Bind9Instance serves this zone: create one in namespace {0}, or let spec.bind9InstancesFrom select one")]
+    #[error(
+        "no Bind9Instance serves this zone: create one in namespace {0}, or let spec.bind9InstancesFrom select one"
+    )]
     NoInstances(String),
     /// A zone file does not exist.
     #[error("spec.zoneFilesFrom: ConfigMap key {0} does not exist{kept}", kept = also_served(*.1))]
@@ -144,7 +156,9 @@ pub enum ZoneProblem {
         message: String,
     },
     /// A name server within the zone has no address.
-    #[error("the name server {0} is within the zone and has no address: give its ipv4Address or ipv6Address, or create an ARecord for it")]
+    #[error(
+        "the name server {0} is within the zone and has no address: give its ipv4Address or ipv6Address, or create an ARecord for it"
+    )]
     NameServerWithoutAddress(Name),
 }
 

@@ -14,7 +14,9 @@ use bindy_zone::{Content, Name};
 
 use crate::compile::{Compiled, ServingInstance, compile};
 use crate::fleet::{Fleet, FleetProblem};
-use crate::object::{ConfigMap, Instance, Kind, NamespacedName, Object, ObjectKey, Record, Zone, ZoneFileRef};
+use crate::object::{
+    ConfigMap, Instance, Kind, NamespacedName, Object, ObjectKey, Record, Zone, ZoneFileRef,
+};
 use crate::record_table::{RecordId, RecordTable};
 use crate::verdict::{Verdict, ZoneProblem};
 use crate::zone_state::{Dirty, ZoneState, no_zone, parse_apex};
@@ -127,7 +129,8 @@ impl World {
     pub fn set_addresses(&mut self, instance: &NamespacedName, addresses: Vec<IpAddr>) {
         if self.addresses.get(instance) != Some(&addresses) {
             self.addresses.insert(instance.clone(), addresses);
-            let served = self.zones.values().filter(|zone| self.fleet.selected_by(&zone.spec).contains(instance));
+            let served =
+                self.zones.values().filter(|zone| self.fleet.selected_by(&zone.spec).contains(instance));
             self.dirty.extend(served.map(|zone| zone.spec.metadata.key.clone()));
         }
     }
@@ -155,7 +158,9 @@ impl World {
     /// The instances that serve a zone: none when it is refused.
     pub fn serving(&self, key: &NamespacedName) -> Vec<NamespacedName> {
         match self.zones.get(key) {
-            Some(zone) if zone.apex.is_ok() && zone.claimed_by.is_none() => self.fleet.selected_by(&zone.spec),
+            Some(zone) if zone.apex.is_ok() && zone.claimed_by.is_none() => {
+                self.fleet.selected_by(&zone.spec)
+            }
             _ => Vec::new(),
         }
     }
@@ -197,7 +202,10 @@ impl World {
         }
         let serving: Vec<ServingInstance> = serving
             .into_iter()
-            .map(|key| ServingInstance { addresses: self.addresses.get(&key).cloned().unwrap_or_default(), key })
+            .map(|key| ServingInstance {
+                addresses: self.addresses.get(&key).cloned().unwrap_or_default(),
+                key,
+            })
             .collect();
         let zone = self.zones.get_mut(key)?;
         let mut compiled = compile(zone, &self.records, &serving)?;
@@ -208,7 +216,9 @@ impl World {
     /// Whether records that were served before a restart may be missing from what is known now.
     pub fn is_incomplete(&self, key: &NamespacedName) -> bool {
         let in_namespace = |object: &ObjectKey| {
-            matches!(object.kind, Kind::Record(_)) && object.key.namespace == key.namespace && !self.is_known(object)
+            matches!(object.kind, Kind::Record(_))
+                && object.key.namespace == key.namespace
+                && !self.is_known(object)
         };
         self.zones.get(key).is_some_and(ZoneState::is_incomplete) || self.unreadable.keys().any(in_namespace)
     }
@@ -299,7 +309,8 @@ impl World {
         };
         let selecting = self.zones.range(NamespacedName::new(namespace, "")..);
         let selecting = selecting.take_while(|(key, _)| key.namespace == namespace);
-        let selecting = selecting.filter(|(_, zone)| zone.spec.records_from.iter().any(|from| from.matches(labels)));
+        let selecting =
+            selecting.filter(|(_, zone)| zone.spec.records_from.iter().any(|from| from.matches(labels)));
         referred.into_iter().chain(selecting.map(|(key, _)| key.clone())).collect()
     }
 
@@ -393,7 +404,8 @@ impl World {
         for zone in zones {
             let key = zone.spec.metadata.key.clone();
             let carriers = self.fleet.carriers(&self.fleet.selected_by(&zone.spec));
-            let winner = winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers)).map(|(key, _)| key.clone());
+            let winner =
+                winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers)).map(|(key, _)| key.clone());
             if winner.is_none() {
                 winners.push((key.clone(), carriers));
             }
@@ -437,7 +449,8 @@ impl World {
     /// Reads the zone files of every zone that names this ConfigMap.
     fn read_files_from(&mut self, map: &NamespacedName) {
         let naming = self.zones.iter().filter(|(key, zone)| {
-            key.namespace == map.namespace && zone.spec.zone_files.iter().any(|file| file.config_map == map.name)
+            key.namespace == map.namespace
+                && zone.spec.zone_files.iter().any(|file| file.config_map == map.name)
         });
         for key in naming.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.read_files(&key);
@@ -448,7 +461,8 @@ impl World {
     fn read_files(&mut self, key: &NamespacedName) {
         let Some(zone) = self.zones.get_mut(key) else { return };
         let wanted: BTreeSet<ZoneFileRef> = zone.spec.zone_files.iter().cloned().collect();
-        let dropped: Vec<ZoneFileRef> = zone.files.keys().filter(|file| !wanted.contains(file)).cloned().collect();
+        let dropped: Vec<ZoneFileRef> =
+            zone.files.keys().filter(|file| !wanted.contains(file)).cloned().collect();
         for file in dropped {
             zone.drop_file(&file);
         }

@@ -169,7 +169,8 @@ impl ZoneState {
         let Ok(apex) = &self.apex else { return BTreeSet::new() };
         let of = |id: RecordId| table.get(id).and_then(|stored| record_data::owner(&stored.owner, apex).ok());
         let objects = self.members.iter().filter_map(|(_, id)| of(*id));
-        let files = self.files.values().flat_map(|part| part.records.iter().flat_map(BTreeMap::keys)).cloned();
+        let files =
+            self.files.values().flat_map(|part| part.records.iter().flat_map(BTreeMap::keys)).cloned();
         let residue = self.residue.iter().flat_map(|content| content.iter().map(|(owner, _)| owner.clone()));
         let served = self.content.iter().flat_map(|content| content.iter().map(|(owner, _)| owner.clone()));
         objects.chain(files).chain(residue).chain(served).chain([OwnerName::apex()]).collect()
@@ -193,8 +194,9 @@ impl ZoneState {
             Some(Ok(file)) => file,
         };
         part.fault = None;
-        if part.soa != file.soa {
-            part.soa.clone_from(&file.soa);
+        let soa = file.soa.map(|soa| (soa, file.serial.unwrap_or(Serial::new(0))));
+        if part.soa != soa {
+            part.soa = soa;
             self.dirty.add(OwnerName::apex());
         }
         let records = by_owner(file.records);
@@ -239,8 +241,12 @@ fn long(short: u32) -> u64 {
 /// Why a record cannot be in any zone.
 pub(crate) fn no_zone(stored_zone: Option<&str>, namespace: &str) -> Verdict {
     Verdict::Refused(Refusal::NoZone(match stored_zone {
-        Some(zone) => format!("spec.zoneRef: DNSZone {zone} does not exist in namespace {namespace}: create it, or correct the reference"),
-        None => format!("no zone wants this record: set spec.zoneRef, or labels that a DNSZone's recordsFrom in namespace {namespace} selects"),
+        Some(zone) => format!(
+            "spec.zoneRef: DNSZone {zone} does not exist in namespace {namespace}: create it, or correct the reference"
+        ),
+        None => format!(
+            "no zone wants this record: set spec.zoneRef, or labels that a DNSZone's recordsFrom in namespace {namespace} selects"
+        ),
     }))
 }
 
@@ -248,7 +254,8 @@ pub(crate) fn no_zone(stored_zone: Option<&str>, namespace: &str) -> Verdict {
 fn by_owner(records: Vec<bindy_zone::Record>) -> BTreeMap<OwnerName, RrSets> {
     let mut owners: BTreeMap<OwnerName, BTreeMap<Rtype, (Ttl, Vec<Rdata>)>> = BTreeMap::new();
     for record in records {
-        let rrset = owners.entry(record.owner).or_default().entry(record.rtype).or_insert((record.ttl, Vec::new()));
+        let rrset =
+            owners.entry(record.owner).or_default().entry(record.rtype).or_insert((record.ttl, Vec::new()));
         rrset.0 = rrset.0.min(record.ttl);
         rrset.1.push(Rdata::from_canonical(&record.rdata));
     }

@@ -53,7 +53,8 @@ impl Core {
     pub(super) fn change_fleet(&mut self, now: Now, outputs: &mut Vec<Output>) {
         let wanted: BTreeSet<NamespacedName> =
             self.world.fleet().iter().map(|instance| instance.metadata.key.clone()).collect();
-        let gone: Vec<NamespacedName> = self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        let gone: Vec<NamespacedName> =
+            self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in gone {
             self.catalogs.remove(&key);
             outputs.push(Output::Retire(Target::Catalog(key)));
@@ -64,7 +65,7 @@ impl Core {
             {
                 let ledger = self.ledger.get(&(key.clone(), LedgerKind::Catalog)).copied();
                 let state = CatalogState {
-                    content: Catalog::empty(&name),
+                    content: Catalog::empty(name.clone()),
                     name,
                     publication: Publication::new(Guard::Members, ledger),
                     changed: true,
@@ -82,7 +83,8 @@ impl Core {
     /// Makes the members of a catalog those that its instance has to have.
     fn refill(&mut self, key: &NamespacedName, outputs: &mut Vec<Output>) {
         let downstream = self.world.fleet().downstreams(key);
-        let catalogs = downstream.iter().filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
+        let catalogs =
+            downstream.iter().filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
         let zones = self.zones.iter().filter(|(_, zone)| {
             !zone.retired && zone.publication.served().is_some() && zone.carriers.contains(key)
         });
@@ -102,7 +104,9 @@ impl Core {
 
     /// A zone has a first version, or other carriers: the catalogs follow.
     pub(super) fn enroll(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
-        let Some(carriers) = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| &zone.carriers) else { return };
+        let Some(carriers) = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| &zone.carriers) else {
+            return;
+        };
         for (key, catalog) in &mut self.catalogs {
             if carriers.contains(key) {
                 catalog.insert(apex);
@@ -175,7 +179,8 @@ impl Core {
         catalog.adopted = true;
         let Some(served) = catalog.publication.served() else { return };
         let members: Vec<Name> = Catalog::members(&served.content).collect();
-        let known: BTreeSet<&Name> = self.current.values().chain(self.catalogs.values().map(|c| &c.name)).collect();
+        let known: BTreeSet<&Name> =
+            self.current.values().chain(self.catalogs.values().map(|c| &c.name)).collect();
         let lost: Vec<Name> = members.into_iter().filter(|member| !known.contains(member)).collect();
         for apex in lost {
             let orphan = self.orphans.entry(apex.clone()).or_insert_with(|| {

@@ -150,7 +150,9 @@ impl Core {
             Input::Servers(states) => self.take_servers(states, now),
             Input::Swapped(target, result) => self.take_swapped(&target, result, now, &mut outputs),
             Input::Fetched(target, version) => self.take_fetched(&target, version, now, &mut outputs),
-            Input::Probed(server, probe, answer) => self.take_answer(&server, &probe, answer, now, &mut outputs),
+            Input::Probed(server, probe, answer) => {
+                self.take_answer(&server, &probe, answer, now, &mut outputs)
+            }
             Input::Tick => {}
         }
         self.settle(now, &mut outputs);
@@ -177,16 +179,23 @@ impl Core {
 
     fn take_swapped(&mut self, target: &Target, result: Swapped, now: Now, outputs: &mut Vec<Output>) {
         let commands = match target {
-            Target::Zone(key, apex) => {
-                self.zones.get_mut(&(key.clone(), apex.clone())).map(|zone| zone.publication.swapped(result, now))
-            }
+            Target::Zone(key, apex) => self
+                .zones
+                .get_mut(&(key.clone(), apex.clone()))
+                .map(|zone| zone.publication.swapped(result, now)),
             Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.swapped(result, now)),
             Target::Orphan(_) => None,
         };
         self.carry_out(target, commands.unwrap_or_default(), now, outputs);
     }
 
-    fn take_fetched(&mut self, target: &Target, version: Option<Version>, now: Now, outputs: &mut Vec<Output>) {
+    fn take_fetched(
+        &mut self,
+        target: &Target,
+        version: Option<Version>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
         let commands = match target {
             Target::Zone(key, apex) => self.take_fetched_zone(key, apex, version, now),
             Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.fetched(version, now)),

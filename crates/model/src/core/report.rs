@@ -77,7 +77,10 @@ impl Core {
                 && !server.has(apex)
             {
                 let failure = server.delivery.pending().find(|(zone, _)| *zone == apex);
-                lagging.push((server.state.id.clone(), failure.and_then(|(_, pending)| pending.failure.clone())));
+                lagging.push((
+                    server.state.id.clone(),
+                    failure.and_then(|(_, pending)| pending.failure.clone()),
+                ));
             }
         }
         let published = zone.and_then(|zone| zone.publication.served()).map(LedgerEntry::of);
@@ -105,7 +108,7 @@ impl Core {
             InstanceReport {
                 catalog: catalog.map(|catalog| catalog.name.clone()),
                 serial: served.map(|served| served.serial),
-                zones: served.map_or(0, |served| bindy_zone::Catalog::members(&served.content).count()),
+                zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
                 hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
                 problem: self.world.instance_problem(&key).map(|problem| problem.to_string()),
                 key,

@@ -114,7 +114,8 @@ impl Core {
             Target::Catalog(key) => self.world.fleet().carriers(std::slice::from_ref(key)),
             Target::Orphan(_) => return,
         };
-        for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance)) {
+        for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
+        {
             server.delivery.forget(name);
             server.waiting.insert(name.clone(), (serial, now.monotonic));
         }
@@ -164,7 +165,10 @@ impl Core {
         let upstreams = self.world.fleet().upstreams(&id.instance);
         let upstream_has = |zone: &Name| {
             upstreams.is_empty()
-                || self.servers.values().any(|other| upstreams.contains(&other.state.id.instance) && other.has(zone))
+                || self
+                    .servers
+                    .values()
+                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has(zone))
         };
         let catalog = self.catalogs.get(&id.instance).map(|catalog| &catalog.name);
         let has_catalog = catalog.is_some_and(|name| server.has(name));
@@ -203,7 +207,9 @@ impl Core {
             })
             .collect();
         let catalogs = self.catalogs.iter_mut().filter(|(_, catalog)| catalog.name == *name);
-        commands.extend(catalogs.map(|(key, c)| (Target::Catalog(key.clone()), c.publication.observed(serial, now))));
+        commands.extend(
+            catalogs.map(|(key, c)| (Target::Catalog(key.clone()), c.publication.observed(serial, now))),
+        );
         for (target, commands) in commands {
             self.carry_out(&target, commands, now, outputs);
         }

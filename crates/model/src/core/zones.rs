@@ -59,7 +59,14 @@ impl Core {
         self.want(key, &apex, &target, now, outputs);
     }
 
-    fn want(&mut self, key: &NamespacedName, apex: &Name, target: &Target, now: Now, outputs: &mut Vec<Output>) {
+    fn want(
+        &mut self,
+        key: &NamespacedName,
+        apex: &Name,
+        target: &Target,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
         let incomplete = self.world.is_incomplete(key);
         let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
         // Something that may have been part of the zone cannot be read: first get what was served.
@@ -72,10 +79,8 @@ impl Core {
             self.world.set_residue(key, None);
         }
         let Some(compiled) = self.world.compile(key) else { return };
-        let (paused, release) = self
-            .world
-            .zone(key)
-            .map_or((false, None), |zone| (zone.paused, zone.metadata.release.clone()));
+        let (paused, release) =
+            self.world.zone(key).map_or((false, None), |zone| (zone.paused, zone.metadata.release.clone()));
         let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
         zone.problems = compiled.problems;
         zone.publication.set_floor(compiled.serial_floor);
@@ -119,11 +124,19 @@ impl Core {
     }
 
     /// Turns the commands of a publication into outputs, and draws the consequences of what it published.
-    pub(super) fn carry_out(&mut self, target: &Target, commands: Vec<Command>, now: Now, outputs: &mut Vec<Output>) {
+    pub(super) fn carry_out(
+        &mut self,
+        target: &Target,
+        commands: Vec<Command>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
         let Some(apex) = self.name_of(target) else { return };
         for command in commands {
             match command {
-                Command::Fetch(entry) => outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry))),
+                Command::Fetch(entry) => {
+                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)))
+                }
                 Command::Swap { expected, next } => {
                     let next = LedgerEntry::of(&next);
                     outputs.push(Output::Swap { target: target.clone(), expected, next });
