@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::condition_list;
-use crate::{REGION_LABEL, ROLE_LABEL};
+use crate::{AddressMatch, AddressMatchError, Addresses, REGION_LABEL, ROLE_LABEL};
 
 /// Where an instance gets its zones from.
 #[derive(
@@ -74,6 +74,7 @@ pub struct Bind9InstanceSpec {
     /// `primary` (pulls from Bindy itself) or `secondary` (pulls from primaries or another secondary). Overrides the
     /// label `dns-role`; without both the instance is a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "role_names")]
     pub role: Option<Role>,
     /// The instances that a secondary pulls its zones from, in order of preference; another secondary makes a chain.
     /// Default: every primary of the namespace. Only for secondaries.
@@ -139,6 +140,7 @@ pub struct Bind9InstanceStatus {
     pub observed_generation: Option<i64>,
     /// The role in effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "role_names")]
     pub role: Option<Role>,
     /// Servers that exist.
     #[serde(default)]
@@ -179,6 +181,16 @@ pub struct CatalogVersion {
     pub digest: String,
 }
 
+impl InstanceConfig {
+    /// `allowQuery`, parsed; everybody may ask when it is absent. `Err` is the first element that is wrong.
+    pub fn query_access(&self) -> Result<Vec<AddressMatch>, AddressMatchError> {
+        match &self.allow_query {
+            Some(elements) => elements.iter().map(|element| element.parse()).collect(),
+            None => Ok(vec![AddressMatch { negated: false, addresses: Addresses::Any }]),
+        }
+    }
+}
+
 impl Bind9Instance {
     /// The role in effect: of the spec, else of the label, else primary. `Err` is a label value that is no role.
     pub fn role(&self) -> Result<Role, String> {
@@ -205,16 +217,25 @@ impl Bind9Instance {
     }
 }
 
+/// Schema of an optional role: derived, the documentation of the type would hide that of the field.
+fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
+}
+
 fn address_matches(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let rule = Rule::new(
+    let element = Rule::new(
         "self.matches('^!?(any|none|localhost|localnets)$') || isIP(self.replace('!', '', 1)) || isCIDR(self.replace('!', '', 1))",
     )
     .message("must be an address, a prefix, any, none, localhost or localnets, with an optional leading \"!\"");
+    let host_bits = Rule::new(
+        "!isCIDR(self.replace('!', '', 1)) || cidr(self.replace('!', '', 1)) == cidr(self.replace('!', '', 1)).masked()",
+    )
+    .message("has bits set beyond the prefix length: write the network's own address, or a longer prefix");
     schemars::json_schema!({
         "type": "array",
         "minItems": 1,
         "maxItems": 256,
-        "items": { "type": "string", "minLength": 1, "maxLength": 64, "x-kubernetes-validations": [rule] },
+        "items": { "type": "string", "minLength": 1, "maxLength": 64, "x-kubernetes-validations": [element, host_bits] },
     })
 }
 
@@ -227,6 +248,17 @@ mod tests {
         instance.metadata.labels =
             role.map(|role| BTreeMap::from([(ROLE_LABEL.to_owned(), role.to_owned())]));
         instance
+    }
+
+    #[test]
+    fn everybody_may_ask_by_default_and_a_wrong_element_is_named() {
+        let access = |elements: &[&str]| {
+            let allow_query = Some(elements.iter().map(|one| (*one).to_owned()).collect());
+            InstanceConfig { allow_query, rate_limit: None }.query_access()
+        };
+        assert_eq!(InstanceConfig::default().query_access().unwrap()[0].to_string(), "any");
+        assert_eq!(access(&["!192.0.2.7", "any"]).unwrap()[0].to_string(), "!192.0.2.7/32");
+        assert!(access(&["any", "any; };"]).unwrap_err().to_string().contains("\"any; };\""));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 )]
 #![expect(clippy::duplicated_attributes, reason = "each column of a kind has its own type and priority")]
 
+mod address_match;
 mod condition;
 mod crds;
 mod instance;
@@ -28,6 +29,7 @@ mod schema_check;
 mod selector;
 mod zone;
 
+pub use address_match::{AddressMatch, AddressMatchError, Addresses};
 pub use condition::{ConditionStatus, ConditionType, Merged, Verdict, condition, is_true, merge_conditions};
 pub use crds::{GenerateError, crds, crds_yaml, generate};
 pub use instance::{

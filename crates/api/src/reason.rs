@@ -57,9 +57,6 @@ reasons! {
     TtlMismatch: "Accepted=True on records",
         "Other objects give records of the same name and type another TTL; the lowest is served for all of them (RFC 2181 section 5.2).",
         "Give all objects of this name and type the same ttl.";
-    AmbiguousZone: "Accepted=True on records",
-        "More than one zone selects this record; it is served in the oldest of them.",
-        "Name the zone in spec.zoneRef, or narrow the zones' recordsFrom.";
     TargetWithoutAddress: "Accepted=True on NSRecords and DNSZones",
         "A name server inside the zone has no address there, so resolvers cannot reach it by this name.",
         "Add an ARecord or AAAARecord for the name server, or ipv4Address or ipv6Address in spec.nameServers.";

@@ -85,5 +85,5 @@ fn address(format: &str, max: u32, rule: &Rule) -> Schema {
 }
 
 fn address_list(format: &str, max: u32, rule: &Rule) -> Schema {
-    json_schema!({ "type": "array", "minItems": 1, "maxItems": 512, "items": address(format, max, rule) })
+    json_schema!({ "type": "array", "minItems": 1, "maxItems": 1000, "items": address(format, max, rule) })
 }

@@ -166,7 +166,9 @@ impl Findings {
             Some("ipv4") if text.parse::<Ipv4Addr>().is_err() => {
                 self.error(path, format!("{text:?} is not an IPv4 address such as 192.0.2.1"));
             }
-            Some("ipv6") if text.parse::<Ipv6Addr>().is_err() => {
+            Some("ipv6")
+                if !text.parse::<Ipv6Addr>().is_ok_and(|address| address.to_ipv4_mapped().is_none()) =>
+            {
                 self.error(path, format!("{text:?} is not an IPv6 address such as 2001:db8::1"));
             }
             _ => {}

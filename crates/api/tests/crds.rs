@@ -151,6 +151,17 @@ fn schemas_are_structural_and_documented_and_bounded() {
 }
 
 #[test]
+fn a_field_is_explained_by_its_own_words() {
+    let all = all();
+    let role = &schema(&all["Bind9Instance"])["properties"]["spec"]["properties"]["role"];
+    assert!(role["description"].as_str().unwrap().contains("Overrides the label `dns-role`"), "{role}");
+    let operator = schema(&all["DNSZone"])
+        .pointer("/properties/spec/properties/recordsFrom/items/properties/selector/properties/matchExpressions/items")
+        .unwrap();
+    assert!(operator["properties"]["operator"]["description"].as_str().unwrap().starts_with("How the label"));
+}
+
+#[test]
 fn names_and_addresses_are_checked_by_rules() {
     let all = all();
     let rules = |kind: &str, pointer: &str| -> usize {
@@ -166,6 +177,7 @@ fn names_and_addresses_are_checked_by_rules() {
     assert_eq!(rules("CNAMERecord", "/properties/spec"), 1);
     assert_eq!(rules("CNAMERecord", "/properties/spec/properties/target"), 4);
     assert_eq!(rules("CAARecord", "/properties/spec/properties/tag"), 1);
+    assert_eq!(rules("Bind9Instance", "/properties/spec/properties/config/properties/allowQuery/items"), 2);
     assert_eq!(rules("DNSZone", "/properties/spec/properties/zoneName"), 4);
     assert_eq!(rules("Bind9Instance", ""), 2);
     assert_eq!(rules("Bind9Instance", "/properties/spec"), 1);

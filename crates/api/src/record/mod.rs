@@ -24,7 +24,7 @@ pub struct RecordStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Domain name of the zone that the record went into. Example: `example.com`.
+    /// Domain name of the zone that the record went into; of the first one when there are several. Example: `example.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1004))]
     pub zone: Option<String>,

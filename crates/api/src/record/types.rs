@@ -58,8 +58,8 @@ macro_rules! record {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schemars(range(min = 0, max = 2_147_483_647))]
             pub ttl: Option<u32>,
-            /// Object name of the DNSZone, in the same namespace, that the record belongs to. Without it a zone takes the
-            /// record by `spec.recordsFrom`. Example: `example-com`.
+            /// Object name of a DNSZone, in the same namespace, that the record goes into. A record also goes into every zone
+            /// whose `spec.recordsFrom` selects it, and needs no zoneRef then. Example: `example-com`.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[schemars(length(min = 1, max = 253))]
             pub zone_ref: Option<String>,
@@ -111,7 +111,7 @@ record! {
     columns { "Addresses": "string" = ".spec.ipv4Addresses" }
     rules {}
     fields {
-        /// The addresses, 1 to 512; resolvers get all of them. Addresses of several ARecords of one name are merged.
+        /// The addresses, 1 to 1000; resolvers get all of them. Addresses of several ARecords of one name are merged.
         /// Example: `["192.0.2.10", "192.0.2.11"]`.
         #[schemars(schema_with = "rules::ipv4_list")]
         ipv4_addresses: Vec<String>,
@@ -125,7 +125,7 @@ record! {
     columns { "Addresses": "string" = ".spec.ipv6Addresses" }
     rules {}
     fields {
-        /// The addresses, 1 to 512; resolvers get all of them. Addresses of several AAAARecords of one name are merged.
+        /// The addresses, 1 to 1000; resolvers get all of them. Addresses of several AAAARecords of one name are merged.
         /// Example: `["2001:db8::10"]`.
         #[schemars(schema_with = "rules::ipv6_list")]
         ipv6_addresses: Vec<String>,
