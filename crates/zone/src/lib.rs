@@ -18,6 +18,7 @@ mod rdata;
 mod rrsets;
 mod serial;
 mod soa;
+mod text;
 mod version;
 mod zone_file;
 
@@ -30,4 +31,5 @@ pub use rdata::{Rdata, RdataError};
 pub use rrsets::{RrSet, RrSets, RrSetsError, Ttl};
 pub use serial::Serial;
 pub use soa::Soa;
+pub use text::SyntaxError;
 pub use version::{History, Since, Version};

@@ -87,6 +87,12 @@ impl Name {
         Self::from_labels(labels.iter().map(Vec::as_slice), text)
     }
 
+    /// Reads a name in a zone file: `@` is `origin`, a name without a dot at its end is relative to it.
+    pub fn parse_in(text: &str, origin: &Name) -> Result<Self, NameError> {
+        let absolute = text.strip_suffix('.').is_some_and(|rest| !ends_in_escape(rest));
+        if absolute { Self::parse(text) } else { Ok(OwnerName::parse(text, origin)?.in_zone(origin)) }
+    }
+
     /// Reads an uncompressed wire form that ends with the root label, and nothing after it.
     pub fn from_wire(wire: &[u8]) -> Result<Self, NameError> {
         let (name, rest) = Self::split_wire(wire)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 
-use crate::rdata::Rdata;
+use crate::rdata::{DisplayRdata, Rdata};
 
 /// A time to live in seconds, at most 2³¹ − 1 (RFC 2181 section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,6 +182,6 @@ impl fmt::Debug for RrSets {
 impl fmt::Debug for RrSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.ttl, self.rtype)?;
-        self.rdatas().try_for_each(|rdata| write!(f, " {}", Rdata::from_canonical(rdata).display(self.rtype)))
+        self.rdatas().try_for_each(|rdata| write!(f, " {}", DisplayRdata { rtype: self.rtype, wire: rdata }))
     }
 }
