@@ -117,7 +117,8 @@ impl Agent {
             next.insert(source.name.clone(), kept.unwrap_or_else(|| Arc::new(Pool::new(endpoint))));
         }
         let usable = config.sources.iter().filter(|source| next.contains_key(&source.name));
-        self.sources().configure(&usable.map(|source| (source.name.clone(), source.kind)).collect::<Vec<_>>());
+        self.sources()
+            .configure(&usable.map(|source| (source.name.clone(), source.kind)).collect::<Vec<_>>());
         *pools = next;
     }
 
@@ -157,7 +158,10 @@ impl Agent {
         if !is_broken(error) {
             return;
         }
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(source.to_owned(), error.to_string());
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(source.to_owned(), error.to_string());
         if self.sources().failed(source, zone, Failure::Unreachable, Instant::now()) {
             if let Some(pool) = self.pool(source) {
                 pool.forget_idle();

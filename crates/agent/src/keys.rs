@@ -127,9 +127,12 @@ mod tests {
     #[test]
     fn nothing_is_derived_for_other_names() {
         let keys = keys();
-        for stranger in
-            ["b.dns.prod.key.bindy.", "x.edge.far.a.dns.prod.key.bindy.", "edge.a.dns.prod.key.bindy.", "a.b.k.elsewhere."]
-        {
+        for stranger in [
+            "b.dns.prod.key.bindy.",
+            "x.edge.far.a.dns.prod.key.bindy.",
+            "edge.a.dns.prod.key.bindy.",
+            "a.b.k.elsewhere.",
+        ] {
             assert!(keys.get(&name(stranger)).is_none(), "{stranger}");
             assert_eq!(keys.peer(&name(stranger)), None, "{stranger}");
         }

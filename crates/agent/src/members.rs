@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_wire::{ClientError, Transfer};
-use bindy_zone::{Catalog, Name, Serial, Version};
+use bindy_wire::Transfer;
+use bindy_zone::{Content, Name, OwnerName, Rtype, Serial, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -60,14 +60,24 @@ impl Members {
                 return;
             }
         };
-        let names: BTreeSet<Name> = Catalog::members(&version.content).collect();
+        let names: BTreeSet<Name> = members_of(&version.content);
         agent.zone_loaded(&catalog, version.serial);
         agent.retain_zones(|zone| *zone == catalog || names.contains(zone));
         agent.metrics.members.set(i64::try_from(names.len()).unwrap_or(i64::MAX));
-        agent.readiness().catalog_has(&names, |zone| agent.serial(zone).is_some() && agent.transfers(zone) == 0);
+        agent
+            .readiness()
+            .catalog_has(&names, |zone| agent.serial(zone).is_some() && agent.transfers(zone) == 0);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
     }
+}
+
+/// The zones that a catalog lists: the targets of the PTR records right below `zones` (RFC 9432 section 4.1).
+fn members_of(catalog: &Content) -> BTreeSet<Name> {
+    let Ok(zones) = OwnerName::parse("zones", catalog.apex()) else { return BTreeSet::new() };
+    let unique = catalog.within(&zones).filter(|(owner, _)| owner.parent().as_ref() == Some(&zones));
+    let pointers = unique.filter_map(|(_, rrsets)| rrsets.get(Rtype::PTR));
+    pointers.filter_map(|pointer| Name::from_wire(pointer.rdatas().next()?).ok()).collect()
 }
 
 /// Asks named for missing members until they are there, and the sources for those that do not come.
@@ -121,10 +131,7 @@ async fn survey(agent: &Agent, zone: &Name) {
                 offered = Some(serial);
                 sibling_has_it |= is_sibling(&config, &source);
             }
-            Err(error @ (ClientError::Refused | ClientError::NotAuth | ClientError::ServFail | ClientError::Rcode(_))) => {
-                let _ = error;
-                refusals += 1;
-            }
+            Err(error) if !crate::pool::is_broken(&error) => refusals += 1,
             Err(error) => agent.source_failed(&source, zone, &error),
         }
     }

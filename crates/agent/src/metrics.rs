@@ -64,12 +64,24 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("relayed", "Questions of named by source and outcome", self.relayed.clone());
-        registry.register("unanswered", "Questions of named that no source answered", self.unanswered.clone());
+        registry.register(
+            "unanswered",
+            "Questions of named that no source answered",
+            self.unanswered.clone(),
+        );
         registry.register("served", "Requests at the transfer port by outcome", self.served.clone());
         registry.register("notifies", "Verified NOTIFY messages passed to named", self.notifies.clone());
-        registry.register("nudges", "NOTIFY messages to named from here, those passed on included", self.nudges.clone());
+        registry.register(
+            "nudges",
+            "NOTIFY messages to named from here, those passed on included",
+            self.nudges.clone(),
+        );
         registry.register("missed_notifies", "New versions found by asking", self.missed_notifies.clone());
-        registry.register("reconfigurations", "named told to read its configuration", self.reconfigurations.clone());
+        registry.register(
+            "reconfigurations",
+            "named told to read its configuration",
+            self.reconfigurations.clone(),
+        );
         registry.register("source_live", "1 while a source is reachable", self.source_live.clone());
         registry.register("ready", "1 while clients may ask this server", self.ready.clone());
         registry.register("members", "Zones in named's catalog", self.members.clone());

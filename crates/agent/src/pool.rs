@@ -3,6 +3,7 @@
 //! A connection that was idle may have been closed by the other side meanwhile; then the question is asked once more on
 //! a new one, so that an idle limit of a server never looks like its loss.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,16 +30,15 @@ pub(crate) enum Use {
 }
 
 /// Connections to one server.
-#[derive(Debug)]
 pub(crate) struct Pool {
     endpoint: Endpoint,
     idle: Mutex<Vec<Connection>>,
     questions: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
+    opened: AtomicU64,
 }
 
 /// An answer on its way: the first message, and a channel with those that follow.
-#[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) first: Relayed,
     pub(crate) rest: mpsc::Receiver<Relayed>,
@@ -68,7 +68,13 @@ impl Pool {
             idle: Mutex::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            opened: AtomicU64::new(0),
         }
+    }
+
+    /// How many connections were opened: unless it has changed, the server is the same process.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -87,12 +93,20 @@ impl Pool {
         ask!(self, connection => connection.notify(zone, serial))
     }
 
-    pub(crate) async fn transfer(&self, zone: &Name, base: Option<&Version>) -> Result<Transfer, ClientError> {
+    pub(crate) async fn transfer(
+        &self,
+        zone: &Name,
+        base: Option<&Version>,
+    ) -> Result<Transfer, ClientError> {
         ask!(self, connection => connection.transfer(zone, base))
     }
 
     /// Sends `message` as it is and returns when the first answer message is there.
-    pub(crate) async fn exchange(self: &Arc<Self>, message: &Bytes, purpose: Use) -> Result<Stream, ClientError> {
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        message: &Bytes,
+        purpose: Use,
+    ) -> Result<Stream, ClientError> {
         loop {
             let permit = self.permit(purpose).await?;
             let (connection, reused) = self.connect().await?;
@@ -142,7 +156,9 @@ impl Pool {
             Some(connection) => Ok((connection, true)),
             None => {
                 let timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
-                Ok((Connection::open(&self.endpoint, timeouts).await?, false))
+                let connection = Connection::open(&self.endpoint, timeouts).await?;
+                self.opened.fetch_add(1, Ordering::Relaxed);
+                Ok((connection, false))
             }
         }
     }

@@ -114,7 +114,11 @@ impl Relay {
         self.agent.sources().answered(&source, &request.name, Instant::now());
         if matches!(stream.first, Relayed::Last(_)) && request.rtype == Rtype::SOA {
             let (sender, receiver) = mpsc::channel(1);
-            return if sender.try_send(stream.first).is_ok() { Reply::Relay(receiver) } else { Reply::ServFail };
+            return if sender.try_send(stream.first).is_ok() {
+                Reply::Relay(receiver)
+            } else {
+                Reply::ServFail
+            };
         }
         let (sender, receiver) = mpsc::channel(1);
         let agent = Arc::clone(&self.agent);

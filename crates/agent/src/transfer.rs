@@ -84,7 +84,9 @@ impl TransferPort {
 
     /// Whether named's copy of that catalog lists the zone.
     async fn is_member(&self, catalog: &Name, zone: &Name) -> Result<bool, ClientError> {
-        let Some(owner) = MemberLabel::of(zone).owner_in(catalog) else { return Ok(false) };
+        let Ok(owner) = Name::parse(&format!("{}.zones.{catalog}", MemberLabel::of(zone))) else {
+            return Ok(false);
+        };
         let answer = self.agent.named.query(&owner, Rtype::PTR).await?;
         let wanted = Rdata::name(zone);
         Ok(answer.records.iter().any(|record| {
@@ -105,7 +107,11 @@ impl TransferPort {
     fn forward(&self, stream: Stream) -> Reply {
         let (sender, receiver) = mpsc::channel(1);
         if matches!(stream.first, Relayed::Last(_)) {
-            return if sender.try_send(stream.first).is_ok() { Reply::Relay(receiver) } else { Reply::ServFail };
+            return if sender.try_send(stream.first).is_ok() {
+                Reply::Relay(receiver)
+            } else {
+                Reply::ServFail
+            };
         }
         self.tasks.spawn(crate::relay::stream_to(stream, sender));
         Reply::Relay(receiver)

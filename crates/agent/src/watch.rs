@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindy_wire::{ClientError, Rndc, RndcError};
+use bindy_wire::{Rndc, RndcError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -64,7 +64,14 @@ fn reload(agent: &Agent, path: &Path) {
         Ok(config) => {
             let bound = |config: &Config| {
                 let named = &config.named;
-                (config.instance.clone(), config.catalog.clone(), config.relay, config.transfer, config.http, named.dns)
+                (
+                    config.instance.clone(),
+                    config.catalog.clone(),
+                    config.relay,
+                    config.transfer,
+                    config.http,
+                    named.dns,
+                )
             };
             if bound(&config) != bound(&agent.config()) {
                 warn!("addresses, instance and catalog change with a restart of the agent only");
@@ -101,17 +108,17 @@ async fn command(agent: &Agent, command: &str) -> Result<String, RndcError> {
 }
 
 /// When that named was started, as it says itself.
-async fn boot_time(agent: &Agent) -> Option<String> {
-    let status = command(agent, "status").await.ok()?;
-    status.lines().find_map(|line| line.strip_prefix("boot time:")).map(|time| time.trim().to_owned())
+async fn boot_time(agent: &Agent) -> Result<String, RndcError> {
+    let status = command(agent, "status").await?;
+    let time = status.lines().find_map(|line| line.strip_prefix("boot time:"));
+    Ok(time.ok_or(RndcError::Malformed("status without a boot time"))?.trim().to_owned())
 }
 
 /// Follows named: whether it answers, whether it is a new process, and what its catalog lists.
 pub(crate) async fn named(agent: Arc<Agent>, members: Arc<Members>, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(NAMED);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut booted = None;
-    let mut connected = false;
+    let mut process = Process::default();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -119,29 +126,62 @@ pub(crate) async fn named(agent: Arc<Agent>, members: Arc<Members>, cancel: Canc
             () = agent.look.notified() => {}
         }
         let catalog = agent.config().catalog.clone();
-        let answer = tokio::time::timeout(Duration::from_secs(1), agent.named.soa(&catalog)).await;
-        let answer = answer.unwrap_or(Err(ClientError::Timeout(Duration::from_secs(1))));
-        let answers = !matches!(&answer, Err(error) if crate::pool::is_broken(error));
-        if !answers {
-            connected = false;
+        let answer = agent.named.soa(&catalog).await;
+        if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
             agent.readiness().named_answered(false);
             continue;
         }
-        if !connected {
-            let now = boot_time(&agent).await;
-            if now.is_none() {
-                continue;
-            }
-            if now != booted {
-                info!("named has started");
-                booted = now;
-                members.forget(&agent);
-            }
-            connected = true;
+        match process.look(&agent).await {
+            Seen::Same => {}
+            Seen::Unknown => continue,
+            Seen::Another => members.forget(&agent),
         }
         agent.readiness().named_answered(true);
         if let Ok(serial) = answer {
             members.follow(&agent, serial).await;
+        }
+    }
+}
+
+/// Which process named is.
+#[derive(Debug, Default)]
+struct Process {
+    boot_time: Option<String>,
+    opened: Option<u64>,
+    complained: bool,
+}
+
+/// Whether named still is that process.
+enum Seen {
+    Same,
+    Another,
+    Unknown,
+}
+
+impl Process {
+    /// Asks named for its boot time whenever a connection to it had to be opened.
+    async fn look(&mut self, agent: &Agent) -> Seen {
+        let opened = agent.named.opened();
+        if self.opened == Some(opened) {
+            return Seen::Same;
+        }
+        match boot_time(agent).await {
+            Ok(now) if Some(&now) == self.boot_time.as_ref() => {
+                self.opened = Some(opened);
+                Seen::Same
+            }
+            Ok(now) => {
+                info!(boot_time = now, "named has started");
+                *self = Self { boot_time: Some(now), opened: Some(opened), complained: false };
+                Seen::Another
+            }
+            Err(error) => {
+                if !self.complained {
+                    warn!(%error, "named does not say when it started; it is not taken for ready");
+                }
+                self.complained = true;
+                Seen::Unknown
+            }
         }
     }
 }
