@@ -98,7 +98,11 @@ pub(crate) async fn load(agent: Arc<Agent>, cancel: CancellationToken) {
         missing.rotate_left(first);
         for zone in &missing {
             match agent.named.soa(zone).await {
-                Ok(serial) => agent.zone_loaded(zone, serial),
+                Ok(serial) => {
+                    agent.zone_loaded(zone, serial);
+                    // As long as zones come, there is nothing to ask about.
+                    surveyed = Instant::now();
+                }
                 Err(error) if crate::pool::is_broken(&error) => break,
                 Err(_) => {}
             }

@@ -141,13 +141,13 @@ impl Pool {
         error
     }
 
+    /// A place in the queue; whoever asked has a limit of its own for the whole answer.
     async fn permit(&self, purpose: Use) -> Result<OwnedSemaphorePermit, ClientError> {
-        let (semaphore, patience) = match purpose {
-            Use::Question => (&self.questions, SILENCE * 2),
-            Use::Transfer => (&self.transfers, Duration::from_secs(60)),
+        let semaphore = match purpose {
+            Use::Question => &self.questions,
+            Use::Transfer => &self.transfers,
         };
-        let permit = tokio::time::timeout(patience, Arc::clone(semaphore).acquire_owned()).await;
-        permit.ok().and_then(Result::ok).ok_or(ClientError::Timeout(patience))
+        Arc::clone(semaphore).acquire_owned().await.map_err(|_| ClientError::Closed)
     }
 
     async fn connect(&self) -> Result<(Connection, bool), ClientError> {
@@ -165,7 +165,7 @@ impl Pool {
 
     fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if connection.is_usable() && idle.len() < QUESTIONS {
+        if connection.is_usable() && idle.len() < QUESTIONS + TRANSFERS {
             idle.push(connection);
         }
     }
