@@ -112,8 +112,10 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseDigestError(text.to_owned());
-        let hex =
-            text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(error)?;
+        let hex = text
+            .strip_prefix(PREFIX)
+            .filter(|hex| hex.len() == 64 && hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .ok_or_else(error)?;
         let mut limbs = [0; 4];
         for (index, limb) in limbs.iter_mut().rev().enumerate() {
             let digits = hex.get(index * 16..index * 16 + 16).ok_or_else(error)?;
@@ -142,5 +144,6 @@ mod tests {
     fn other_algorithms_are_refused() {
         assert!("md5:00".parse::<Digest>().is_err());
         assert!(format!("{PREFIX}{}", "g".repeat(64)).parse::<Digest>().is_err());
+        assert!(format!("{PREFIX}+{}", "0".repeat(63)).parse::<Digest>().is_err());
     }
 }

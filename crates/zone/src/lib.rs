@@ -22,6 +22,7 @@ mod text;
 mod version;
 mod zone_file;
 
+pub use catalog::{Catalog, MemberLabel};
 pub use content::{Content, Record};
 pub use difference::{Difference, DifferenceError};
 pub use digest::{Digest, ParseDigestError};
@@ -33,3 +34,4 @@ pub use serial::Serial;
 pub use soa::Soa;
 pub use text::SyntaxError;
 pub use version::{History, Since, Version};
+pub use zone_file::{ZoneFile, ZoneFileError, ZoneFileMistake, ZoneFileProblem};

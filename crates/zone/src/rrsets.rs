@@ -87,6 +87,17 @@ impl RrSets {
         Ok(Self(packed.into()))
     }
 
+    /// One record.
+    pub fn single(rtype: Rtype, ttl: Ttl, rdata: &Rdata) -> Self {
+        let mut packed = Vec::with_capacity(10 + rdata.as_wire().len());
+        packed.extend(rtype.to_int().to_be_bytes());
+        packed.extend(ttl.get().to_be_bytes());
+        packed.extend(1u16.to_be_bytes());
+        packed.extend(rdata.wire_len().to_be_bytes());
+        packed.extend(rdata.as_wire());
+        Self(packed.into())
+    }
+
     /// The RRsets in ascending type.
     pub fn iter(&self) -> impl Iterator<Item = RrSet<'_>> + Clone {
         let mut rest = &*self.0;
