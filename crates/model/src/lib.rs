@@ -12,6 +12,7 @@ mod core;
 mod decode;
 mod delivery;
 mod fleet;
+pub mod named_conf;
 mod object;
 mod publication;
 mod record_data;
