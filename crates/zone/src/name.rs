@@ -87,6 +87,12 @@ impl Name {
         Self::from_labels(labels.iter().map(Vec::as_slice), text)
     }
 
+    /// Reads a name in a zone file: `@` is `origin`, a name without a dot at its end is relative to it.
+    pub fn parse_in(text: &str, origin: &Name) -> Result<Self, NameError> {
+        let absolute = text.strip_suffix('.').is_some_and(|rest| !ends_in_escape(rest));
+        if absolute { Self::parse(text) } else { Ok(OwnerName::parse(text, origin)?.in_zone(origin)) }
+    }
+
     /// Reads an uncompressed wire form that ends with the root label, and nothing after it.
     pub fn from_wire(wire: &[u8]) -> Result<Self, NameError> {
         let (name, rest) = Self::split_wire(wire)?;
@@ -193,12 +199,16 @@ impl OwnerName {
         }
         let labels = split_labels(text, text)?;
         let relative = Name::from_labels(labels.iter().map(Vec::as_slice), text)?;
-        let owner = Self(relative.0);
-        let length = owner.wire_len(zone);
+        Self(relative.0).checked_in(zone)
+    }
+
+    /// This owner name, unless it is too long for a name in `zone`.
+    pub(crate) fn checked_in(self, zone: &Name) -> Result<Self, NameError> {
+        let length = self.wire_len(zone);
         if length > MAX_WIRE {
-            return Err(NameError::NameTooLong { name: format!("{text}.{zone}"), length });
+            return Err(NameError::NameTooLong { name: format!("{self}.{zone}"), length });
         }
-        Ok(owner)
+        Ok(self)
     }
 
     /// The absolute name of this owner in `zone`.
