@@ -21,6 +21,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::Key;
+use crate::expected::Expected;
+use crate::history::Outcome;
 
 /// How long one UDP answer, or one read from a TCP connection, may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -293,5 +295,37 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>> {
     match timeout(ANSWER_LIMIT, read).await {
         Ok(message) => message.context("the connection ended before the message"),
         Err(_) => bail!("no message within {ANSWER_LIMIT:?}"),
+    }
+}
+
+/// Asks for every RRset of `version`, and the SOA; the error lists the answers that differ.
+pub async fn expect_answers(server: SocketAddr, transport: Transport, version: &Version) -> Result<()> {
+    let apex = version.content.apex();
+    let mut questions = vec![(apex.clone(), Rtype::SOA)];
+    for (owner, rrsets) in version.content.iter() {
+        questions.extend(rrsets.iter().map(|rrset| (owner.in_zone(apex), rrset.rtype())));
+    }
+    let mut wrong = Vec::new();
+    for (name, rtype) in questions {
+        let Some(expected) = Expected::of(version, &name, rtype) else { continue };
+        let mut answer = ask(server, transport, &name, rtype).await?;
+        if answer.truncated {
+            answer = ask(server, Transport::Tcp, &name, rtype).await?;
+        }
+        let outcome = answer.outcome(&name);
+        if !expected.matches(&outcome) {
+            wrong.push(format!("{name} {rtype}: {outcome}, expected {}", expected.explain()));
+        }
+    }
+    ensure!(wrong.is_empty(), "{server} by {transport:?}:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+impl Answer {
+    /// What counts of an answer in a history: the records at the name itself.
+    pub fn outcome(self, name: &Name) -> Outcome {
+        let at_name = self.records.into_iter().filter(|record| record.owner == *name);
+        let records = at_name.map(|record| (record.rtype, record.ttl, record.rdata)).collect();
+        Outcome::Answer { rcode: self.rcode, records, serial: self.serial }
     }
 }

@@ -260,7 +260,7 @@ impl Probe {
         let Question { name, rtype } = &*sent.question;
         let answer = timeout(self.config.limit, ask(self.address, Transport::Tcp, name, *rtype)).await;
         let outcome = match answer {
-            Ok(Ok(answer)) => outcome(answer, name),
+            Ok(Ok(answer)) => answer.outcome(name),
             _ => Outcome::Lost,
         };
         self.recorder.record(&self.server, &sent, Transport::Tcp, outcome);
@@ -280,11 +280,11 @@ impl Probe {
                 // The rest is asked for by TCP, as any resolver does.
                 let Question { name, rtype } = &*sent.question;
                 let full = timeout(self.config.limit, ask(self.address, Transport::Tcp, name, *rtype)).await;
-                let outcome = if let Ok(Ok(full)) = full { outcome(full, name) } else { Outcome::Lost };
+                let outcome = if let Ok(Ok(full)) = full { full.outcome(name) } else { Outcome::Lost };
                 self.recorder.record(&self.server, &sent, Transport::Tcp, outcome);
                 continue;
             }
-            let outcome = outcome(answer, &sent.question.name);
+            let outcome = answer.outcome(&sent.question.name);
             self.recorder.record(&self.server, &sent, Transport::Udp, outcome);
         }
     }
@@ -306,11 +306,4 @@ impl Probe {
             }
         }
     }
-}
-
-/// What counts of an answer: the records at the name itself.
-fn outcome(answer: crate::dns::Answer, name: &Name) -> Outcome {
-    let at_name = answer.records.into_iter().filter(|record| record.owner == *name);
-    let records = at_name.map(|record| (record.rtype, record.ttl, record.rdata)).collect();
-    Outcome::Answer { rcode: answer.rcode, records, serial: answer.serial }
 }

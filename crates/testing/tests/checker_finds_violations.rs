@@ -1,5 +1,7 @@
 //! The checker has to be able to fail: one handmade history for each kind of violation, and their correct twins.
 
+#![cfg(test)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
