@@ -249,7 +249,7 @@ fn gather(messages: Vec<Message>) -> Vec<Message> {
     for message in messages {
         match (gathered.last_mut(), message) {
             (Some(Message::Input(Input::Objects(events))), Message::Input(Input::Objects(more))) => {
-                events.extend(more)
+                events.extend(more);
             }
             (_, message) => gathered.push(message),
         }
