@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 
+use crate::octets::Octets;
 use crate::rdata::{DisplayRdata, Rdata};
 
 /// A time to live in seconds, at most 2³¹ − 1 (RFC 2181 section 8).
@@ -46,7 +46,7 @@ impl fmt::Display for Ttl {
 
 /// Every RRset of one owner name; may be empty.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RrSets(Arc<[u8]>);
+pub struct RrSets(Octets);
 
 /// One RRset within a [`RrSets`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl RrSets {
 
 impl Default for RrSets {
     fn default() -> Self {
-        Self(Arc::from([]))
+        Self(Octets::default())
     }
 }
 
