@@ -45,7 +45,7 @@ impl fmt::Display for Ttl {
 }
 
 /// Every RRset of one owner name; may be empty.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct RrSets(Octets);
 
 /// One RRset within a [`RrSets`].
@@ -128,12 +128,6 @@ impl RrSets {
         self.iter()
             .map(|rrset| (rrset.rtype, (rrset.ttl, rrset.rdatas().map(Rdata::from_canonical).collect())))
             .collect()
-    }
-}
-
-impl Default for RrSets {
-    fn default() -> Self {
-        Self(Octets::default())
     }
 }
 
