@@ -1,6 +1,7 @@
 //! One TCP connection to a server; requests go one after another.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bindy_zone::{Name, Rtype, Serial, Version};
@@ -15,7 +16,6 @@ use super::progress::{Asked, Progress};
 use super::query::{self, matching, question, random_id};
 use super::transfer::Incoming;
 use super::{Answer, ClientError, Endpoint, Timeouts, Transfer};
-use crate::keys::Key;
 use crate::message::{HEADER, Header, Reader, put_u16, soa};
 use crate::request::parse_request;
 use crate::server::{Relayed, unix_time};
@@ -27,7 +27,7 @@ const READ_BUFFER: usize = 65_536;
 /// A TCP connection to a server.
 pub struct Connection {
     stream: BufReader<TcpStream>,
-    key: Option<Key>,
+    endpoint: Endpoint,
     timeouts: Timeouts,
     usable: bool,
 }
@@ -42,14 +42,8 @@ struct Pending {
 impl Connection {
     /// Connects.
     pub async fn open(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let connect = TcpStream::connect(endpoint.address);
-        let stream = timeout(timeouts.connect, connect)
-            .await
-            .map_err(|_| ClientError::Timeout(timeouts.connect))?
-            .map_err(|error| ClientError::Connect(endpoint.address, error))?;
-        stream.set_nodelay(true)?;
-        let stream = BufReader::with_capacity(READ_BUFFER, stream);
-        Ok(Self { stream, key: endpoint.key.clone(), timeouts, usable: true })
+        let stream = connect(endpoint.address, timeouts.connect).await?;
+        Ok(Self { stream, endpoint: endpoint.clone(), timeouts, usable: true })
     }
 
     /// Whether it can take another request: not after an answer that was cut short or wrongly signed.
@@ -79,11 +73,17 @@ impl Connection {
         ClientError::of(rcode).map_or(Ok(()), Err)
     }
 
-    /// Brings `base` up to date, or transfers the whole zone without one. Differences that cannot be had, or do not
-    /// fit, are replaced by a whole transfer over the same connection.
+    /// Brings `base` up to date, or transfers the whole zone without one. Where the differences cannot be had, or do
+    /// not fit, the whole zone is transferred.
     pub async fn transfer(&mut self, zone: &Name, base: Option<&Version>) -> Result<Transfer, ClientError> {
         match self.attempt(zone, base).await {
             Err(ClientError::Rcode(Rcode::NOTIMP | Rcode::FORMERR)) if base.is_some() => {
+                self.attempt(zone, None).await
+            }
+            Err(ClientError::Malformed(problem)) if base.is_some() => {
+                tracing::warn!(%zone, server = %self.endpoint.address, problem, "unusable differences");
+                self.stream = connect(self.endpoint.address, self.timeouts.connect).await?;
+                self.usable = true;
                 self.attempt(zone, None).await
             }
             result => result,
@@ -171,7 +171,7 @@ impl Connection {
         }
         self.usable = false;
         let mut signed = request.clone();
-        let verifier = self.key.as_ref().map(|key| Signer::request(key, &mut signed, unix_time()));
+        let verifier = self.endpoint.key.as_ref().map(|key| Signer::request(key, &mut signed, unix_time()));
         let length = u16::try_from(signed.len()).map_err(|_| ClientError::Malformed("our request"))?;
         let mut framed = length.to_be_bytes().to_vec();
         framed.extend(signed);
@@ -205,6 +205,15 @@ impl Connection {
         }
         result
     }
+}
+
+async fn connect(address: SocketAddr, limit: Duration) -> Result<BufReader<TcpStream>, ClientError> {
+    let stream = timeout(limit, TcpStream::connect(address))
+        .await
+        .map_err(|_| ClientError::Timeout(limit))?
+        .map_err(|error| ClientError::Connect(address, error))?;
+    stream.set_nodelay(true)?;
+    Ok(BufReader::with_capacity(READ_BUFFER, stream))
 }
 
 /// Verifies a message. A server that refuses us without knowing our key cannot sign that; its word is taken for it,

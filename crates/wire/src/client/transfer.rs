@@ -79,7 +79,7 @@ impl<'a> Incoming<'a> {
                     (open.to, open.to_soa) = (serial, soa);
                 }
             }
-            Step::End => self.end(soa)?,
+            Step::End => self.end(&soa)?,
             Step::Whole | Step::Remove | Step::Add => {}
         }
         Ok(())
@@ -146,8 +146,8 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    fn end(&mut self, soa: Soa) -> Result<(), ClientError> {
-        if self.current.as_ref().is_some_and(|(first, _)| *first != soa) {
+    fn end(&mut self, soa: &Soa) -> Result<(), ClientError> {
+        if self.current.as_ref().is_some_and(|(first, _)| first != soa) {
             return Err(ClientError::Malformed("a transfer ends with another SOA than it starts with"));
         }
         self.apply_open()?;
