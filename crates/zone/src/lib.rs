@@ -18,9 +18,11 @@ mod rdata;
 mod rrsets;
 mod serial;
 mod soa;
+mod text;
 mod version;
 mod zone_file;
 
+pub use catalog::{Catalog, MemberLabel};
 pub use content::{Content, Record};
 pub use difference::{Difference, DifferenceError};
 pub use digest::{Digest, ParseDigestError};
@@ -30,4 +32,6 @@ pub use rdata::{Rdata, RdataError};
 pub use rrsets::{RrSet, RrSets, RrSetsError, Ttl};
 pub use serial::Serial;
 pub use soa::Soa;
+pub use text::SyntaxError;
 pub use version::{History, Since, Version};
+pub use zone_file::{ZoneFile, ZoneFileError, ZoneFileMistake, ZoneFileProblem};

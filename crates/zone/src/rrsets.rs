@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 
-use crate::rdata::Rdata;
+use crate::rdata::{DisplayRdata, Rdata};
 
 /// A time to live in seconds, at most 2³¹ − 1 (RFC 2181 section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +85,17 @@ impl RrSets {
             }
         }
         Ok(Self(packed.into()))
+    }
+
+    /// One record.
+    pub fn single(rtype: Rtype, ttl: Ttl, rdata: &Rdata) -> Self {
+        let mut packed = Vec::with_capacity(10 + rdata.as_wire().len());
+        packed.extend(rtype.to_int().to_be_bytes());
+        packed.extend(ttl.get().to_be_bytes());
+        packed.extend(1u16.to_be_bytes());
+        packed.extend(rdata.wire_len().to_be_bytes());
+        packed.extend(rdata.as_wire());
+        Self(packed.into())
     }
 
     /// The RRsets in ascending type.
@@ -182,6 +193,6 @@ impl fmt::Debug for RrSets {
 impl fmt::Debug for RrSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.ttl, self.rtype)?;
-        self.rdatas().try_for_each(|rdata| write!(f, " {}", Rdata::from_canonical(rdata).display(self.rtype)))
+        self.rdatas().try_for_each(|rdata| write!(f, " {}", DisplayRdata { rtype: self.rtype, wire: rdata }))
     }
 }
