@@ -70,7 +70,7 @@ impl Transmission {
                 Since::Current => Kind::Current,
                 Since::Unknown => Kind::Fallback,
                 Since::Differences(differences) => {
-                    parts.extend(differences.into_iter().flat_map(parts_of));
+                    parts.extend(differences.iter().flat_map(parts_of));
                     Kind::Differences
                 }
             },
@@ -114,14 +114,9 @@ impl Transmission {
         }
         Ok(Some(message.finish()))
     }
-
-    /// Whether every message has been made.
-    pub(crate) fn is_done(&self) -> bool {
-        self.started && self.parts.is_empty()
-    }
 }
 
-fn parts_of(difference: Arc<Difference>) -> [Part; 4] {
+fn parts_of(difference: &Arc<Difference>) -> [Part; 4] {
     let records = |side| Part::Records { difference: difference.clone(), side, next: 0 };
     [
         Part::SoaOf(difference.clone(), Side::From),

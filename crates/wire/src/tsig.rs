@@ -28,10 +28,14 @@ const MAX_UNSIGNED: usize = 99;
 /// The error codes in a TSIG record (RFC 8945 section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TsigError {
-    BadSig = 16,
-    BadKey = 17,
-    BadTime = 18,
-    BadTrunc = 22,
+    /// BADSIG.
+    Sig = 16,
+    /// BADKEY.
+    Key = 17,
+    /// BADTIME.
+    Time = 18,
+    /// BADTRUNC.
+    Trunc = 22,
 }
 
 /// Why a request is not accepted.
@@ -266,10 +270,10 @@ pub(crate) fn verify_request(
         Err((Rejected::Tsig(error), Some(answer)))
     };
     let key = (record.algorithm == ALGORITHM).then(|| keys.key(&record.name)).flatten();
-    let Some(key) = key else { return refuse(TsigError::BadKey) };
+    let Some(key) = key else { return refuse(TsigError::Key) };
     if record.mac.len() != MAC {
         let truncated = (MAC / 2..MAC).contains(&record.mac.len());
-        return if truncated { refuse(TsigError::BadTrunc) } else { Err((Rejected::Malformed, None)) };
+        return if truncated { refuse(TsigError::Trunc) } else { Err((Rejected::Malformed, None)) };
     }
     let mut signed = Vec::with_capacity(message.len());
     let mut context = hmac::Context::with_key(key.hmac());
@@ -277,13 +281,13 @@ pub(crate) fn verify_request(
     record.update_variables(&mut context);
     // Compared as `ring` does it, in constant time.
     if !macs_equal(context, record.mac) {
-        return refuse(TsigError::BadSig);
+        return refuse(TsigError::Sig);
     }
     let mut signer = Signer { key, previous: record.mac.to_vec(), first: true };
     if !record.is_fresh(now) {
         signed.extend(error_header(message));
-        signer.sign_with(&mut signed, record.time, TsigError::BadTime as u16, &time_octets(now));
-        return Err((Rejected::Tsig(TsigError::BadTime), Some(signed)));
+        signer.sign_with(&mut signed, record.time, TsigError::Time as u16, &time_octets(now));
+        return Err((Rejected::Tsig(TsigError::Time), Some(signed)));
     }
     let (start, original_id) = (record.start, record.original_id);
     strip(message, start, original_id);
@@ -357,7 +361,7 @@ impl Verifier {
         if record.mac.len() != MAC || !macs_equal(context, record.mac) {
             return Err(BadAnswer::Signature("the answer's signature is wrong"));
         }
-        if record.error == TsigError::BadTime as u16 {
+        if record.error == TsigError::Time as u16 {
             let server = Reader::at(record.other, 0).u48().unwrap_or_default();
             return Err(BadAnswer::ClockSkew(seconds_ahead(server, now)));
         }

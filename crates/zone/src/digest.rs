@@ -45,6 +45,12 @@ impl Digest {
         *self = self.plus(Self::of_soa(zone, soa).negated());
     }
 
+    /// The first twelve hexadecimal digits: what a person types to name a content.
+    pub fn short(&self) -> String {
+        let [.., highest] = self.0;
+        format!("{highest:016x}").chars().take(12).collect()
+    }
+
     fn of_soa(zone: &Name, soa: &Soa) -> Self {
         let rdata = soa.rdata(Serial::new(0));
         Self::of_record(&zone.to_wire(), 6, soa.ttl, &rdata)

@@ -13,14 +13,12 @@ use crate::message::{FLAG_AA, Header};
 use crate::request::{ParsedRequest, parse_request, short_answer};
 use crate::tsig::{Rejected, Signer, verify_request};
 
-/// What to do about a request.
-pub(super) enum Outcome {
-    /// Say nothing and hang up.
-    Drop,
-    /// Send this, and hang up on TCP: the request shows that nothing good will follow.
-    Reject(Vec<u8>),
-    /// The request is good.
-    Answer(Box<Answer>),
+/// What to do about a request that is not good.
+pub(super) enum Rejection {
+    /// Say nothing.
+    Silent,
+    /// Send this.
+    Answer(Vec<u8>),
 }
 
 /// The answer to a good request.
@@ -53,15 +51,15 @@ pub(crate) fn unix_time() -> u64 {
 }
 
 /// Checks form and signature.
-pub(super) fn check<S>(mut message: Vec<u8>, shared: &Shared<S>) -> Result<Accepted, Outcome> {
+pub(super) fn check<S>(mut message: Vec<u8>, shared: &Shared<S>) -> Result<Accepted, Rejection> {
     let counters = &shared.counters;
     let parsed = match parse_request(&message) {
         Ok(parsed) => parsed,
         Err(rcode) => {
             count(&counters.malformed);
             return Err(match rcode {
-                Some(rcode) => Outcome::Reject(short_answer(&message, rcode, 0)),
-                None => Outcome::Drop,
+                Some(rcode) => Rejection::Answer(short_answer(&message, rcode, 0)),
+                None => Rejection::Silent,
             });
         }
     };
@@ -72,16 +70,16 @@ pub(super) fn check<S>(mut message: Vec<u8>, shared: &Shared<S>) -> Result<Accep
         Ok(signer) => Ok(Accepted { message, parsed, signer: Some(signer) }),
         Err((Rejected::Unsigned, _)) => {
             count(&counters.refused);
-            Err(Outcome::Reject(short_answer(&message, Rcode::REFUSED, 0)))
+            Err(Rejection::Answer(short_answer(&message, Rcode::REFUSED, 0)))
         }
         Err((Rejected::Malformed, _)) => {
             count(&counters.malformed);
-            Err(Outcome::Reject(short_answer(&message, Rcode::FORMERR, 0)))
+            Err(Rejection::Answer(short_answer(&message, Rcode::FORMERR, 0)))
         }
         Err((Rejected::Tsig(error), answer)) => {
             count(&counters.bad_signature);
             tracing::debug!(zone = %parsed.name, ?error, "request with a TSIG error");
-            Err(answer.map_or(Outcome::Drop, Outcome::Reject))
+            Err(answer.map_or(Rejection::Silent, Rejection::Answer))
         }
     }
 }

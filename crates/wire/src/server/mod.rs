@@ -12,6 +12,8 @@ mod exchange;
 mod tcp;
 mod udp;
 
+pub(crate) use exchange::unix_time;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Admitted, Connections};
-use super::exchange::{Answer, Body, Outcome, answer, check, count_zone, unix_time};
+use super::exchange::{Answer, Body, Rejection, answer, check, count_zone, unix_time};
 use super::{Relayed, Service, Shared, Transport, count};
 use crate::message::put_u16;
 use crate::request::short_answer;
@@ -82,7 +82,7 @@ async fn converse<S: Service>(
     while let Some(message) = read_request(&mut stream, shared).await? {
         let accepted = match check(message, shared) {
             Ok(accepted) => accepted,
-            Err(Outcome::Reject(rejection)) => {
+            Err(Rejection::Answer(rejection)) => {
                 write(&mut stream, &rejection, limits.stalled).await?;
                 return linger(stream, limits.stalled).await;
             }

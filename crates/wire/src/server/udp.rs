@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::exchange::{Answer, Body, Outcome, answer, check, count_zone, unix_time};
+use super::exchange::{Answer, Body, Rejection, answer, check, count_zone, unix_time};
 use super::{Relayed, Service, Shared, Transport, count};
 use crate::message::{FLAG_TC, put_u16};
 use crate::request::short_answer;
@@ -55,7 +55,7 @@ pub(super) async fn serve<S: Service>(
 async fn reply<S: Service>(message: Vec<u8>, peer: SocketAddr, shared: &Shared<S>) -> Option<Vec<u8>> {
     let accepted = match check(message, shared) {
         Ok(accepted) => accepted,
-        Err(Outcome::Reject(rejection)) => return Some(rejection),
+        Err(Rejection::Answer(rejection)) => return Some(rejection),
         Err(_) => return None,
     };
     let Answer { body, signer, id } = answer(accepted, peer, Transport::Udp, shared).await;
