@@ -40,7 +40,10 @@ fn object(n: usize, owner: usize, value: u8) -> Object {
     let (kind, spec) = match n % 5 {
         0 => (RecordKind::A, json!({ "ttl": ttl, "ipv4Addresses": [format!("192.0.2.{value}")] })),
         1 => (RecordKind::Cname, json!({ "ttl": ttl, "target": format!("target-{}", value % 2) })),
-        2 => (RecordKind::Ns, json!({ "nameserver": ["ns.sub", "ns.sub.example.com.", "ns"][usize::from(value) % 3] })),
+        2 => {
+            let target = ["ns.sub.example.com.", "www.example.com.", "ns"][usize::from(value) % 3];
+            (RecordKind::Ns, json!({ "nameserver": target }))
+        }
         3 => (RecordKind::Txt, json!({ "text": [format!("value {value}")] })),
         _ => (RecordKind::Aaaa, json!({ "ipv6Addresses": [format!("2001:db8::{value:x}")] })),
     };
