@@ -20,6 +20,7 @@ use crate::message::{HEADER, Header, Malformed, Reader, owner, put_u16};
 const FUDGE: u16 = 300;
 /// Octets of a whole MAC.
 const MAC: usize = 32;
+const CLASS_ANY: u16 = 255;
 /// hmac-sha256. in wire form.
 const ALGORITHM: &[u8] = b"\x0bhmac-sha256\0";
 /// Messages of one answer that may lack a signature between two that have one (RFC 8945 section 5.3.1).
@@ -104,6 +105,9 @@ impl<'a> Record<'a> {
             if record.rtype == Rtype::TSIG {
                 if position + 1 != count || position < before {
                     return Err(Malformed("the TSIG record is not the last one"));
+                }
+                if record.class != CLASS_ANY || record.ttl != 0 {
+                    return Err(Malformed("the TSIG record has a wrong class or TTL"));
                 }
                 let name = owner(message, &record)?;
                 return Self::parse(message, record.start, name, record.rdata).map(Some);
@@ -453,7 +457,7 @@ mod tests {
         for position in 0..request.len() {
             let mut damaged = request.clone();
             damaged[position] ^= 0x40;
-            // The id and the case of the names in the TSIG record are not signed; names compare without case.
+            // The id in the header is not signed, since forwarders change it; the one in the TSIG record is.
             let accepted = verify_request(&mut damaged, &key(), NOW).is_ok();
             assert!(!accepted || position < 2, "octet {position}");
         }

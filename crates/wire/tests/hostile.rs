@@ -1,4 +1,11 @@
 //! Clients that waste what a server has: others are served all the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

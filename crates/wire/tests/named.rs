@@ -1,4 +1,11 @@
 //! Our server and client against BIND: named as a secondary, `dig`, named's control channel.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

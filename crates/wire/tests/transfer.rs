@@ -1,4 +1,11 @@
 //! Our client against our server: what is published is what arrives, whole or by differences.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

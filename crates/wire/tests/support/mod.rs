@@ -1,5 +1,6 @@
 //! A server with zones that a test changes, and the parts that its tests share.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
