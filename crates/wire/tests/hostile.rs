@@ -99,7 +99,7 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
     let mut slow = server.connect().await;
     let stuck = tokio::spawn(async move { slow.exchange(question.into(), &sink).await.map(drop) });
     assert_eq!(server.connect().await.soa(&zone).await.unwrap(), Serial::new(1));
-    tokio::time::timeout(Duration::from_secs(10), async {
+    timeout(Duration::from_secs(10), async {
         while read(&server.counters.connections_open) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
