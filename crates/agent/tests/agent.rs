@@ -161,7 +161,7 @@ async fn the_only_source_may_drop_everything_and_changes_arrive_within_two_secon
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
     proxy.set(Fault::None);
-    rig.until_serial(ZONE, 2, Duration::from_secs(3)).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
 }
 
 #[tokio::test]
