@@ -1,1 +1,13 @@
-//! placeholder
+//! Embedded mode: the engine on a directory of manifests and local `named` processes.
+//!
+//! ```text
+//!   DIR/*.yaml ─ source ─► engine ◄─ ledger (serials, identities: one redb file)
+//!                            │
+//!                            ├─► runner ─► servers/<namespace>.<instance>.<index>/ {named, agent}
+//!                            └─► status.json, screen
+//! ```
+//!
+//! Only the source of objects, the ledger and the runner of servers are different from a cluster; everything between
+//! them is the engine's.
+
+pub mod status;

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::excerpt;
+
 /// Octets a name may have in wire form, the root label included (RFC 1035 section 2.3.4).
 const MAX_WIRE: usize = 255;
 /// Octets a label may have (RFC 1035 section 2.3.4).
@@ -81,7 +83,7 @@ impl Name {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let relative = text.strip_suffix('.').filter(|rest| !ends_in_escape(rest)).unwrap_or(text);
         if relative.is_empty() {
-            return if text == "." { Ok(Self::root()) } else { Err(NameError::EmptyLabel(text.to_owned())) };
+            return if text == "." { Ok(Self::root()) } else { Err(NameError::EmptyLabel(excerpt(text))) };
         }
         let labels = split_labels(relative, text)?;
         Self::from_labels(labels.iter().map(Vec::as_slice), text)
@@ -130,14 +132,14 @@ impl Name {
         let mut wire = 1;
         for label in labels.rev() {
             if label.len() > MAX_LABEL {
-                let shown = String::from_utf8_lossy(label).into_owned();
+                let shown = excerpt(&String::from_utf8_lossy(label));
                 return Err(NameError::LabelTooLong { label: shown, length: label.len() });
             }
             wire += label.len() + 1;
             push_label(&mut key, label);
         }
         if wire > MAX_WIRE {
-            return Err(NameError::NameTooLong { name: text.to_owned(), length: wire });
+            return Err(NameError::NameTooLong { name: excerpt(text), length: wire });
         }
         Ok(Self(key.into()))
     }
@@ -266,16 +268,16 @@ fn split_labels(text: &str, whole: &str) -> Result<Vec<Vec<u8>>, NameError> {
                 labels.push(Vec::new());
                 continue;
             }
-            '\\' => read_escape(&mut characters).ok_or_else(|| NameError::BadEscape(whole.to_owned()))?,
+            '\\' => read_escape(&mut characters).ok_or_else(|| NameError::BadEscape(excerpt(whole)))?,
             '!'..='~' => character as u8,
-            _ => return Err(NameError::BadCharacter { name: whole.to_owned(), character }),
+            _ => return Err(NameError::BadCharacter { name: excerpt(whole), character }),
         };
         if let Some(label) = labels.last_mut() {
             label.push(octet);
         }
     }
     if labels.iter().any(Vec::is_empty) {
-        return Err(NameError::EmptyLabel(whole.to_owned()));
+        return Err(NameError::EmptyLabel(excerpt(whole)));
     }
     Ok(labels)
 }

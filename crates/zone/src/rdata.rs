@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use domain::base::iana::Rtype;
 
 use crate::name::{Name, NameError};
-use crate::text::{Entries, SyntaxError, Token};
+use crate::text::{Entries, SyntaxError, Token, excerpt};
 
 /// Octets that the data of one record may have.
 const MAX_LENGTH: usize = 65_535;
@@ -174,7 +174,7 @@ impl Rdata {
         let length = u8::try_from(tag.len())
             .ok()
             .filter(|_| layout::is_tag(tag.as_bytes()))
-            .ok_or_else(|| RdataError::Tag(tag.to_owned()))?;
+            .ok_or_else(|| RdataError::Tag(excerpt(tag)))?;
         let mut wire = vec![flags, length];
         wire.extend(tag.as_bytes());
         wire.extend(value);

@@ -210,6 +210,15 @@ impl Token<'_> {
     }
 }
 
+/// A text as an error message shows it: its start, if it is long.
+pub(crate) fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 80;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// Writes octets as a quoted string.
 pub(crate) fn write_quoted(octets: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("\"")?;

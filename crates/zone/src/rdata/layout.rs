@@ -10,7 +10,7 @@ use domain::base::iana::Rtype;
 
 use super::RdataError;
 use crate::name::Name;
-use crate::text::{Token, parse_period, write_quoted};
+use crate::text::{Token, excerpt, parse_period, write_quoted};
 
 /// One field of a record's data, with the name that error messages use.
 #[derive(Clone, Copy)]
@@ -113,7 +113,7 @@ pub(super) fn from_tokens(
         }
     }
     match tokens.next() {
-        Some(token) => Err(RdataError::Extra { rtype, text: token.text.to_owned() }),
+        Some(token) => Err(RdataError::Extra { rtype, text: excerpt(token.text) }),
         None => Ok(wire),
     }
 }
@@ -188,11 +188,11 @@ impl Field {
         wire: &mut Vec<u8>,
     ) -> Result<(), RdataError> {
         let wrong =
-            |expected| RdataError::Field { rtype, field: self.name(), text: token.text.to_owned(), expected };
+            |expected| RdataError::Field { rtype, field: self.name(), text: excerpt(token.text), expected };
         let text = token.text;
         match self {
             Ipv4 => {
-                wire.extend(text.parse::<Ipv4Addr>().map_err(|_| wrong("an address as 192.0.2.1"))?.octets())
+                wire.extend(text.parse::<Ipv4Addr>().map_err(|_| wrong("an address as 192.0.2.1"))?.octets());
             }
             Ipv6 => {
                 wire.extend(

@@ -8,7 +8,7 @@ use crate::name::{Name, OwnerName};
 use crate::rdata::{Rdata, RdataError};
 use crate::rrsets::Ttl;
 use crate::soa::Soa;
-use crate::text::{Entries, Entry, Position, Token, parse_period};
+use crate::text::{Entries, Entry, Position, Token, excerpt, parse_period};
 
 type Problem = (Position, ZoneFileMistake);
 
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
                 }
                 "$ORIGIN" => self.set_origin(first, rest),
                 "$TTL" => self.set_ttl(first, rest),
-                _ => mistake(ZoneFileMistake::Directive(first.text.to_owned())),
+                _ => mistake(ZoneFileMistake::Directive(excerpt(first.text))),
             };
         }
         if entry.indented {
@@ -177,7 +177,7 @@ fn read_head<'a, 't>(start: Position, tokens: &'a [Token<'t>]) -> Result<(Head, 
             }
             class = Some(found);
         } else {
-            let wrong = || (token.position, ZoneFileMistake::Type(token.text.to_owned()));
+            let wrong = || (token.position, ZoneFileMistake::Type(excerpt(token.text)));
             let rtype = token.text.parse().ok().filter(|_| !token.quoted).ok_or_else(wrong)?;
             return Ok((Head { ttl, rtype }, rest));
         }
@@ -187,7 +187,7 @@ fn read_head<'a, 't>(start: Position, tokens: &'a [Token<'t>]) -> Result<(Head, 
 fn read_ttl(token: &Token<'_>) -> Result<Ttl, Problem> {
     parse_period(token.text)
         .and_then(Ttl::new)
-        .ok_or_else(|| (token.position, ZoneFileMistake::Ttl(token.text.to_owned())))
+        .ok_or_else(|| (token.position, ZoneFileMistake::Ttl(excerpt(token.text))))
 }
 
 /// A class; `ANY` is the type of that name here.
@@ -201,5 +201,5 @@ fn place_of(error: &RdataError, data: &[Token<'_>]) -> Option<Position> {
         RdataError::Field { text, .. } | RdataError::Extra { text, .. } => text,
         _ => return None,
     };
-    data.iter().find(|token| token.text == wrong).map(|token| token.position)
+    data.iter().find(|token| excerpt(token.text) == *wrong).map(|token| token.position)
 }
