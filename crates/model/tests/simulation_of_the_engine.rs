@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bindy_model::{
-    Answer, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent, ObjectKey, Output, Removal,
-    Role, ServerId, ServerState, Swapped, Target, World,
+    Answer, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent, ObjectKey,
+    Output, Removal, Role, ServerId, ServerState, Swapped, Target, World,
 };
 use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
 use common::{a, instance, key, zone};
@@ -117,10 +117,18 @@ impl Simulation {
     fn publish(&mut self, target: &Target, name: Name, version: Version) {
         let digest = version.content.digest();
         let named = self.contents.insert((name.clone(), version.serial.get()), digest);
-        assert!(named.is_none_or(|named| named == digest), "serial {} of {name} names two contents", version.serial);
+        assert!(
+            named.is_none_or(|named| named == digest),
+            "serial {} of {name} names two contents",
+            version.serial
+        );
         if let Target::Zone(key, _) = target {
             let entry = self.ledger.get(&(key.clone(), LedgerKind::Zone));
-            assert_eq!(entry, Some(&LedgerEntry::of(&version)), "{name} is served before the ledger names it");
+            assert_eq!(
+                entry,
+                Some(&LedgerEntry::of(&version)),
+                "{name} is served before the ledger names it"
+            );
             let steady = OwnerName::parse("steady", &name).unwrap();
             assert!(version.content.get(&steady).is_some(), "a wanted record vanished from {name}");
         }
@@ -141,7 +149,10 @@ impl Simulation {
                 };
                 let current = self.ledger.get(&slot).copied();
                 let result = if current.map(|entry| entry.serial) == expected {
-                    assert!(current.is_none_or(|entry| next.serial.is_after(entry.serial)), "{target:?} went back");
+                    assert!(
+                        current.is_none_or(|entry| next.serial.is_after(entry.serial)),
+                        "{target:?} went back"
+                    );
                     self.ledger.insert(slot, next);
                     Swapped::Done
                 } else {
@@ -150,12 +161,15 @@ impl Simulation {
                 if self.faults && self.random.random_ratio(1, 10) {
                     return self.crash();
                 }
-                let result = if self.faults && self.random.random_ratio(1, 10) { Swapped::Failed } else { result };
+                let result =
+                    if self.faults && self.random.random_ratio(1, 10) { Swapped::Failed } else { result };
                 self.step(Input::Swapped(target, result));
             }
             Output::Fetch(target, name, wanted) => {
                 let having = self.servers.iter().filter_map(|server| server.zones.get(&name));
-                let found = having.filter(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version))).last();
+                let found = having
+                    .filter(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)))
+                    .last();
                 let found = found.cloned().filter(|_| !self.faults || self.random.random_ratio(9, 10));
                 self.step(Input::Fetched(target, found));
             }
@@ -165,9 +179,12 @@ impl Simulation {
                         self.transfer(&id);
                     }
                     let server = self.servers.iter().find(|server| server.state.id == id);
-                    let serial = server.and_then(|server| server.zones.get(&probe.zone)).map(|version| version.serial);
+                    let serial =
+                        server.and_then(|server| server.zones.get(&probe.zone)).map(|version| version.serial);
                     let answer = match serial {
-                        Some(serial) if !(self.faults && self.random.random_ratio(1, 5)) => Answer::Serial(serial),
+                        Some(serial) if !(self.faults && self.random.random_ratio(1, 5)) => {
+                            Answer::Serial(serial)
+                        }
                         _ => Answer::Failure("refused".to_owned()),
                     };
                     self.step(Input::Probed(id.clone(), probe, answer));
@@ -223,7 +240,8 @@ impl Simulation {
             ObjectEvent::Removed(object.key(), Removal::Deleted)
         } else {
             let last = self.random.random_range(1..250);
-            let object = in_zone(a(&format!("record-{n}-{record}"), &format!("name-{}", record % 3), last), n);
+            let object =
+                in_zone(a(&format!("record-{n}-{record}"), &format!("name-{}", record % 3), last), n);
             self.objects.insert(object.key(), object.clone());
             ObjectEvent::Applied(object)
         };
@@ -267,7 +285,9 @@ impl Simulation {
         (0..ZONES.len()).all(|n| {
             let apex = Name::parse(&format!("zone-{n}.example")).unwrap();
             let wanted = whole.compile(&key(ZONES[n])).unwrap().content.digest();
-            self.servers.iter().all(|server| server.zones.get(&apex).is_some_and(|v| v.content.digest() == wanted))
+            self.servers
+                .iter()
+                .all(|server| server.zones.get(&apex).is_some_and(|v| v.content.digest() == wanted))
                 && self.core.zone_report(&key(ZONES[n])).is_some_and(|report| report.in_sync == 3)
         })
     }

@@ -2,8 +2,8 @@
 
 use bindy_api::RecordKind;
 use bindy_model::{
-    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, RecordData, Role, SoaFields, Zone,
-    ZoneFileRef,
+    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, RecordData, Role, SoaFields,
+    Zone, ZoneFileRef,
 };
 
 pub fn key(name: &str) -> NamespacedName {
@@ -83,5 +83,11 @@ pub fn record(kind: RecordKind, object: &str, owner: &str, created: u32, spec: s
 }
 
 pub fn a(object: &str, owner: &str, last: u8) -> Object {
-    record(RecordKind::A, object, owner, 1, serde_json::json!({ "ipv4Addresses": [format!("192.0.2.{last}")] }))
+    record(
+        RecordKind::A,
+        object,
+        owner,
+        1,
+        serde_json::json!({ "ipv4Addresses": [format!("192.0.2.{last}")] }),
+    )
 }
