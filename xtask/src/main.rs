@@ -1,1 +1,72 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or CI runs, on a fresh clone and a fresh machine.
+//!
+//! Each command is a row of steps; every step says what it is before it runs and how long it took afterwards, on
+//! standard error. Standard output belongs to the tools that run, so it ends with cargo's own closing lines.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
+
+mod bench;
+mod fuzz;
+mod generate;
+mod prerequisites;
+mod selection;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::steps::Steps;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and measures Bindy")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
+    Test {
+        /// Only the tests whose file or name contains this
+        #[arg(long, value_name = "NAME")]
+        only: Option<String>,
+        /// Also the tests that are too long for CI
+        #[arg(long)]
+        long: bool,
+    },
+    /// The part of it that needs under three minutes: no real servers, no fuzzing
+    Check,
+    /// Runs one benchmark as a release build
+    Bench {
+        /// Its name, as in docs/benchmarks.md
+        name: String,
+        /// One JSON object per result line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes everything that is generated from the types
+    Generate {
+        /// Only compares, and fails when a file is stale
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut steps = Steps::start();
+    let done = match Arguments::parse().command {
+        Command::Test { only: Some(name), long } => test::only(&mut steps, &name, long),
+        Command::Test { only: None, long } => test::all(&mut steps, long),
+        Command::Check => test::check(&mut steps),
+        Command::Bench { name, json } => bench::run(&mut steps, &name, json),
+        Command::Generate { check } => generate::run(&mut steps, check),
+    };
+    steps.finish(&done);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -1,1 +1,127 @@
-//! placeholder
+//! The sidecar of one `named`: its only primary, its watchman, and its mouth towards other servers.
+//!
+//! ```text
+//!                       ┌──────────────── agent ────────────────┐
+//!   operator ◄──TSIG────┤ sources ◄── relay ◄────── loopback ───┼── named (SOA, IXFR, AXFR)
+//!   upstreams, siblings │                                       │
+//!   operator ──NOTIFY──►│ transfer port ──── NOTIFY, queries ───┼─► named (local key)
+//!   downstreams ──TSIG─►│                                       │
+//!   kubelet ────────────► /readyz /livez /metrics    rndc ──────┼─► named
+//!                       └───────────────────────────────────────┘
+//! ```
+//! named never sees an upstream: one that drops packets would be cached as unreachable for ten minutes, one that stays
+//! silent would hold a zone for half a minute, and both lose changes. No request without a good signature is answered
+//! but on loopback, and nothing here ever forces a transfer, so no serial goes backwards.
+
+mod agent;
+mod answer;
+mod config;
+mod http;
+mod keys;
+mod local_key;
+mod members;
+mod metrics;
+mod poll;
+mod pool;
+mod readiness;
+mod relay;
+mod sources;
+mod transfer;
+mod watch;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::agent::Agent;
+use crate::members::Members;
+use crate::relay::Relay;
+use crate::transfer::TransferPort;
+
+pub use config::{Config, ConfigError, NamedConfig, SourceConfig};
+pub use local_key::LOCAL_KEY;
+pub use readiness::{Excuse, Readiness, Report};
+pub use sources::{Failure, Kind, Sources};
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its configuration is of no use.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({purpose}): {error}")]
+    Bind {
+        /// What for.
+        purpose: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The local key cannot be kept.
+    #[error("the local key cannot be kept in {path}: {error}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Runs the agent of one server until `cancel`; every task has ended when it returns.
+pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), AgentError> {
+    let config = Config::load(config_path)?;
+    let key = local_key::load_or_create(&config.named.key_file)?;
+    let (relay_at, transfer_at, http_at) = (config.relay, config.transfer, config.http);
+    let agent = Arc::new(Agent::new(config, key));
+    let tasks = TaskTracker::new();
+    let relay = Relay::new(Arc::clone(&agent), tasks.clone());
+    let options = ServerOptions { address: relay_at, signatures: Signatures::None, limits: relay_limits() };
+    let relay = bind("relay", options, agent.keys.clone(), relay).await?;
+    let port = TransferPort::new(Arc::clone(&agent), tasks.clone());
+    let limits = ServerLimits::default();
+    let options = ServerOptions { address: transfer_at, signatures: Signatures::Required, limits };
+    let port = bind("transfer", options, agent.keys.clone(), port).await?;
+    let bind_error = |error| AgentError::Bind { purpose: "http", address: http_at, error };
+    let listener = TcpListener::bind(http_at).await.map_err(bind_error)?;
+    info!(instance = agent.config().instance, relay = %relay_at, transfer = %transfer_at, http = %http_at, "agent runs");
+
+    let members = Arc::new(Members::default());
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(task));
+    spawn(Box::pin(relay.serve(cancel.clone())));
+    spawn(Box::pin(port.serve(cancel.clone())));
+    spawn(Box::pin(http::serve(Arc::clone(&agent), listener, cancel.clone())));
+    spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), cancel.clone())));
+    spawn(Box::pin(watch::named(Arc::clone(&agent), Arc::clone(&members), cancel.clone())));
+    spawn(Box::pin(members::load(Arc::clone(&agent), cancel.clone())));
+    spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));
+    spawn(Box::pin(poll::catalog(Arc::clone(&agent), cancel.clone())));
+    spawn(Box::pin(poll::slices(Arc::clone(&agent), members, cancel.clone())));
+    cancel.cancelled().await;
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// named asks for as many zones at once as its `serial-query-rate` allows, and a lost question costs it seconds.
+fn relay_limits() -> ServerLimits {
+    ServerLimits { datagrams: 20_000, per_client: 2_000, ..ServerLimits::default() }
+}
+
+async fn bind<S: Service>(
+    purpose: &'static str,
+    options: ServerOptions,
+    keys: impl KeyRing,
+    service: S,
+) -> Result<Server<S>, AgentError> {
+    let address = options.address;
+    Server::bind(options, keys, service).await.map_err(|error| AgentError::Bind { purpose, address, error })
+}

@@ -1,1 +1,34 @@
-//! placeholder
+//! What the tests of the project are made of: real `named` processes, a proxy that injects faults, a prober that
+//! writes down every answer, and a checker that compares such a history with what was published.
+//!
+//! ```text
+//!   Scratch (directory of the test, kept when it fails)
+//!     ├─ Named, Bindy    processes on reserved loopback ports, killed with the test
+//!     ├─ Proxy           between any two of them: delay, freeze, cut, drop, silence, corrupt
+//!     ├─ Prober          asks all servers all the time ──► History ─┐
+//!     └─ published versions ────────────────────────────────────────┴─► checker::check ─► Violations
+//! ```
+//!
+//! Nothing here uses the project's own DNS code on the wire: what checks a server shares no bug with it. Functions
+//! return `anyhow` errors; tests unwrap them, so that a failure panics and [`Scratch`] keeps its directory.
+
+pub mod checker;
+pub mod dns;
+mod expected;
+pub mod history;
+mod named;
+mod ports;
+mod prober;
+mod process;
+mod proxy;
+mod scratch;
+mod wait;
+
+pub use history::History;
+pub use named::{Key, Named, NamedConfig, Place, ZoneSource};
+pub use ports::Port;
+pub use prober::{ProbeTarget, Prober, ProberConfig, Question};
+pub use process::Process;
+pub use proxy::{Counts, Fault, Proxy};
+pub use scratch::Scratch;
+pub use wait::wait_for;

@@ -1,1 +1,32 @@
-//! placeholder
+//! DNS on the wire, for the hidden primary, the agents and the tests: no Kubernetes, no policy.
+//!
+//! ```text
+//!            keys ── tsig ──┐
+//!   History ─► answer ─► server ◄── TCP, UDP ──► client ─► Version
+//!                           │                      │
+//!                        Service (who may what)    └ NOTIFY, SOA, exchange (relay)
+//!   rndc ──► control channel of named
+//! ```
+//! Reading and writing messages does no IO and takes time as an argument.
+
+mod answer;
+mod client;
+mod keys;
+mod message;
+mod request;
+mod rndc;
+mod server;
+mod tsig;
+
+pub use client::{
+    Answer, AnswerRecord, ClientError, Connection, Endpoint, Timeouts, Transfer, udp_notify, udp_query,
+    udp_soa,
+};
+pub use domain::base::iana::Rcode;
+pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, instance_key_name};
+pub use request::{ParsedRequest, parse_request};
+pub use rndc::{Rndc, RndcError};
+pub use server::{
+    Opcode, Relayed, Reply, Request, Server, ServerCounters, ServerLimits, ServerOptions, Service,
+    Signatures, Transport,
+};

@@ -1,11 +1,14 @@
 //! The content of one zone: its SOA and its RRsets by owner name, as a persistent map.
 
+use std::collections::BTreeMap;
+
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use crate::digest::Digest;
 use crate::name::{Name, OwnerName};
-use crate::rrsets::{RrSet, RrSets, Ttl};
+use crate::rdata::Rdata;
+use crate::rrsets::{RrSet, RrSets, RrSetsError, Ttl};
 use crate::soa::Soa;
 use domain::base::iana::Rtype;
 
@@ -38,6 +41,27 @@ impl Content {
         let mut digest = Digest::default();
         digest.add_soa(&apex, &soa);
         Self { apex, soa, names: OrdMap::new(), records: 0, digest }
+    }
+
+    /// A zone with these records, in any order. Duplicates collapse; where the TTLs within an RRset differ, the
+    /// lowest is that of all (RFC 2181 section 5.2).
+    pub fn from_records(
+        apex: Name,
+        soa: Soa,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, RrSetsError> {
+        let mut names: BTreeMap<OwnerName, BTreeMap<Rtype, (Ttl, Vec<Rdata>)>> = BTreeMap::new();
+        for Record { owner, rtype, ttl, rdata } in records {
+            let rrsets = names.entry(owner).or_default();
+            let (lowest, rdatas) = rrsets.entry(rtype).or_insert((ttl, Vec::new()));
+            *lowest = ttl.min(*lowest);
+            rdatas.push(Rdata::from_canonical(&rdata));
+        }
+        let mut content = Self::new(apex, soa);
+        for (owner, rrsets) in names {
+            content.set(owner, RrSets::pack(rrsets)?);
+        }
+        Ok(content)
     }
 
     /// The zone's name.
@@ -92,9 +116,10 @@ impl Content {
     /// `ancestor` and everything below it, in canonical order.
     pub fn within<'a>(
         &'a self,
-        ancestor: &'a OwnerName,
-    ) -> impl Iterator<Item = (&'a OwnerName, &'a RrSets)> {
-        self.names.range(ancestor.clone()..).take_while(|(owner, _)| owner.is_within(ancestor))
+        ancestor: &OwnerName,
+    ) -> impl Iterator<Item = (&'a OwnerName, &'a RrSets)> + use<'a> {
+        let ancestor = ancestor.clone();
+        self.names.range(ancestor.clone()..).take_while(move |(owner, _)| owner.is_within(&ancestor))
     }
 
     /// The owner names after `owner` in canonical order: how a reader goes on where it stopped.

@@ -78,8 +78,9 @@ impl Difference {
             let rrsets = changed.entry(record.owner.clone()).or_insert_with(|| of(&record.owner));
             let gone = || DifferenceError::NotThere(record.owner.clone(), record.rtype);
             let (ttl, rdatas) = rrsets.get_mut(&record.rtype).ok_or_else(gone)?;
+            // Sorted as they were unpacked, and removing keeps the order.
             let position =
-                rdatas.iter().position(|rdata| rdata.as_wire() == &*record.rdata).ok_or_else(gone)?;
+                rdatas.binary_search_by(|rdata| rdata.as_wire().cmp(&record.rdata)).map_err(|_| gone())?;
             if *ttl != record.ttl {
                 return Err(gone());
             }

@@ -45,6 +45,12 @@ impl Digest {
         *self = self.plus(Self::of_soa(zone, soa).negated());
     }
 
+    /// The first twelve hexadecimal digits: what a person types to name a content.
+    pub fn short(&self) -> String {
+        let [.., highest] = self.0;
+        format!("{highest:016x}").chars().take(12).collect()
+    }
+
     fn of_soa(zone: &Name, soa: &Soa) -> Self {
         let rdata = soa.rdata(Serial::new(0));
         Self::of_record(&zone.to_wire(), 6, soa.ttl, &rdata)
@@ -112,8 +118,10 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseDigestError(text.to_owned());
-        let hex =
-            text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(error)?;
+        let hex = text
+            .strip_prefix(PREFIX)
+            .filter(|hex| hex.len() == 64 && hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .ok_or_else(error)?;
         let mut limbs = [0; 4];
         for (index, limb) in limbs.iter_mut().rev().enumerate() {
             let digits = hex.get(index * 16..index * 16 + 16).ok_or_else(error)?;
@@ -142,5 +150,6 @@ mod tests {
     fn other_algorithms_are_refused() {
         assert!("md5:00".parse::<Digest>().is_err());
         assert!(format!("{PREFIX}{}", "g".repeat(64)).parse::<Digest>().is_err());
+        assert!(format!("{PREFIX}+{}", "0".repeat(63)).parse::<Digest>().is_err());
     }
 }

@@ -6,7 +6,9 @@
 //! an owner name relative to it gives the absolute name.
 
 use std::fmt;
-use std::sync::Arc;
+
+use crate::octets::Octets;
+use crate::text::excerpt;
 
 /// Octets a name may have in wire form, the root label included (RFC 1035 section 2.3.4).
 const MAX_WIRE: usize = 255;
@@ -65,26 +67,32 @@ pub enum NameError {
 
 /// An absolute domain name, lower-case, in canonical order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<[u8]>);
+pub struct Name(Octets);
 
 /// A name relative to the apex of its zone; the empty one is the apex itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnerName(Arc<[u8]>);
+pub struct OwnerName(Octets);
 
 impl Name {
     /// The root of the name space.
     pub fn root() -> Self {
-        Self(Arc::from([]))
+        Self(Octets::default())
     }
 
     /// Reads a name in presentation form (RFC 1035 section 5.1); it is absolute with or without the last dot.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let relative = text.strip_suffix('.').filter(|rest| !ends_in_escape(rest)).unwrap_or(text);
         if relative.is_empty() {
-            return if text == "." { Ok(Self::root()) } else { Err(NameError::EmptyLabel(text.to_owned())) };
+            return if text == "." { Ok(Self::root()) } else { Err(NameError::EmptyLabel(excerpt(text))) };
         }
         let labels = split_labels(relative, text)?;
         Self::from_labels(labels.iter().map(Vec::as_slice), text)
+    }
+
+    /// Reads a name in a zone file: `@` is `origin`, a name without a dot at its end is relative to it.
+    pub fn parse_in(text: &str, origin: &Name) -> Result<Self, NameError> {
+        let absolute = text.strip_suffix('.').is_some_and(|rest| !ends_in_escape(rest));
+        if absolute { Self::parse(text) } else { Ok(OwnerName::parse(text, origin)?.in_zone(origin)) }
     }
 
     /// Reads an uncompressed wire form that ends with the root label, and nothing after it.
@@ -124,14 +132,14 @@ impl Name {
         let mut wire = 1;
         for label in labels.rev() {
             if label.len() > MAX_LABEL {
-                let shown = String::from_utf8_lossy(label).into_owned();
+                let shown = excerpt(&String::from_utf8_lossy(label));
                 return Err(NameError::LabelTooLong { label: shown, length: label.len() });
             }
             wire += label.len() + 1;
             push_label(&mut key, label);
         }
         if wire > MAX_WIRE {
-            return Err(NameError::NameTooLong { name: text.to_owned(), length: wire });
+            return Err(NameError::NameTooLong { name: excerpt(text), length: wire });
         }
         Ok(Self(key.into()))
     }
@@ -178,7 +186,7 @@ impl Name {
 impl OwnerName {
     /// The apex of the zone.
     pub fn apex() -> Self {
-        Self(Arc::from([]))
+        Self(Octets::default())
     }
 
     /// Reads the owner name of a record in `zone`: `@` or nothing is the apex, a name with a dot at its end is
@@ -193,12 +201,16 @@ impl OwnerName {
         }
         let labels = split_labels(text, text)?;
         let relative = Name::from_labels(labels.iter().map(Vec::as_slice), text)?;
-        let owner = Self(relative.0);
-        let length = owner.wire_len(zone);
+        Self(relative.0).checked_in(zone)
+    }
+
+    /// This owner name, unless it is too long for a name in `zone`.
+    pub(crate) fn checked_in(self, zone: &Name) -> Result<Self, NameError> {
+        let length = self.wire_len(zone);
         if length > MAX_WIRE {
-            return Err(NameError::NameTooLong { name: format!("{text}.{zone}"), length });
+            return Err(NameError::NameTooLong { name: format!("{self}.{zone}"), length });
         }
-        Ok(owner)
+        Ok(self)
     }
 
     /// The absolute name of this owner in `zone`.
@@ -256,16 +268,16 @@ fn split_labels(text: &str, whole: &str) -> Result<Vec<Vec<u8>>, NameError> {
                 labels.push(Vec::new());
                 continue;
             }
-            '\\' => read_escape(&mut characters).ok_or_else(|| NameError::BadEscape(whole.to_owned()))?,
+            '\\' => read_escape(&mut characters).ok_or_else(|| NameError::BadEscape(excerpt(whole)))?,
             '!'..='~' => character as u8,
-            _ => return Err(NameError::BadCharacter { name: whole.to_owned(), character }),
+            _ => return Err(NameError::BadCharacter { name: excerpt(whole), character }),
         };
         if let Some(label) = labels.last_mut() {
             label.push(octet);
         }
     }
     if labels.iter().any(Vec::is_empty) {
-        return Err(NameError::EmptyLabel(whole.to_owned()));
+        return Err(NameError::EmptyLabel(excerpt(whole)));
     }
     Ok(labels)
 }

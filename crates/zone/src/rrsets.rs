@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 
-use crate::rdata::Rdata;
+use crate::octets::Octets;
+use crate::rdata::{DisplayRdata, Rdata};
 
 /// A time to live in seconds, at most 2³¹ − 1 (RFC 2181 section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,8 +45,8 @@ impl fmt::Display for Ttl {
 }
 
 /// Every RRset of one owner name; may be empty.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RrSets(Arc<[u8]>);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct RrSets(Octets);
 
 /// One RRset within a [`RrSets`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,17 @@ impl RrSets {
         Ok(Self(packed.into()))
     }
 
+    /// One record.
+    pub fn single(rtype: Rtype, ttl: Ttl, rdata: &Rdata) -> Self {
+        let mut packed = Vec::with_capacity(10 + rdata.as_wire().len());
+        packed.extend(rtype.to_int().to_be_bytes());
+        packed.extend(ttl.get().to_be_bytes());
+        packed.extend(1u16.to_be_bytes());
+        packed.extend(rdata.wire_len().to_be_bytes());
+        packed.extend(rdata.as_wire());
+        Self(packed.into())
+    }
+
     /// The RRsets in ascending type.
     pub fn iter(&self) -> impl Iterator<Item = RrSet<'_>> + Clone {
         let mut rest = &*self.0;
@@ -117,12 +128,6 @@ impl RrSets {
         self.iter()
             .map(|rrset| (rrset.rtype, (rrset.ttl, rrset.rdatas().map(Rdata::from_canonical).collect())))
             .collect()
-    }
-}
-
-impl Default for RrSets {
-    fn default() -> Self {
-        Self(Arc::from([]))
     }
 }
 
@@ -182,6 +187,6 @@ impl fmt::Debug for RrSets {
 impl fmt::Debug for RrSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.ttl, self.rtype)?;
-        self.rdatas().try_for_each(|rdata| write!(f, " {}", Rdata::from_canonical(rdata).display(self.rtype)))
+        self.rdatas().try_for_each(|rdata| write!(f, " {}", DisplayRdata { rtype: self.rtype, wire: rdata }))
     }
 }

@@ -1,7 +1,8 @@
 //! Versions of a zone, and the recent ones as differences.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+
+use imbl::Vector;
 
 use crate::content::Content;
 use crate::difference::Difference;
@@ -27,8 +28,11 @@ impl Version {
 #[derive(Clone, Debug)]
 pub struct History {
     current: Arc<Version>,
-    differences: VecDeque<Arc<Difference>>,
+    differences: Vector<Arc<Difference>>,
+    /// Sum of their sizes, in octets.
     size: usize,
+    /// Sum of their lengths, in records.
+    changes: usize,
     limit: usize,
 }
 
@@ -46,7 +50,7 @@ pub enum Since {
 impl History {
     /// A history that starts with `current` and keeps at most `limit` octets of differences.
     pub fn new(current: Version, limit: usize) -> Self {
-        Self { current: Arc::new(current), differences: VecDeque::new(), size: 0, limit }
+        Self { current: Arc::new(current), differences: Vector::new(), size: 0, changes: 0, limit }
     }
 
     /// The version that is served.
@@ -62,18 +66,21 @@ impl History {
         }
         let difference = Difference::between(&self.current, &next);
         self.size += difference.size();
+        self.changes += difference.len();
         self.differences.push_back(Arc::new(difference));
         self.current = Arc::new(next);
         // A full transfer is as cheap as differences that carry more records than the zone has.
-        while self.size > self.limit || self.changes() > self.current.content.record_count().max(1_000) * 2 {
+        while self.size > self.limit || self.changes > self.current.content.record_count().max(1_000) * 2 {
             let Some(oldest) = self.differences.pop_front() else { break };
             self.size -= oldest.size();
+            self.changes -= oldest.len();
         }
         true
     }
 
-    fn changes(&self) -> usize {
-        self.differences.iter().map(|difference| difference.len()).sum()
+    /// About how many octets the differences take in memory; at most the limit.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// What leads from the version `serial` to the current one.

@@ -1,0 +1,234 @@
+//! What the tasks of one agent share.
+//!
+//! ```text
+//!   relay ─┐            ┌─ sources (which) ─ pools (connections) ──► operator, upstreams, siblings
+//!   poll ──┼── Agent ───┤
+//!   watch ─┤            ├─ named (local pool, rndc) ───────────────► named
+//!   http ──┘            └─ readiness, serials, metrics
+//! ```
+//! Locks are held for a look or a change only, never across an await.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use bindy_wire::{ClientError, Endpoint, Key};
+use bindy_zone::{Name, Serial};
+use serde::Serialize;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::pool::{Pool, is_broken};
+use crate::readiness::{Readiness, Report};
+use crate::sources::{Failure, Sources};
+
+/// The state of one agent.
+pub(crate) struct Agent {
+    config: RwLock<Arc<Config>>,
+    pub(crate) keys: Keys,
+    sources: Mutex<Sources>,
+    pools: RwLock<HashMap<String, Arc<Pool>>>,
+    /// Connections to named with the local key.
+    pub(crate) named: Arc<Pool>,
+    pub(crate) local_key: Key,
+    zones: Mutex<HashMap<Name, ZoneFacts>>,
+    /// Why each lost source was lost.
+    errors: Mutex<HashMap<String, String>>,
+    readiness: Mutex<Readiness>,
+    pub(crate) metrics: Metrics,
+    /// Somebody should look at named's catalog now.
+    pub(crate) look: Notify,
+    /// A lost source has returned.
+    pub(crate) returned: Notify,
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AgentReport {
+    #[serde(flatten)]
+    pub(crate) readiness: Report,
+    sources: BTreeMap<String, SourceState>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SourceState {
+    live: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+/// What is known of a zone at named.
+#[derive(Clone, Copy, Debug, Default)]
+struct ZoneFacts {
+    serial: Option<Serial>,
+    /// Transfers that ended, well or not, since it was last seen loaded.
+    transfers: u32,
+}
+
+impl Agent {
+    pub(crate) fn new(config: Config, local_key: Key) -> Self {
+        let endpoint = Endpoint { address: config.named.dns, key: Some(local_key.clone()) };
+        let agent = Self {
+            config: RwLock::new(Arc::new(config)),
+            keys: Keys::default(),
+            sources: Mutex::default(),
+            pools: RwLock::default(),
+            named: Arc::new(Pool::new(endpoint)),
+            local_key,
+            zones: Mutex::default(),
+            readiness: Mutex::default(),
+            metrics: Metrics::new(),
+            look: Notify::new(),
+            returned: Notify::new(),
+            errors: Mutex::default(),
+        };
+        agent.configure(None);
+        agent
+    }
+
+    /// Reads the key files, and takes `config` where it is a new one. Connections to sources that did not change stay.
+    pub(crate) fn configure(&self, config: Option<Config>) {
+        if let Some(config) = config {
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        }
+        let config = self.config();
+        for complaint in self.keys.load(config.key_base(), &config.keys) {
+            warn!(complaint, "key file");
+        }
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = HashMap::new();
+        for source in &config.sources {
+            let Some(key) = self.keys.get(&source.key) else {
+                warn!(source = source.name, key = %source.key, "no such key: this source is not used");
+                continue;
+            };
+            let same = |pool: &&Arc<Pool>| {
+                let endpoint = pool.endpoint();
+                let secret = endpoint.key.as_ref().map(Key::secret);
+                endpoint.address == source.address && secret == Some(key.secret())
+            };
+            let kept = pools.get(&source.name).filter(same).cloned();
+            let endpoint = Endpoint { address: source.address, key: Some(key.clone()) };
+            next.insert(source.name.clone(), kept.unwrap_or_else(|| Arc::new(Pool::new(endpoint))));
+        }
+        let usable = config.sources.iter().filter(|source| next.contains_key(&source.name));
+        self.sources()
+            .configure(&usable.map(|source| (source.name.clone(), source.kind)).collect::<Vec<_>>());
+        *pools = next;
+    }
+
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn readiness(&self) -> MutexGuard<'_, Readiness> {
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pool(&self, source: &str) -> Option<Arc<Pool>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
+    }
+
+    /// The live sources for `zone`, best first, with their connections.
+    pub(crate) fn candidates(&self, zone: &Name) -> Vec<(String, Arc<Pool>)> {
+        let names = self.sources().candidates(zone, Instant::now());
+        names.into_iter().filter_map(|name| self.pool(&name).map(|pool| (name, pool))).collect()
+    }
+
+    /// Writes down that `source` failed for `zone`.
+    pub(crate) fn source_failed(&self, source: &str, zone: &Name, error: &ClientError) {
+        if is_broken(error) {
+            self.source_lost(source, zone, error);
+        } else {
+            self.sources().failed(source, zone, Failure::PassOver, Instant::now());
+        }
+    }
+
+    /// Writes down that `source` cannot be reached, unless the error is an answer.
+    pub(crate) fn source_lost(&self, source: &str, zone: &Name, error: &ClientError) {
+        if !is_broken(error) {
+            return;
+        }
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(source.to_owned(), error.to_string());
+        if self.sources().failed(source, zone, Failure::Unreachable, Instant::now()) {
+            if let Some(pool) = self.pool(source) {
+                pool.forget_idle();
+            }
+            warn!(source, zone = %zone, %error, "source lost");
+        }
+    }
+
+    /// Writes down what a probe gave; true when the source has returned by that.
+    pub(crate) fn source_probed(&self, source: &str, result: &Result<Serial, ClientError>) -> bool {
+        let alive = result.as_ref().err().is_none_or(|error| !is_broken(error));
+        let returned = self.sources().probed(source, alive, Instant::now());
+        if returned {
+            self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+            info!(source, "source returned");
+        }
+        returned
+    }
+
+    /// The state in words.
+    pub(crate) fn report(&self) -> AgentReport {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sources = self.sources();
+        let states = sources.states().map(|(name, live)| {
+            let last_error = if live { None } else { errors.get(name).cloned() };
+            (name.to_owned(), SourceState { live, last_error })
+        });
+        AgentReport { sources: states.collect(), readiness: self.readiness().report() }
+    }
+
+    /// The serial of `zone` at named, as last seen.
+    pub(crate) fn serial(&self, zone: &Name) -> Option<Serial> {
+        self.zones().get(zone).and_then(|facts| facts.serial)
+    }
+
+    /// named answers for `zone` with that serial.
+    pub(crate) fn zone_loaded(&self, zone: &Name, serial: Serial) {
+        *self.zones().entry(zone.clone()).or_default() = ZoneFacts { serial: Some(serial), transfers: 0 };
+        self.readiness().loaded(zone);
+    }
+
+    /// A transfer of `zone` to named has ended; returns how many have since it was last seen loaded.
+    pub(crate) fn transfer_ended(&self, zone: &Name, serial: Option<Serial>) -> u32 {
+        let mut zones = self.zones();
+        let facts = zones.entry(zone.clone()).or_default();
+        facts.transfers = facts.transfers.saturating_add(1);
+        facts.serial = serial.or(facts.serial);
+        facts.transfers
+    }
+
+    /// How many transfers of `zone` ended since it was last seen loaded.
+    pub(crate) fn transfers(&self, zone: &Name) -> u32 {
+        self.zones().get(zone).map_or(0, |facts| facts.transfers)
+    }
+
+    /// Forgets zones that named does not have any more, all of them when it is a new process.
+    pub(crate) fn retain_zones(&self, keep: impl Fn(&Name) -> bool) {
+        self.zones().retain(|zone, _| keep(zone));
+    }
+
+    fn zones(&self) -> MutexGuard<'_, HashMap<Name, ZoneFacts>> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells named of a version by a NOTIFY from loopback, so that it asks the relay.
+    pub(crate) async fn nudge(&self, zone: &Name, serial: Serial) -> Result<(), ClientError> {
+        self.metrics.nudges.inc();
+        self.named.notify(zone, serial).await
+    }
+}

@@ -1,0 +1,78 @@
+//! What an answer message says, as far as passing it on depends on it.
+
+use bindy_wire::Relayed;
+use bindy_zone::{Name, Serial};
+use bytes::Bytes;
+use domain::base::iana::Rcode;
+use domain::base::{Message, ToName};
+use domain::rdata::Soa;
+
+/// The first message of an answer about one zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The zone at this serial.
+    Serves(Serial),
+    /// Anything else: refused, failed, not authoritative, not DNS.
+    Declines,
+}
+
+/// Reads the first message of an answer to SOA, AXFR or IXFR.
+pub(crate) fn judge(message: &Relayed, zone: &Name) -> Verdict {
+    soa_serial(message_octets(message), zone).map_or(Verdict::Declines, Verdict::Serves)
+}
+
+fn message_octets(message: &Relayed) -> &Bytes {
+    match message {
+        Relayed::Part(octets) | Relayed::Last(octets) => octets,
+    }
+}
+
+/// The serial of the SOA that the answer section starts with.
+fn soa_serial(octets: &Bytes, zone: &Name) -> Option<Serial> {
+    let message = Message::from_octets(octets.as_ref()).ok()?;
+    if message.header().rcode() != Rcode::NOERROR || !message.header().aa() {
+        return None;
+    }
+    let first = message.answer().ok()?.next()?.ok()?;
+    let record = first.to_record::<Soa<_>>().ok()??;
+    let owner = record.owner().to_vec();
+    let same = owner.as_slice().eq_ignore_ascii_case(&zone.to_wire());
+    same.then(|| Serial::new(record.data().serial().into_int()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::base::iana::Rtype;
+    use domain::base::{MessageBuilder, Name as WireName, Serial as WireSerial, Ttl};
+    use std::str::FromStr;
+
+    fn answer(rcode: Rcode, authoritative: bool, owner: &str) -> Relayed {
+        let owner = WireName::<Vec<u8>>::from_str(owner).unwrap();
+        let mut builder = MessageBuilder::new_vec().question();
+        builder.header_mut().set_rcode(rcode);
+        builder.header_mut().set_aa(authoritative);
+        builder.push((&owner, Rtype::SOA)).unwrap();
+        let mut builder = builder.answer();
+        let zero = Ttl::from_secs(1);
+        let soa = Soa::new(owner.clone(), owner.clone(), WireSerial(2024), zero, zero, zero, zero);
+        builder.push((&owner, 60, soa)).unwrap();
+        Relayed::Last(builder.finish().into())
+    }
+
+    #[test]
+    fn an_authoritative_soa_of_the_zone_tells_its_serial() {
+        let zone = Name::parse("example.com").unwrap();
+        let served = Verdict::Serves(Serial::new(2024));
+        assert_eq!(judge(&answer(Rcode::NOERROR, true, "Example.COM."), &zone), served);
+    }
+
+    #[test]
+    fn anything_else_declines() {
+        let zone = Name::parse("example.com").unwrap();
+        assert_eq!(judge(&answer(Rcode::REFUSED, true, "example.com."), &zone), Verdict::Declines);
+        assert_eq!(judge(&answer(Rcode::NOERROR, false, "example.com."), &zone), Verdict::Declines);
+        assert_eq!(judge(&answer(Rcode::NOERROR, true, "example.org."), &zone), Verdict::Declines);
+        assert_eq!(judge(&Relayed::Last(Bytes::from_static(b"garbage")), &zone), Verdict::Declines);
+    }
+}

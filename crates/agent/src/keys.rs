@@ -1,0 +1,151 @@
+//! The keys that this server has, and whose request is signed with which.
+//!
+//! Own keys are `<generation>.<instance>.<namespace>.key.bindy.`; a downstream signs with a key derived from one of
+//! them, whose name has the downstream's name and namespace in front. So nothing here lists downstreams.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bindy_wire::{Key, KeyRing};
+use bindy_zone::{Name, OwnerName};
+
+/// Who signed a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// The operator, or another server of this instance.
+    Own,
+    /// A server of the instance that has this catalog.
+    Downstream { catalog: Name },
+    /// A configured source that signs with its own key.
+    Source,
+}
+
+/// Keys by name, replaced as a whole when the files change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys(Arc<RwLock<Known>>);
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    base: Option<Name>,
+    keys: HashMap<Name, Key>,
+}
+
+impl Keys {
+    /// Takes what the files hold now. A file that is missing or a line that is no key is left out; the second is
+    /// returned as a complaint that does not quote the line.
+    pub(crate) fn load(&self, base: Option<Name>, files: &[PathBuf]) -> Vec<String> {
+        let mut keys = HashMap::new();
+        let mut complaints = Vec::new();
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(file) else { continue };
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                match line.parse::<Key>() {
+                    Ok(key) => drop(keys.insert(key.name().clone(), key)),
+                    Err(_) => complaints.push(format!("{}:{}: not a key", file.display(), number + 1)),
+                }
+            }
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { base, keys };
+        complaints
+    }
+
+    /// The key of that name: one of the files', or one derived for a downstream.
+    pub(crate) fn get(&self, name: &Name) -> Option<Key> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.keys.get(name) {
+            return Some(key.clone());
+        }
+        let (own, _) = known.derived(name)?;
+        known.keys.get(&own)?.derive_named(name.clone()).ok()
+    }
+
+    /// Whose key that is.
+    pub(crate) fn peer(&self, name: &Name) -> Option<Peer> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let base = known.base.as_ref()?;
+        if known.keys.contains_key(name) {
+            let own = name.parent().as_ref() == Some(base);
+            return Some(if own { Peer::Own } else { Peer::Source });
+        }
+        let (_, prefix) = known.derived(name)?;
+        let suffix = Name::parse("catalog.bindy.").ok()?;
+        Some(Peer::Downstream { catalog: prefix.in_zone(&suffix) })
+    }
+}
+
+impl Known {
+    /// The own key that `name` is derived from, and the two labels in front of it.
+    fn derived(&self, name: &Name) -> Option<(Name, OwnerName)> {
+        let own = name.parent()?.parent()?;
+        if own.parent() != self.base || !self.keys.contains_key(&own) {
+            return None;
+        }
+        let prefix = name.relative_to(&own)?;
+        Some((own, prefix))
+    }
+}
+
+impl KeyRing for Keys {
+    fn key(&self, name: &Name) -> Option<Key> {
+        self.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::utils::base64;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn keys() -> Keys {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a");
+        let secret = base64::encode_string(&[7; 32]);
+        std::fs::write(&file, format!("a.dns.prod.key.bindy. {secret}\nk.elsewhere. {secret}\n")).unwrap();
+        let keys = Keys::default();
+        let missing = directory.path().join("b");
+        assert!(keys.load(Some(name("dns.prod.key.bindy.")), &[file, missing]).is_empty());
+        keys
+    }
+
+    #[test]
+    fn own_keys_source_keys_and_derived_keys_are_told_apart() {
+        let keys = keys();
+        assert_eq!(keys.peer(&name("a.dns.prod.key.bindy.")), Some(Peer::Own));
+        assert_eq!(keys.peer(&name("k.elsewhere.")), Some(Peer::Source));
+        let downstream = name("edge.far.a.dns.prod.key.bindy.");
+        let catalog = name("edge.far.catalog.bindy.");
+        assert_eq!(keys.peer(&downstream), Some(Peer::Downstream { catalog }));
+        assert_eq!(keys.get(&downstream).unwrap().name(), &downstream);
+        assert_ne!(keys.get(&downstream).unwrap().secret(), &[7; 32]);
+    }
+
+    #[test]
+    fn nothing_is_derived_for_other_names() {
+        let keys = keys();
+        for stranger in [
+            "b.dns.prod.key.bindy.",
+            "x.edge.far.a.dns.prod.key.bindy.",
+            "edge.a.dns.prod.key.bindy.",
+            "a.b.k.elsewhere.",
+        ] {
+            assert!(keys.get(&name(stranger)).is_none(), "{stranger}");
+            assert_eq!(keys.peer(&name(stranger)), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_is_told_without_being_quoted() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a");
+        std::fs::write(&file, "a.dns.prod.key.bindy. c2VjcmV0\n").unwrap();
+        let complaints = Keys::default().load(None, &[file]);
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].ends_with("a:1: not a key"), "{complaints:?}");
+        assert!(!complaints[0].contains("c2VjcmV0"));
+    }
+}

@@ -1,0 +1,147 @@
+//! The members of named's catalog: which there are, and which are loaded.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bindy_wire::Transfer;
+use bindy_zone::{Catalog, Name, Serial, Version};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::readiness::Excuse;
+use crate::sources::Kind;
+use crate::watch::tick;
+
+/// How often missing members are looked at, and how long one look may take.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOK_LONGEST: Duration = Duration::from_millis(200);
+/// How often the sources are asked for missing members, and for how many of them each time.
+const SURVEY: Duration = Duration::from_millis(1_000);
+const SURVEYED: usize = 200;
+/// Transfers that have to fail before a member is excused.
+const FAILURES: u32 = 2;
+
+/// The catalog as named has it.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    version: Mutex<Option<Version>>,
+    names: Mutex<Arc<BTreeSet<Name>>>,
+}
+
+impl Members {
+    /// All members.
+    pub(crate) fn names(&self) -> Arc<BTreeSet<Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// named is a new process: nothing that was seen of the previous one counts.
+    pub(crate) fn forget(&self, agent: &Agent) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        agent.readiness().named_started();
+        agent.retain_zones(|_| false);
+    }
+
+    /// named's catalog has this serial: takes it over when it is a new one.
+    pub(crate) async fn follow(&self, agent: &Agent, serial: Serial) {
+        let known = self.version.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.as_ref().is_some_and(|known| known.serial == serial) {
+            return;
+        }
+        let catalog = agent.config().catalog.clone();
+        let version = match agent.named.transfer(&catalog, known.as_ref()).await {
+            Ok(Transfer::Incremental(version) | Transfer::Full(version)) => version,
+            Ok(Transfer::Current) => return,
+            Err(error) => {
+                warn!(zone = %catalog, %error, "the catalog cannot be read from named");
+                return;
+            }
+        };
+        let names: BTreeSet<Name> = Catalog::members(&version.content).collect();
+        agent.zone_loaded(&catalog, version.serial);
+        agent.retain_zones(|zone| *zone == catalog || names.contains(zone));
+        agent.metrics.members.set(i64::try_from(names.len()).unwrap_or(i64::MAX));
+        agent
+            .readiness()
+            .catalog_has(&names, |zone| agent.serial(zone).is_some() && agent.transfers(zone) == 0);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+    }
+}
+
+/// Asks named for missing members until they are there, and the sources for those that do not come.
+pub(crate) async fn load(agent: Arc<Agent>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut after = Name::root();
+    let mut surveyed = Instant::now();
+    while tick(&mut ticks, &cancel).await {
+        let started = Instant::now();
+        let mut missing: Vec<Name> = agent.readiness().missing().cloned().collect();
+        if missing.is_empty() {
+            surveyed = started;
+            continue;
+        }
+        // Goes on behind the zone that the last look ended with.
+        let first = missing.partition_point(|zone| *zone <= after);
+        missing.rotate_left(first);
+        for zone in &missing {
+            match agent.named.soa(zone).await {
+                Ok(serial) => {
+                    agent.zone_loaded(zone, serial);
+                    // As long as zones come, there is nothing to ask about.
+                    surveyed = Instant::now();
+                }
+                Err(error) if crate::pool::is_broken(&error) => break,
+                Err(_) => {}
+            }
+            after = zone.clone();
+            if started.elapsed() > LOOK_LONGEST {
+                break;
+            }
+        }
+        if surveyed.elapsed() >= SURVEY {
+            for zone in missing.iter().take(SURVEYED) {
+                survey(&agent, zone).await;
+                if cancel.is_cancelled() {
+                    return;
+                }
+            }
+            surveyed = Instant::now();
+        }
+    }
+}
+
+/// Asks every live source for a member that named has not loaded: excuses it, or tells named where there is a version.
+async fn survey(agent: &Agent, zone: &Name) {
+    let config = agent.config();
+    let mut refusals = 0;
+    let mut offered: Option<Serial> = None;
+    let mut sibling_has_it = false;
+    for (source, pool) in agent.candidates(zone) {
+        match pool.soa(zone).await {
+            Ok(serial) => {
+                offered = Some(serial);
+                sibling_has_it |= is_sibling(&config, &source);
+            }
+            Err(error) if !crate::pool::is_broken(&error) => refusals += 1,
+            Err(error) => agent.source_failed(&source, zone, &error),
+        }
+    }
+    let excuse = match offered {
+        None => (refusals > 0).then_some(Excuse::Refused),
+        Some(_) if agent.transfers(zone) >= FAILURES && !sibling_has_it => Some(Excuse::TransferFailed),
+        Some(_) => None,
+    };
+    agent.readiness().excuse(zone, excuse);
+    if let Some(serial) = offered {
+        drop(agent.nudge(zone, serial).await);
+    }
+}
+
+fn is_sibling(config: &Config, source: &str) -> bool {
+    config.sources.iter().any(|other| other.name == source && other.kind == Kind::Sibling)
+}

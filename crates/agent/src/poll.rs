@@ -1,0 +1,151 @@
+//! The net below NOTIFY: probes lost sources, and finds versions that nobody told of.
+//!
+//! Each second every live source is asked for the catalog's serial. Members are asked of the best source, a slice at a time, so
+//! that all of them are asked within [`ROUND`] as long as there are no more than [`SLICE`] × rounds; with more members the
+//! round takes longer and repeated NOTIFYs of the operator are what finds a lost one. A source that returns is a reason
+//! to start a round at once.
+
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bindy_zone::Name;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::Agent;
+use crate::members::Members;
+use crate::metrics::SourceLabel;
+use crate::watch::tick;
+
+/// The time in which all members are asked.
+const ROUND: Duration = Duration::from_secs(4);
+/// How often a slice of them is asked, and how many at most.
+const STEP: Duration = Duration::from_millis(200);
+const SLICE: usize = 100;
+/// How often sources are asked for the catalog.
+const CATALOG: Duration = Duration::from_secs(1);
+/// How often lost sources are looked at.
+const PROBES: Duration = Duration::from_millis(50);
+
+/// Probes lost sources when they are due. What comes back sends named to it.
+pub(crate) async fn probes(agent: Arc<Agent>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(PROBES);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut running = JoinSet::new();
+    while tick(&mut ticks, &cancel).await {
+        for source in agent.sources().due_probes(Instant::now()) {
+            let agent = Arc::clone(&agent);
+            running.spawn(async move { ask_catalog(&agent, &source).await });
+        }
+        while running.try_join_next().is_some() {}
+        let states: Vec<(String, bool)> =
+            agent.sources().states().map(|(name, live)| (name.to_owned(), live)).collect();
+        for (source, live) in states {
+            agent.metrics.source_live.get_or_create(&SourceLabel { source }).set(i64::from(live));
+        }
+    }
+    running.shutdown().await;
+}
+
+/// Asks live sources for the catalog's serial.
+pub(crate) async fn catalog(agent: Arc<Agent>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(CATALOG);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while tick(&mut ticks, &cancel).await {
+        let live: Vec<String> =
+            agent.sources().states().filter(|(_, live)| *live).map(|(name, _)| name.to_owned()).collect();
+        let mut asked = JoinSet::new();
+        for source in live {
+            let agent = Arc::clone(&agent);
+            asked.spawn(async move { ask_catalog(&agent, &source).await });
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return asked.shutdown().await,
+            () = async { while asked.join_next().await.is_some() {} } => {}
+        }
+    }
+}
+
+async fn ask_catalog(agent: &Agent, source: &str) {
+    let Some(pool) = agent.pool(source) else { return };
+    let catalog = agent.config().catalog.clone();
+    let result = pool.soa(&catalog).await;
+    if let Err(error) = &result {
+        agent.source_lost(source, &catalog, error);
+    }
+    let returned = agent.source_probed(source, &result);
+    let Ok(serial) = result else { return };
+    let newer = agent.serial(&catalog).is_none_or(|own| serial.is_after(own));
+    if newer {
+        agent.metrics.missed_notifies.inc();
+        drop(agent.nudge(&catalog, serial).await);
+    }
+    if returned {
+        agent.returned.notify_one();
+    }
+}
+
+/// Asks the best source for members, a slice after the other.
+pub(crate) async fn slices(agent: Arc<Agent>, members: Arc<Members>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(STEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = Name::root();
+    let mut hurry = 0;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = agent.returned.notified() => hurry = members.names().len(),
+            _ = ticks.tick() => {}
+        }
+        let names = members.names();
+        let steps = usize::try_from(ROUND.as_millis() / STEP.as_millis()).unwrap_or(1).max(1);
+        let wanted = if hurry > 0 { SLICE * 10 } else { names.len().div_ceil(steps).min(SLICE) };
+        let slice = slice_after(&names, &last, wanted);
+        hurry = hurry.saturating_sub(slice.len());
+        for zone in slice {
+            ask_member(&agent, &zone).await;
+            last = zone;
+            if cancel.is_cancelled() {
+                return;
+            }
+        }
+    }
+}
+
+/// The names after `last`, going on with the first one at the end.
+fn slice_after(names: &BTreeSet<Name>, last: &Name, wanted: usize) -> Vec<Name> {
+    let after = names.range((Excluded(last.clone()), Unbounded));
+    after.chain(names.iter()).take(wanted.min(names.len())).cloned().collect()
+}
+
+async fn ask_member(agent: &Agent, zone: &Name) {
+    let Some((source, pool)) = agent.candidates(zone).into_iter().next() else { return };
+    match pool.soa(zone).await {
+        Ok(serial) => {
+            // Zones that are not loaded are looked after elsewhere.
+            if agent.serial(zone).is_some_and(|own| serial.is_after(own)) {
+                agent.metrics.missed_notifies.inc();
+                drop(agent.nudge(zone, serial).await);
+            }
+        }
+        Err(error) => agent.source_failed(&source, zone, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_go_round() {
+        let names: BTreeSet<Name> = ["a", "b", "c"].iter().map(|name| Name::parse(name).unwrap()).collect();
+        let a = Name::parse("a").unwrap();
+        let texts = |slice: Vec<Name>| slice.iter().map(Name::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(slice_after(&names, &Name::root(), 2)), ["a.", "b."]);
+        assert_eq!(texts(slice_after(&names, &a, 3)), ["b.", "c.", "a."]);
+        assert_eq!(texts(slice_after(&names, &a, 9)), ["b.", "c.", "a."]);
+        assert!(slice_after(&BTreeSet::new(), &a, 9).is_empty());
+    }
+}

@@ -1,0 +1,221 @@
+//! When this server may be asked: a pure state machine over what was seen of named and its sources.
+//!
+//! ```text
+//!   starting ── named answers, its catalog is there, each member loaded or excused ──► ready (a latch)
+//!      ▲                                                                                 │ ▲
+//!      └──────────── named started anew ──────────────────────┬──────────────────────────┤ │ answers again
+//!                                                             └── named does not answer ◄┘─┘
+//! ```
+//!
+//! A member is excused when no source that can be reached has it, or when its transfer failed twice and no sibling
+//! serves it. Nothing that happens to zones later takes readiness away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bindy_zone::Name;
+use serde::Serialize;
+
+/// Missing or excused zones that a report names.
+const NAMED: usize = 16;
+/// Unanswered questions in a row after which named counts as not answering.
+const SILENCES: u32 = 3;
+
+/// What keeps a member that is not loaded from being waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Excuse {
+    /// Every source that can be reached refuses it.
+    Refused,
+    /// Its transfer failed twice, and no sibling serves it.
+    TransferFailed,
+}
+
+/// What is known of named.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    silent: u32,
+    answers: bool,
+    has_catalog: bool,
+    latched: bool,
+    missing: BTreeSet<Name>,
+    excused: BTreeMap<Name, Excuse>,
+}
+
+/// The answer of `/readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Whether clients may ask this server.
+    pub ready: bool,
+    /// What is missing, in words; empty when nothing is.
+    pub waiting_for: Vec<String>,
+    /// Members that are not loaded.
+    pub missing: usize,
+    /// Some of them by name.
+    pub missing_zones: Vec<String>,
+    /// Members that are not waited for.
+    pub excused: usize,
+    /// Some of them by name, with the reason.
+    pub excused_zones: Vec<(String, Excuse)>,
+}
+
+impl Readiness {
+    /// named answered, or did not.
+    pub fn named_answered(&mut self, answered: bool) {
+        self.silent = if answered { 0 } else { self.silent.saturating_add(1) };
+        self.answers = answered || (self.answers && self.silent < SILENCES);
+        self.latch();
+    }
+
+    /// named is another process than before: what it has is unknown.
+    pub fn named_started(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The members of the catalog that named has now; `loaded` says which of the new ones it answers for.
+    pub fn catalog_has(&mut self, members: &BTreeSet<Name>, loaded: impl Fn(&Name) -> bool) {
+        self.has_catalog = true;
+        self.missing = members.iter().filter(|zone| !loaded(zone)).cloned().collect();
+        let missing = &self.missing;
+        self.excused.retain(|zone, _| missing.contains(zone));
+        self.latch();
+    }
+
+    /// Members that are not loaded yet, excused ones included: they still may come.
+    pub fn missing(&self) -> impl Iterator<Item = &Name> {
+        self.missing.iter()
+    }
+
+    /// named answers for `zone`.
+    pub fn loaded(&mut self, zone: &Name) {
+        self.missing.remove(zone);
+        self.excused.remove(zone);
+        self.latch();
+    }
+
+    /// What the sources say of a missing zone; `None` takes an excuse back.
+    pub fn excuse(&mut self, zone: &Name, excuse: Option<Excuse>) {
+        match excuse {
+            Some(excuse) if self.missing.contains(zone) => drop(self.excused.insert(zone.clone(), excuse)),
+            _ => drop(self.excused.remove(zone)),
+        }
+        self.latch();
+    }
+
+    fn latch(&mut self) {
+        self.latched |= self.answers && self.has_catalog && self.missing.len() == self.excused.len();
+    }
+
+    /// Whether clients may ask this server.
+    pub fn is_ready(&self) -> bool {
+        self.latched && self.answers
+    }
+
+    /// The state in words.
+    pub fn report(&self) -> Report {
+        let mut waiting_for = Vec::new();
+        if !self.answers {
+            waiting_for.push("named to answer".to_owned());
+        } else if !self.latched {
+            if !self.has_catalog {
+                waiting_for.push("the catalog zone".to_owned());
+            }
+            let pending = self.missing.len() - self.excused.len();
+            if pending > 0 {
+                waiting_for.push(format!("{pending} zones of the catalog"));
+            }
+        }
+        let waited = self.missing.iter().filter(|zone| !self.excused.contains_key(*zone));
+        Report {
+            ready: self.is_ready(),
+            waiting_for,
+            missing: self.missing.len(),
+            missing_zones: waited.take(NAMED).map(Name::to_string).collect(),
+            excused: self.excused.len(),
+            excused_zones: self
+                .excused
+                .iter()
+                .take(NAMED)
+                .map(|(zone, why)| (zone.to_string(), *why))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn members() -> BTreeSet<Name> {
+        [name("a.example"), name("b.example")].into()
+    }
+
+    #[test]
+    fn an_answering_named_without_catalog_is_not_ready() {
+        let mut readiness = Readiness::default();
+        assert_eq!(readiness.report().waiting_for, ["named to answer"]);
+        readiness.named_answered(true);
+        assert!(!readiness.is_ready());
+        assert_eq!(readiness.report().waiting_for, ["the catalog zone"]);
+    }
+
+    #[test]
+    fn every_member_has_to_be_loaded_or_excused() {
+        let mut readiness = Readiness::default();
+        readiness.named_answered(true);
+        readiness.catalog_has(&members(), |_| false);
+        readiness.loaded(&name("a.example"));
+        assert_eq!(readiness.report().missing_zones, ["b.example."]);
+        readiness.excuse(&name("b.example"), Some(Excuse::Refused));
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.report().excused_zones, [("b.example.".to_owned(), Excuse::Refused)]);
+    }
+
+    #[test]
+    fn an_excuse_is_taken_back_when_a_source_has_the_zone() {
+        let mut readiness = Readiness::default();
+        readiness.catalog_has(&members(), |zone| *zone == name("a.example"));
+        readiness.excuse(&name("b.example"), Some(Excuse::Refused));
+        readiness.excuse(&name("b.example"), None);
+        readiness.named_answered(true);
+        assert!(!readiness.is_ready());
+    }
+
+    #[test]
+    fn growth_does_not_take_readiness_away() {
+        let mut readiness = Readiness::default();
+        readiness.named_answered(true);
+        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        assert!(readiness.is_ready());
+        readiness.catalog_has(&members(), |_| false);
+        assert!(readiness.is_ready());
+        assert_eq!(readiness.report().missing, 2);
+    }
+
+    #[test]
+    fn silence_of_named_does_and_its_answer_brings_it_back() {
+        let mut readiness = Readiness::default();
+        readiness.named_answered(true);
+        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        readiness.named_answered(false);
+        readiness.named_answered(false);
+        assert!(readiness.is_ready());
+        readiness.named_answered(false);
+        assert!(!readiness.is_ready());
+        readiness.named_answered(true);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_new_named_has_to_load_everything_again() {
+        let mut readiness = Readiness::default();
+        readiness.named_answered(true);
+        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        readiness.named_started();
+        readiness.named_answered(true);
+        assert!(!readiness.is_ready());
+    }
+}

@@ -1,0 +1,181 @@
+//! named's only primary: passes its SOA, IXFR and AXFR queries to the best live source.
+//!
+//! ```text
+//!   named ── SOA | IXFR | AXFR ──► candidates in order ──► first message: older than named's? refused? silent?
+//!                                        ▲                     │ yes: the next one          │ no
+//!                                        └─────────────────────┘                            ▼
+//!                                  none left: SERVFAIL at once          the stream goes to named with back-pressure
+//! ```
+//! It always answers quickly: named would cache a silent primary as unreachable for ten minutes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bindy_wire::{ClientError, Opcode, Relayed, Reply, Request, Service};
+use bindy_zone::{Name, Rtype, Serial};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::Agent;
+use crate::answer::{Verdict, judge};
+use crate::metrics::Asked;
+use crate::pool::{Stream, Use};
+use crate::sources::Failure;
+
+/// How long sources are tried for one question; named waits longer than this.
+const PATIENCE: Duration = Duration::from_millis(3_500);
+
+/// The service on loopback for named.
+pub(crate) struct Relay {
+    agent: Arc<Agent>,
+    tasks: TaskTracker,
+}
+
+/// What one source gave.
+enum Attempt {
+    /// The zone at this serial, and it is good enough.
+    Good(Stream, Serial),
+    /// Not older than named's, but older than what a NOTIFY announced.
+    Behind(Stream, Serial),
+    /// Nothing of use.
+    Failed,
+}
+
+impl Relay {
+    pub(crate) fn new(agent: Arc<Agent>, tasks: TaskTracker) -> Self {
+        Self { agent, tasks }
+    }
+
+    async fn pass(&self, request: Request) -> Reply {
+        let zone = &request.name;
+        let started = Instant::now();
+        let mut behind: Option<(String, Stream, Serial)> = None;
+        for (source, pool) in self.agent.candidates(zone) {
+            if started.elapsed() > PATIENCE {
+                break;
+            }
+            let purpose = if request.rtype == Rtype::SOA { Use::Question } else { Use::Transfer };
+            let outcome = pool.exchange(&request.message, purpose).await;
+            match self.assess(&source, &request, outcome) {
+                Attempt::Good(stream, serial) => return self.forward(source, &request, stream, serial),
+                Attempt::Behind(stream, serial) => {
+                    if behind.as_ref().is_none_or(|(.., best)| serial.is_after(*best)) {
+                        behind = Some((source, stream, serial));
+                    }
+                }
+                Attempt::Failed => {}
+            }
+        }
+        match behind {
+            Some((source, stream, serial)) => self.forward(source, &request, stream, serial),
+            None => {
+                self.agent.metrics.unanswered.inc();
+                Reply::ServFail
+            }
+        }
+    }
+
+    /// Whether an answer may go to named.
+    fn assess(&self, source: &str, request: &Request, outcome: Result<Stream, ClientError>) -> Attempt {
+        let zone = &request.name;
+        let pass_over = || {
+            self.agent.sources().failed(source, zone, Failure::PassOver, Instant::now());
+        };
+        let stream = match outcome {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.count(source, "failed");
+                self.agent.source_failed(source, zone, &error);
+                return Attempt::Failed;
+            }
+        };
+        let Verdict::Serves(serial) = judge(&stream.first, zone) else {
+            self.count(source, "declined");
+            pass_over();
+            return Attempt::Failed;
+        };
+        let own = request.serial.or_else(|| self.agent.serial(zone));
+        if own.is_some_and(|own| own != serial && !serial.is_after(own)) {
+            self.count(source, "stale");
+            pass_over();
+            return Attempt::Failed;
+        }
+        let announced = self.agent.sources().announced(zone, Instant::now());
+        if announced.is_some_and(|announced| announced.is_after(serial)) {
+            self.count(source, "behind");
+            pass_over();
+            return Attempt::Behind(stream, serial);
+        }
+        Attempt::Good(stream, serial)
+    }
+
+    fn forward(&self, source: String, request: &Request, stream: Stream, serial: Serial) -> Reply {
+        self.count(&source, "answered");
+        self.agent.sources().answered(&source, &request.name, Instant::now());
+        if matches!(stream.first, Relayed::Last(_)) && request.rtype == Rtype::SOA {
+            let (sender, receiver) = mpsc::channel(1);
+            return if sender.try_send(stream.first).is_ok() {
+                Reply::Relay(receiver)
+            } else {
+                Reply::ServFail
+            };
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        let agent = Arc::clone(&self.agent);
+        let zone = request.name.clone();
+        self.tasks.spawn(async move {
+            let complete = stream_to(stream, sender).await;
+            ended(&agent, &zone, &source, complete.then_some(serial)).await;
+        });
+        Reply::Relay(receiver)
+    }
+
+    fn count(&self, source: &str, outcome: &'static str) {
+        self.agent.metrics.relayed.get_or_create(&Asked { source: source.to_owned(), outcome }).inc();
+    }
+}
+
+/// Passes a whole answer on; true when it was complete.
+pub(crate) async fn stream_to(stream: Stream, sender: mpsc::Sender<Relayed>) -> bool {
+    let Stream { first, mut rest } = stream;
+    let mut next = Some(first);
+    while let Some(message) = next {
+        let last = matches!(message, Relayed::Last(_));
+        if sender.send(message).await.is_err() {
+            return false;
+        }
+        if last {
+            return true;
+        }
+        next = rest.recv().await;
+    }
+    false
+}
+
+/// Writes down how a transfer ended. One that broke makes the next source's turn, and named is told to ask again: by
+/// itself it would wait for the zone's retry time.
+async fn ended(agent: &Agent, zone: &Name, source: &str, serial: Option<Serial>) {
+    let transfers = agent.transfer_ended(zone, serial);
+    if *zone == agent.config().catalog {
+        agent.look.notify_one();
+    }
+    if serial.is_none() && transfers <= 10 {
+        agent.sources().failed(source, zone, Failure::PassOver, Instant::now());
+        tokio::time::sleep(Duration::from_millis(200) * transfers).await;
+        let next = agent.candidates(zone).into_iter().next();
+        if let Some((_, pool)) = next
+            && let Ok(offered) = pool.soa(zone).await
+        {
+            drop(agent.nudge(zone, offered).await);
+        }
+    }
+}
+
+impl Service for Relay {
+    async fn call(&self, request: Request) -> Reply {
+        match (request.opcode, request.rtype) {
+            (Opcode::Query, Rtype::SOA | Rtype::IXFR | Rtype::AXFR) => self.pass(request).await,
+            _ => Reply::Refused,
+        }
+    }
+}

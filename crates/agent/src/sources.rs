@@ -1,0 +1,349 @@
+//! Which source is asked for a zone: a pure state machine, time is an argument.
+//!
+//! ```text
+//!             connect, silence, bad signature              probe answered
+//!   live ───────────────────────────────────────► lost ───────────────────► live ("returned": named is nudged)
+//!    ▲  REFUSED, SERVFAIL, old serial: passed over for   │ probe after 250 ms, 500 ms, 1 s, then each 1.5 s
+//!    └─ that zone only, for a few seconds ◄──────────────┘
+//! ```
+//!
+//! Order for a zone: the source that answered its last SOA query (so SOA and transfer meet the same version), the
+//! sender of its last NOTIFY, then by kind, then as configured. Sources passed over come last; lost ones not at all.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bindy_zone::{Name, Serial};
+use serde::{Deserialize, Serialize};
+
+/// How long a zone's transfer follows its SOA query to one source.
+const STICKY: Duration = Duration::from_secs(5);
+/// How long a source that refused a zone or had an old version of it comes last for it.
+const PASSED_OVER: Duration = Duration::from_secs(3);
+/// How long a NOTIFY counts.
+const ANNOUNCED: Duration = Duration::from_secs(60);
+/// First and longest pause between probes of a lost source.
+const PROBE_FIRST: Duration = Duration::from_millis(250);
+const PROBE_LONGEST: Duration = Duration::from_millis(1_500);
+/// Zones remembered at once; more than that are forgotten early, which costs an extra question only.
+const ZONES: usize = 20_000;
+
+/// What a source is to this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A server this one is configured to pull from.
+    Upstream,
+    /// Another server of the same instance.
+    Sibling,
+    /// A hidden primary.
+    Operator,
+    /// A server that pulls from this one; it may have what everybody else lost.
+    Downstream,
+}
+
+/// Why a source did not give what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection, silence, a bad signature: nothing will come from it.
+    Unreachable,
+    /// An answer that says no, or an older version than this server has or was told of.
+    PassOver,
+}
+
+/// What is known of one zone.
+#[derive(Clone, Debug, Default)]
+struct ZoneState {
+    sticky: Option<(String, Instant)>,
+    notified: Option<(Option<String>, Serial, Instant)>,
+    passed_over: Vec<(String, Instant)>,
+}
+
+#[derive(Clone, Debug)]
+struct Source {
+    name: String,
+    rank: u8,
+    lost: Option<Lost>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    pause: Duration,
+    probe_at: Instant,
+}
+
+/// The sources of one server and what is known of them.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    list: Vec<Source>,
+    zones: HashMap<Name, ZoneState>,
+}
+
+impl Sources {
+    /// Takes a new list; what is known of sources that stay is kept. A new source counts as live until it fails.
+    pub fn configure(&mut self, sources: &[(String, Kind)]) {
+        let has_upstream = sources.iter().any(|(_, kind)| *kind == Kind::Upstream);
+        let rank = |kind: &Kind| match kind {
+            Kind::Upstream => 0,
+            Kind::Operator if !has_upstream => 0,
+            Kind::Sibling => 1,
+            Kind::Operator => 2,
+            Kind::Downstream => 3,
+        };
+        let known = |name: &String| self.list.iter().find(|source| source.name == *name);
+        let mut list: Vec<Source> = sources
+            .iter()
+            .map(|(name, kind)| Source {
+                name: name.clone(),
+                rank: rank(kind),
+                lost: known(name).and_then(|source| source.lost),
+            })
+            .collect();
+        list.sort_by_key(|source| source.rank);
+        self.list = list;
+    }
+
+    /// The sources to ask for `zone`, best first; empty when none is live.
+    pub fn candidates(&self, zone: &Name, now: Instant) -> Vec<String> {
+        let state = self.zones.get(zone);
+        let sticky = state.and_then(|state| state.sticky.as_ref()).filter(|(_, until)| *until > now);
+        let notifier = state
+            .and_then(|state| state.notified.as_ref())
+            .filter(|(_, _, until)| *until > now)
+            .and_then(|(name, ..)| name.as_ref());
+        let passed = |name: &String| {
+            state.is_some_and(|state| {
+                state.passed_over.iter().any(|(other, until)| other == name && *until > now)
+            })
+        };
+        let mut live: Vec<&Source> = self.list.iter().filter(|source| source.lost.is_none()).collect();
+        live.sort_by_key(|source| {
+            let name = &source.name;
+            let place = if passed(name) {
+                3
+            } else if sticky.is_some_and(|(sticky, _)| sticky == name) {
+                0
+            } else if notifier == Some(name) {
+                1
+            } else {
+                2
+            };
+            (place, source.rank)
+        });
+        live.into_iter().map(|source| source.name.clone()).collect()
+    }
+
+    /// The serial that the last NOTIFY for `zone` announced.
+    pub fn announced(&self, zone: &Name, now: Instant) -> Option<Serial> {
+        let (_, serial, until) = self.zones.get(zone)?.notified.as_ref()?;
+        (*until > now).then_some(*serial)
+    }
+
+    /// A verified NOTIFY: `sender` is the source it came from, where that can be told.
+    pub fn notified(&mut self, zone: &Name, serial: Serial, sender: Option<String>, now: Instant) {
+        if let Some(source) = self.list.iter_mut().find(|source| Some(&source.name) == sender.as_ref())
+            && let Some(lost) = &mut source.lost
+        {
+            lost.probe_at = now;
+        }
+        let state = self.zone(zone, now);
+        *state = ZoneState { notified: Some((sender, serial, now + ANNOUNCED)), ..ZoneState::default() };
+    }
+
+    /// `source` answered a question about `zone`; its transfer goes there too.
+    pub fn answered(&mut self, source: &str, zone: &Name, now: Instant) {
+        let state = self.zone(zone, now);
+        state.sticky = Some((source.to_owned(), now + STICKY));
+        state.passed_over.retain(|(name, until)| name != source && *until > now);
+    }
+
+    /// `source` did not give `zone`. Returns whether it is lost by that.
+    pub fn failed(&mut self, source: &str, zone: &Name, failure: Failure, now: Instant) -> bool {
+        let state = self.zone(zone, now);
+        if state.sticky.as_ref().is_some_and(|(name, _)| name == source) {
+            state.sticky = None;
+        }
+        match failure {
+            Failure::PassOver => {
+                state.passed_over.retain(|(name, until)| name != source && *until > now);
+                state.passed_over.push((source.to_owned(), now + PASSED_OVER));
+                false
+            }
+            Failure::Unreachable => self.lose(source, now),
+        }
+    }
+
+    fn lose(&mut self, name: &str, now: Instant) -> bool {
+        let Some(source) = self.list.iter_mut().find(|source| source.name == name) else { return false };
+        if source.lost.is_some() {
+            return false;
+        }
+        source.lost = Some(Lost { pause: PROBE_FIRST, probe_at: now + PROBE_FIRST });
+        true
+    }
+
+    /// The sources whose probe is due; the next one of each is scheduled by this.
+    pub fn due_probes(&mut self, now: Instant) -> Vec<String> {
+        let mut due = Vec::new();
+        for source in &mut self.list {
+            if let Some(lost) = &mut source.lost
+                && lost.probe_at <= now
+            {
+                lost.pause = (lost.pause * 2).min(PROBE_LONGEST);
+                lost.probe_at = now + lost.pause;
+                due.push(source.name.clone());
+            }
+        }
+        due
+    }
+
+    /// What a probe or a routine question to `source` gave. Returns whether it has returned by that.
+    pub fn probed(&mut self, source: &str, alive: bool, now: Instant) -> bool {
+        if !alive {
+            self.lose(source, now);
+            return false;
+        }
+        let found = self.list.iter_mut().find(|candidate| candidate.name == source);
+        found.is_some_and(|source| source.lost.take().is_some())
+    }
+
+    /// Every source and whether it is live, in order of preference.
+    pub fn states(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.list.iter().map(|source| (source.name.as_str(), source.lost.is_none()))
+    }
+
+    fn zone(&mut self, zone: &Name, now: Instant) -> &mut ZoneState {
+        if self.zones.len() >= ZONES && !self.zones.contains_key(zone) {
+            self.zones.retain(|_, state| state.notified.as_ref().is_some_and(|(.., until)| *until > now));
+            if self.zones.len() >= ZONES {
+                self.zones.clear();
+            }
+        }
+        self.zones.entry(zone.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone() -> Name {
+        Name::parse("example.com").unwrap()
+    }
+
+    fn sources(list: &[(&str, Kind)]) -> Sources {
+        let mut sources = Sources::default();
+        sources.configure(&list.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>());
+        sources
+    }
+
+    fn secondary() -> Sources {
+        sources(&[
+            ("down", Kind::Downstream),
+            ("operator", Kind::Operator),
+            ("sibling", Kind::Sibling),
+            ("up-1", Kind::Upstream),
+            ("up-2", Kind::Upstream),
+        ])
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn upstreams_come_first_and_downstreams_last() {
+        let now = Instant::now();
+        assert_eq!(secondary().candidates(&zone(), now), ["up-1", "up-2", "sibling", "operator", "down"]);
+        let primary = sources(&[("sibling", Kind::Sibling), ("operator", Kind::Operator)]);
+        assert_eq!(primary.candidates(&zone(), now), ["operator", "sibling"]);
+    }
+
+    #[test]
+    fn a_transfer_follows_the_soa_query_for_a_while() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        sources.answered("sibling", &zone(), now);
+        assert_eq!(sources.candidates(&zone(), now + 4_000 * MS)[0], "sibling");
+        assert_eq!(sources.candidates(&zone(), now + STICKY)[0], "up-1");
+        let other = Name::parse("example.org").unwrap();
+        assert_eq!(sources.candidates(&other, now)[0], "up-1");
+    }
+
+    #[test]
+    fn the_sender_of_the_last_notify_is_preferred_and_ends_stickiness() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        sources.answered("up-2", &zone(), now);
+        sources.notified(&zone(), Serial::new(7), Some("operator".to_owned()), now);
+        assert_eq!(sources.candidates(&zone(), now)[0], "operator");
+        assert_eq!(sources.announced(&zone(), now), Some(Serial::new(7)));
+        assert_eq!(sources.announced(&zone(), now + ANNOUNCED), None);
+    }
+
+    #[test]
+    fn a_refusal_moves_a_source_behind_for_that_zone_only() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        sources.answered("up-1", &zone(), now);
+        assert!(!sources.failed("up-1", &zone(), Failure::PassOver, now));
+        assert_eq!(sources.candidates(&zone(), now), ["up-2", "sibling", "operator", "down", "up-1"]);
+        assert_eq!(sources.candidates(&Name::root(), now)[0], "up-1");
+        assert_eq!(sources.candidates(&zone(), now + PASSED_OVER)[0], "up-1");
+    }
+
+    #[test]
+    fn a_lost_source_is_left_out_probed_within_two_seconds_and_returns() {
+        let mut now = Instant::now();
+        let mut sources = secondary();
+        assert!(sources.failed("up-1", &zone(), Failure::Unreachable, now));
+        assert!(!sources.failed("up-1", &zone(), Failure::Unreachable, now));
+        assert_eq!(sources.candidates(&zone(), now)[0], "up-2");
+        assert!(sources.due_probes(now).is_empty());
+        for _ in 0..20 {
+            let asked = now;
+            while sources.due_probes(now).is_empty() {
+                now += MS;
+            }
+            assert!(now - asked <= PROBE_LONGEST + MS);
+            assert!(!sources.probed("up-1", false, now));
+        }
+        assert!(sources.probed("up-1", true, now));
+        assert!(!sources.probed("up-1", true, now));
+        assert_eq!(sources.candidates(&zone(), now)[0], "up-1");
+    }
+
+    #[test]
+    fn there_is_nobody_to_ask_when_all_are_lost() {
+        let now = Instant::now();
+        let mut sources = sources(&[("operator", Kind::Operator)]);
+        sources.failed("operator", &zone(), Failure::Unreachable, now);
+        assert!(sources.candidates(&zone(), now).is_empty());
+    }
+
+    #[test]
+    fn a_notify_from_a_lost_source_has_it_probed_at_once() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        sources.failed("operator", &zone(), Failure::Unreachable, now);
+        sources.notified(&zone(), Serial::new(1), Some("operator".to_owned()), now);
+        assert_eq!(sources.due_probes(now), ["operator"]);
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_what_is_known_of_sources_that_stay() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        sources.failed("up-1", &zone(), Failure::Unreachable, now);
+        sources.configure(&[("up-1".to_owned(), Kind::Upstream), ("up-3".to_owned(), Kind::Upstream)]);
+        assert_eq!(sources.candidates(&zone(), now), ["up-3"]);
+    }
+
+    #[test]
+    fn memory_of_zones_is_bounded() {
+        let now = Instant::now();
+        let mut sources = secondary();
+        for number in 0..ZONES + 10 {
+            sources.answered("up-1", &Name::parse(&format!("z{number}.example")).unwrap(), now);
+        }
+        assert!(sources.zones.len() <= ZONES);
+    }
+}

@@ -1,0 +1,135 @@
+//! The transfer port: siblings, downstreams and the operator, signed requests only.
+//!
+//! ```text
+//!   NOTIFY by an own or a source's key ──► remembered as what to expect ──► named, from loopback
+//!   query by an own key ──────────────────────────────────────────────────► named, with the local key
+//!   SOA | IXFR | AXFR by a downstream's key ── is it its catalog, or a member of it? ──► named
+//!   anything else ──► REFUSED
+//! ```
+//! Whose zones are whose is asked of named itself: the downstream's catalog is a zone there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bindy_wire::{ClientError, Opcode, Relayed, Reply, Request, Service};
+use bindy_zone::{MemberLabel, Name, Rdata, Rtype, Serial};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::agent::Agent;
+use crate::keys::Peer;
+use crate::metrics::Served;
+use crate::pool::{Stream, Use, is_broken};
+
+/// The service for everybody who has a key.
+pub(crate) struct TransferPort {
+    agent: Arc<Agent>,
+    tasks: TaskTracker,
+}
+
+impl TransferPort {
+    pub(crate) fn new(agent: Arc<Agent>, tasks: TaskTracker) -> Self {
+        Self { agent, tasks }
+    }
+
+    /// A NOTIFY goes to named at once; what named says to it goes back to the sender.
+    async fn notify(&self, request: &Request) -> Reply {
+        let zone = &request.name;
+        self.agent.metrics.notifies.inc();
+        let now = Instant::now();
+        // Without a serial nothing can be expected; zero would be older or newer than anything.
+        if let Some(serial) = request.serial {
+            let sender = self.sender(request.peer);
+            self.agent.sources().notified(zone, serial, sender, now);
+        }
+        let serial = request.serial.or_else(|| self.agent.serial(zone).map(Serial::next));
+        match self.agent.nudge(zone, serial.unwrap_or(Serial::new(1))).await {
+            Ok(()) => Reply::Notified,
+            Err(ClientError::NotAuth | ClientError::Refused) => Reply::NotAuth,
+            Err(_) => Reply::ServFail,
+        }
+    }
+
+    /// The source at that address, when there is exactly one.
+    fn sender(&self, peer: SocketAddr) -> Option<String> {
+        let config = self.agent.config();
+        let mut there = config.sources.iter().filter(|source| source.address.ip() == peer.ip());
+        let source = there.next()?;
+        there.next().is_none().then(|| source.name.clone())
+    }
+
+    async fn query(&self, request: &Request, peer: &Peer) -> Reply {
+        match self.may_read(request, peer).await {
+            Ok(true) => self.answer(request).await,
+            Ok(false) => Reply::Refused,
+            Err(error) => {
+                debug!(zone = %request.name, %error, "named could not be asked whose zone this is");
+                Reply::ServFail
+            }
+        }
+    }
+
+    async fn may_read(&self, request: &Request, peer: &Peer) -> Result<bool, ClientError> {
+        match peer {
+            Peer::Own => Ok(true),
+            Peer::Source => Ok(false),
+            Peer::Downstream { catalog } => {
+                let transfer = matches!(request.rtype, Rtype::SOA | Rtype::IXFR | Rtype::AXFR);
+                Ok(transfer && (request.name == *catalog || self.is_member(catalog, &request.name).await?))
+            }
+        }
+    }
+
+    /// Whether named's copy of that catalog lists the zone.
+    async fn is_member(&self, catalog: &Name, zone: &Name) -> Result<bool, ClientError> {
+        let owner = MemberLabel::of(zone).owner().in_zone(catalog);
+        let answer = self.agent.named.query(&owner, Rtype::PTR).await?;
+        let wanted = Rdata::name(zone);
+        Ok(answer.records.iter().any(|record| {
+            record.rtype == Rtype::PTR && record.name == owner && *record.rdata == *wanted.as_wire()
+        }))
+    }
+
+    async fn answer(&self, request: &Request) -> Reply {
+        let transfer = matches!(request.rtype, Rtype::IXFR | Rtype::AXFR);
+        let purpose = if transfer { Use::Transfer } else { Use::Question };
+        match self.agent.named.exchange(&request.message, purpose).await {
+            Ok(stream) => self.forward(stream),
+            Err(error) if !is_broken(&error) => Reply::Refused,
+            Err(_) => Reply::ServFail,
+        }
+    }
+
+    fn forward(&self, stream: Stream) -> Reply {
+        let (sender, receiver) = mpsc::channel(1);
+        if matches!(stream.first, Relayed::Last(_)) {
+            return if sender.try_send(stream.first).is_ok() {
+                Reply::Relay(receiver)
+            } else {
+                Reply::ServFail
+            };
+        }
+        self.tasks.spawn(crate::relay::stream_to(stream, sender));
+        Reply::Relay(receiver)
+    }
+}
+
+impl Service for TransferPort {
+    async fn call(&self, request: Request) -> Reply {
+        let peer = request.key.as_ref().and_then(|key| self.agent.keys.peer(key));
+        let reply = match (&peer, request.opcode) {
+            (Some(Peer::Own | Peer::Source), Opcode::Notify) => self.notify(&request).await,
+            (Some(peer), Opcode::Query) => self.query(&request, peer).await,
+            _ => Reply::Refused,
+        };
+        let outcome = match reply {
+            Reply::Refused | Reply::NotAuth => "refused",
+            Reply::ServFail => "failed",
+            _ => "answered",
+        };
+        self.agent.metrics.served.get_or_create(&Served { outcome }).inc();
+        reply
+    }
+}

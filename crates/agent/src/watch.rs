@@ -1,0 +1,194 @@
+//! Watches files and named, and acts on changes.
+//!
+//! Files are read twice a second and compared: a mounted ConfigMap changes by swapped links, which file events tell in
+//! ways that differ between file systems, and the files are small. named is asked for its catalog's serial as often;
+//! a new boot time means a new process, which has to prove again what it has.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bindy_wire::{Rndc, RndcError};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::members::Members;
+
+/// How often files are compared.
+const FILES: Duration = Duration::from_millis(500);
+/// How often named is asked; a finished transfer of the catalog has it asked at once.
+const NAMED: Duration = Duration::from_millis(500);
+/// How long a command on the control channel may take; reading a large configuration takes seconds.
+const COMMAND: Duration = Duration::from_secs(30);
+
+/// Follows the agent's configuration, the keys and named's configuration.
+pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(FILES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = own_files(&agent, &path);
+    let mut seen_named = digest(&[agent.config().named.config_file.clone()]);
+    while tick(&mut ticks, &cancel).await {
+        let now = own_files(&agent, &path);
+        if now != seen {
+            reload(&agent, &path);
+            seen = own_files(&agent, &path);
+        }
+        let now = digest(&[agent.config().named.config_file.clone()]);
+        if now != seen_named && reconfigure(&agent).await {
+            seen_named = now;
+        }
+    }
+}
+
+fn own_files(agent: &Agent, path: &Path) -> u64 {
+    let mut files = agent.config().keys.clone();
+    files.push(path.to_owned());
+    digest(&files)
+}
+
+fn digest(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn reload(agent: &Agent, path: &Path) {
+    match Config::load(path) {
+        Ok(config) => {
+            let bound = |config: &Config| {
+                let named = &config.named;
+                (
+                    config.instance.clone(),
+                    config.catalog.clone(),
+                    config.relay,
+                    config.transfer,
+                    config.http,
+                    named.dns,
+                )
+            };
+            if bound(&config) != bound(&agent.config()) {
+                warn!("addresses, instance and catalog change with a restart of the agent only");
+                return;
+            }
+            agent.configure(Some(config));
+            info!("configuration read again");
+        }
+        Err(error) => warn!(%error, "the previous configuration stays"),
+    }
+}
+
+/// Has named read its configuration; false when it has to be tried again.
+async fn reconfigure(agent: &Agent) -> bool {
+    match command(agent, "reconfig").await {
+        Ok(_) => {
+            agent.metrics.reconfigurations.inc();
+            info!("named reads its configuration again");
+            true
+        }
+        Err(RndcError::Failed { code, text }) => {
+            warn!(code, text, "named refuses its configuration and keeps the previous one");
+            true
+        }
+        Err(error) => {
+            warn!(%error, "named cannot be told to read its configuration");
+            false
+        }
+    }
+}
+
+async fn command(agent: &Agent, command: &str) -> Result<String, RndcError> {
+    Rndc::connect(agent.config().named.control, &agent.local_key, COMMAND).await?.command(command).await
+}
+
+/// When that named was started, as it says itself.
+async fn boot_time(agent: &Agent) -> Result<String, RndcError> {
+    let status = command(agent, "status").await?;
+    let time = status.lines().find_map(|line| line.strip_prefix("boot time:"));
+    Ok(time.ok_or(RndcError::Malformed("status without a boot time"))?.trim().to_owned())
+}
+
+/// Follows named: whether it answers, whether it is a new process, and what its catalog lists.
+pub(crate) async fn named(agent: Arc<Agent>, members: Arc<Members>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(NAMED);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut process = Process::default();
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            _ = ticks.tick() => {}
+            () = agent.look.notified() => {}
+        }
+        let catalog = agent.config().catalog.clone();
+        let answer = agent.named.soa(&catalog).await;
+        if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
+            agent.readiness().named_answered(false);
+            continue;
+        }
+        match process.look(&agent).await {
+            Seen::Same => {}
+            Seen::Unknown => continue,
+            Seen::Another => members.forget(&agent),
+        }
+        agent.readiness().named_answered(true);
+        if let Ok(serial) = answer {
+            members.follow(&agent, serial).await;
+        }
+    }
+}
+
+/// Which process named is.
+#[derive(Debug, Default)]
+struct Process {
+    boot_time: Option<String>,
+    opened: Option<u64>,
+    complained: bool,
+}
+
+/// Whether named still is that process.
+enum Seen {
+    Same,
+    Another,
+    Unknown,
+}
+
+impl Process {
+    /// Asks named for its boot time whenever a connection to it had to be opened.
+    async fn look(&mut self, agent: &Agent) -> Seen {
+        let opened = agent.named.opened();
+        if self.opened == Some(opened) {
+            return Seen::Same;
+        }
+        match boot_time(agent).await {
+            Ok(now) if Some(&now) == self.boot_time.as_ref() => {
+                self.opened = Some(opened);
+                Seen::Same
+            }
+            Ok(now) => {
+                info!(boot_time = now, "named has started");
+                *self = Self { boot_time: Some(now), opened: Some(opened), complained: false };
+                Seen::Another
+            }
+            Err(error) => {
+                if !self.complained {
+                    warn!(%error, "named does not say when it started; it is not taken for ready");
+                }
+                self.complained = true;
+                Seen::Unknown
+            }
+        }
+    }
+}
+
+pub(crate) async fn tick(ticks: &mut tokio::time::Interval, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        () = cancel.cancelled() => false,
+        _ = ticks.tick() => true,
+    }
+}

@@ -1,0 +1,368 @@
+//! The agent between real named servers.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::{Fault, Proxy, Scratch, wait_for};
+use bindy_wire::{ClientError, Connection, Timeouts, Transfer};
+use bindy_zone::{Name, Rtype, Serial};
+use support::{LIMIT, Rig, Source, catalog, catalog_text, name, own_key, www, zone_text};
+
+const ZONE: &str = "example.com";
+
+/// The catalog and one zone at these serials.
+fn content(serial: u32, address: &str) -> Vec<(Name, String)> {
+    vec![(catalog(), catalog_text(&catalog(), 1, &[ZONE])), (name(ZONE), zone_text(ZONE, serial, address))]
+}
+
+fn timeouts() -> Timeouts {
+    Timeouts {
+        connect: Duration::from_secs(1),
+        answer: Duration::from_secs(3),
+        between: Duration::from_secs(3),
+    }
+}
+
+async fn notify(rig: &Rig, zone: &str, serial: u32) {
+    let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await.unwrap();
+    connection.notify(&name(zone), Serial::new(serial)).await.unwrap();
+}
+
+async fn until_source_has(source: &Source, serial: u32) {
+    wait_for("the source", LIMIT, async || {
+        let found = dns::serial(source.named.address(), Transport::Tcp, &name(ZONE)).await?;
+        ensure!(found == Serial::new(serial), "{found}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_zone_arrives_and_a_change_follows_by_ixfr() {
+    let scratch = Scratch::new("agent-zone-arrives").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+
+    source.change(&content(2, "192.0.2.20")).await;
+    until_source_has(&source, 2).await;
+    notify(&rig, ZONE, 2).await;
+    let took = rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 20]);
+    assert!(source.named.log().contains("IXFR started"), "{}", source.named.log());
+}
+
+#[tokio::test]
+async fn a_lost_notify_is_repaired_within_five_seconds() {
+    let scratch = Scratch::new("agent-notify-lost").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    source.change(&content(2, "192.0.2.20")).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
+    assert!(rig.metric("bindy_agent_missed_notifies_total").await > 0);
+}
+
+#[tokio::test]
+async fn a_new_member_of_the_catalog_arrives() {
+    let scratch = Scratch::new("agent-new-member").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let more = vec![
+        (catalog(), catalog_text(&catalog(), 2, &[ZONE, "example.org"])),
+        (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")),
+        (name("example.org"), zone_text("example.org", 7, "192.0.2.30")),
+    ];
+    source.change(&more).await;
+    rig.until_serial("example.org", 7, Duration::from_secs(5)).await;
+    assert_eq!(rig.readyz().await.unwrap().0, 200);
+}
+
+/// Two sources; the first one gets a fault, the change comes from the second.
+async fn change_arrives_in_spite_of(label: &str, fault: Fault) {
+    let scratch = Scratch::new(&format!("agent-{label}")).unwrap();
+    let bad = Source::start(&scratch, "bad", &content(1, "192.0.2.10")).await;
+    let mut good = Source::start(&scratch, "good", &content(1, "192.0.2.10")).await;
+    let proxy = Proxy::start(bad.named.address()).await.unwrap();
+    let sources = [("bad", "upstream", proxy.address()), ("good", "upstream", good.named.address())];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_ready().await;
+    proxy.set(fault);
+    good.change(&content(2, "192.0.2.20")).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
+    let (_, report) = rig.readyz().await.unwrap();
+    assert_eq!(report["sources"]["bad"]["live"], false, "{report}");
+    assert_eq!(report["ready"], true, "{report}");
+    proxy.set(Fault::None);
+    wait_for("the return of the source", Duration::from_secs(3), async || {
+        let (_, report) = rig.readyz().await?;
+        ensure!(report["sources"]["bad"]["live"] == true, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_frozen_upstream_does_not_hold_up_a_change() {
+    change_arrives_in_spite_of("frozen", Fault::Freeze).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_drops_everything_does_not_hold_up_a_change() {
+    change_arrives_in_spite_of("dropping", Fault::Drop).await;
+}
+
+#[tokio::test]
+async fn a_silent_upstream_does_not_hold_up_a_change() {
+    change_arrives_in_spite_of("silent", Fault::Silence).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_cuts_connections_does_not_hold_up_a_change() {
+    change_arrives_in_spite_of("cutting", Fault::Cut).await;
+}
+
+#[tokio::test]
+async fn corrupted_answers_do_not_hold_up_a_change() {
+    change_arrives_in_spite_of("corrupting", Fault::Corrupt).await;
+}
+
+#[tokio::test]
+async fn the_only_source_may_drop_everything_and_changes_arrive_within_two_seconds_of_its_return() {
+    let scratch = Scratch::new("agent-only-source").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let proxy = Proxy::start(source.named.address()).await.unwrap();
+    let rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
+    rig.until_ready().await;
+    proxy.set(Fault::Drop);
+    source.change(&content(2, "192.0.2.20")).await;
+    // Long enough for probes to have reached their longest pause, and for named to have asked.
+    let _ = Connection::open(&rig.transfer_port(Some(own_key())), timeouts())
+        .await
+        .unwrap()
+        .notify(&name(ZONE), Serial::new(2))
+        .await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    proxy.set(Fault::None);
+    rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_lies_or_refuses_is_passed_over() {
+    let scratch = Scratch::new("agent-lying").unwrap();
+    let lying = Source::start(&scratch, "lying", &content(5, "192.0.2.5")).await;
+    let refusing = Source::start(&scratch, "refusing", &content(5, "192.0.2.5")[..1]).await;
+    let mut good = Source::start(&scratch, "good", &content(10, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("good", "upstream", good.named.address())]).await;
+    rig.until_ready().await;
+    rig.set_sources(&[
+        ("lying", "upstream", lying.named.address()),
+        ("refusing", "upstream", refusing.named.address()),
+        ("good", "upstream", good.named.address()),
+    ]);
+    wait_for("the new sources", LIMIT, async || {
+        let (_, report) = rig.readyz().await?;
+        ensure!(report["sources"]["lying"]["live"] == true, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    good.change(&content(11, "192.0.2.11")).await;
+    until_source_has(&good, 11).await;
+    notify(&rig, ZONE, 11).await;
+    rig.until_serial(ZONE, 11, Duration::from_secs(2)).await;
+    let (_, metrics) = rig.get("/metrics").await.unwrap();
+    assert!(metrics.contains(r#"relayed_total{source="lying",outcome="stale"}"#), "{metrics}");
+    assert!(metrics.contains(r#"relayed_total{source="refusing",outcome="declined"}"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_upstream_behind_the_announced_version_is_passed_over() {
+    let scratch = Scratch::new("agent-behind").unwrap();
+    let behind = Source::start(&scratch, "behind", &content(1, "192.0.2.10")).await;
+    let mut good = Source::start(&scratch, "good", &content(1, "192.0.2.10")).await;
+    let sources = [("behind", "upstream", behind.named.address()), ("good", "sibling", good.named.address())];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_ready().await;
+    good.change(&content(2, "192.0.2.20")).await;
+    until_source_has(&good, 2).await;
+    notify(&rig, ZONE, 2).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
+    let (_, metrics) = rig.get("/metrics").await.unwrap();
+    assert!(metrics.contains(r#"relayed_total{source="behind",outcome="behind"}"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_key_that_appears_later_is_used_without_a_restart() {
+    let scratch = Scratch::new("agent-key-later").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[]).await;
+    let key_file = scratch.path().join("keys/a");
+    let text = std::fs::read_to_string(&key_file).unwrap();
+    std::fs::remove_file(&key_file).unwrap();
+    rig.set_sources(&[("operator", "operator", source.named.address())]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (status, report) = rig.readyz().await.unwrap();
+    assert_eq!((status, &report["sources"]), (503, &serde_json::json!({})), "{report}");
+    std::fs::write(&key_file, text).unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_catalog_and_each_member() {
+    let scratch = Scratch::new("agent-readiness").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")[..1]).await;
+    let proxy = Proxy::start(source.named.address()).await.unwrap();
+    proxy.set(Fault::Cut);
+    let rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
+    wait_for("named to be seen", LIMIT, async || {
+        let (status, report) = rig.readyz().await?;
+        ensure!(status == 503 && report["waitingFor"][0] == "the catalog zone", "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // The catalog names a zone that the only source refuses: it is excused, by name.
+    proxy.set(Fault::None);
+    rig.until_ready().await;
+    let (_, report) = rig.readyz().await.unwrap();
+    assert_eq!(report["excusedZones"][0][0], format!("{ZONE}."), "{report}");
+    // It still comes when a source has it.
+    source.change(&content(1, "192.0.2.10")).await;
+    rig.until_serial(ZONE, 1, Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_member_that_a_reachable_source_has_is_waited_for() {
+    let scratch = Scratch::new("agent-member-waited").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    rig.named.kill().await.unwrap();
+    wait_for("named missed", LIMIT, async || {
+        let (status, report) = rig.readyz().await?;
+        ensure!(status == 503, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    rig.named.restart().await.unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+}
+
+#[tokio::test]
+async fn a_wiped_named_comes_back_with_everything() {
+    let scratch = Scratch::new("agent-wiped").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    rig.named.kill().await.unwrap();
+    rig.named.wipe().unwrap();
+    // The boot time that named tells has seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.named.restart().await.unwrap();
+    rig.until_serial(ZONE, 1, Duration::from_secs(10)).await;
+    rig.until_ready().await;
+}
+
+#[tokio::test]
+async fn a_killed_agent_comes_back_known_to_its_named() {
+    let scratch = Scratch::new("agent-killed").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    rig.kill_agent();
+    source.change(&content(2, "192.0.2.20")).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.start_agent();
+    rig.until_ready().await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn unsigned_and_wrongly_signed_requests_are_refused() {
+    let scratch = Scratch::new("agent-unsigned").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let mut signed = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await.unwrap();
+    assert_eq!(signed.soa(&name(ZONE)).await.unwrap(), Serial::new(1));
+    assert!(matches!(signed.transfer(&name(ZONE), None).await.unwrap(), Transfer::Full(_)));
+    let answer = signed.query(&name("www.example.com"), Rtype::A).await.unwrap();
+    assert_eq!(*answer.records[0].rdata, [192, 0, 2, 10]);
+
+    let mut unsigned = Connection::open(&rig.transfer_port(None), timeouts()).await.unwrap();
+    assert!(unsigned.soa(&name(ZONE)).await.is_err());
+    let forged = bindy_wire::Key::new(own_key().name().clone(), &[1; 32]);
+    let mut forged = Connection::open(&rig.transfer_port(Some(forged)), timeouts()).await.unwrap();
+    assert!(forged.notify(&name(ZONE), Serial::new(99)).await.is_err());
+    assert_eq!(rig.metric("bindy_agent_notifies_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_downstream_reads_its_catalog_and_its_members_only() {
+    let scratch = Scratch::new("agent-downstream").unwrap();
+    let downstream_catalog = name("edge.far.catalog.bindy.");
+    let downstream = downstream_catalog.to_string();
+    let zones = vec![
+        (
+            catalog(),
+            catalog_text(&catalog(), 1, &[ZONE, "private.example", downstream.trim_end_matches('.')]),
+        ),
+        (downstream_catalog.clone(), catalog_text(&downstream_catalog, 1, &[ZONE])),
+        (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")),
+        (name("private.example"), zone_text("private.example", 1, "192.0.2.10")),
+    ];
+    let source = Source::start(&scratch, "operator", &zones).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let key = own_key().derive("far", "edge").unwrap();
+    let mut connection = Connection::open(&rig.transfer_port(Some(key)), timeouts()).await.unwrap();
+    assert!(matches!(connection.transfer(&downstream_catalog, None).await.unwrap(), Transfer::Full(_)));
+    assert!(matches!(connection.transfer(&name(ZONE), None).await.unwrap(), Transfer::Full(_)));
+    for stranger in [name("private.example"), catalog(), name("unknown.example")] {
+        let refused = connection.transfer(&stranger, None).await;
+        assert!(matches!(refused, Err(ClientError::Refused)), "{stranger} {refused:?}");
+        let refused = connection.soa(&stranger).await;
+        assert!(matches!(refused, Err(ClientError::Refused)), "{stranger} {refused:?}");
+    }
+    let notify = connection.notify(&name(ZONE), Serial::new(9)).await;
+    assert!(matches!(notify, Err(ClientError::Refused)), "{notify:?}");
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_read_by_named() {
+    let scratch = Scratch::new("agent-reconfig").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let path = rig.named.place().directory.join("named.conf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("version none", "version \"changed\"")).unwrap();
+    wait_for("the new configuration", Duration::from_secs(5), async || {
+        ensure!(rig.metric("bindy_agent_reconfigurations_total").await == 1, "not read");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(rig.readyz().await.unwrap().0, 200);
+}

@@ -1,0 +1,239 @@
+//! One server under test: named with the rendered configuration, its agent, and sources that are real named as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bindy_model::named_conf::{LogLevel, NamedSettings, Paths, Text, instance_config};
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::{Key, Named, NamedConfig, Port, Scratch, ZoneSource, wait_for};
+use bindy_wire::{Endpoint, MasterSecret};
+use bindy_zone::{MemberLabel, Name, Rtype, Serial};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// The own key of instance `prod/dns`.
+pub fn own_key() -> bindy_wire::Key {
+    MasterSecret::from_bytes([9; 32]).instance_key("prod", "dns", bindy_wire::Generation::A).unwrap()
+}
+
+pub fn catalog() -> Name {
+    name("dns.prod.catalog.bindy.")
+}
+
+/// A zone with one address.
+pub fn zone_text(zone: &str, serial: u32, address: &str) -> String {
+    format!(
+        "$ORIGIN {zone}.\n$TTL 60\n@ SOA ns.{zone}. host.{zone}. {serial} 3600 600 604800 60\n@ NS ns\nns A 192.0.2.1\nwww A {address}\n"
+    )
+}
+
+/// A catalog of these zones.
+pub fn catalog_text(catalog: &Name, serial: u32, zones: &[&str]) -> String {
+    let mut text = format!(
+        "$ORIGIN {catalog}\n$TTL 0\n@ SOA invalid. invalid. {serial} 3600 600 604800 60\n@ NS invalid.\nversion TXT \"2\"\n"
+    );
+    for zone in zones {
+        text.push_str(&format!("{}.zones PTR {zone}.\n", MemberLabel::of(&name(zone))));
+    }
+    text
+}
+
+/// A source: a named that is primary of the texts, for our key only.
+pub struct Source {
+    pub named: Named,
+}
+
+impl Source {
+    pub async fn start(scratch: &Scratch, label: &str, zones: &[(Name, String)]) -> Self {
+        let named = Named::start(scratch, label, &Self::config(zones)).await.unwrap();
+        Self { named }
+    }
+
+    fn config(zones: &[(Name, String)]) -> NamedConfig {
+        let key = own_key();
+        NamedConfig {
+            zones: zones.iter().map(|(zone, text)| (zone.clone(), ZoneSource::Text(text.clone()))).collect(),
+            transfer_key: Some(Key { name: key.name().clone(), secret: key.secret().to_vec() }),
+            options: "ixfr-from-differences yes;".to_owned(),
+            ..NamedConfig::default()
+        }
+    }
+
+    /// Serves these texts instead.
+    pub async fn change(&mut self, zones: &[(Name, String)]) {
+        self.named.configure(&Self::config(zones)).unwrap();
+        self.named.process().unwrap().signal(Signal::HUP).unwrap();
+    }
+}
+
+/// The agent, in a runtime of its own so that it can be killed between two instructions.
+pub struct Agent {
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// What belongs to the server.
+pub struct Rig {
+    pub agent: Option<Agent>,
+    pub named: Named,
+    _relay: Port,
+    pub transfer: Port,
+    pub http: Port,
+    config: PathBuf,
+    pub json: Value,
+}
+
+impl Agent {
+    pub fn start(config: &std::path::Path) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let config = config.to_owned();
+        runtime.spawn(async move {
+            bindy_agent::run(&config, CancellationToken::new()).await.expect("the agent runs");
+        });
+        Self { runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Rig {
+    /// Starts agent and named; `sources` are name, kind and address.
+    pub async fn start(scratch: &Scratch, sources: &[(&str, &str, SocketAddr)]) -> Self {
+        let [relay, transfer, http] = [(); 3].map(|()| Port::free().unwrap());
+        let key_file = scratch.path().join("agent.key");
+        let keys = scratch.write("keys/a", &own_key().to_file()).unwrap();
+        let mut config = PathBuf::new();
+        let mut json = Value::Null;
+        let mut agent = None;
+        let named = Named::with_text(scratch, "named", |place| {
+            json = json!({
+                "instance": "prod/dns", "catalog": catalog().to_string(),
+                "relay": relay.address(), "transfer": transfer.address(), "http": http.address(),
+                "named": {
+                    "dns": place.dns.address(), "control": place.control.address(),
+                    "keyFile": key_file, "configFile": place.directory.join("named.conf"),
+                },
+                "keys": [keys], "sources": sources_json(sources),
+            });
+            config = scratch.write("agent.json", &json.to_string()).unwrap();
+            agent = Some(Agent::start(&config));
+            while !key_file.exists() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let text = |path: PathBuf| Text::new(path.to_str().unwrap()).unwrap();
+            instance_config(&NamedSettings {
+                paths: Paths {
+                    directory: text(place.directory.clone()),
+                    pid_file: text(place.directory.join("named.pid")),
+                    key_file: text(key_file.clone()),
+                },
+                listen: vec![place.dns.address()],
+                control: place.control.address(),
+                relay: relay.address(),
+                catalog: catalog(),
+                local_key: name(bindy_agent::LOCAL_KEY),
+                allow_query: Vec::new(),
+                rate_limit: None,
+                lmdb_mapsize_mib: None,
+                log: LogLevel::Info,
+            })
+        })
+        .await
+        .unwrap();
+        Self { agent, named, _relay: relay, transfer, http, config, json }
+    }
+
+    /// Gives the agent other sources.
+    pub fn set_sources(&mut self, sources: &[(&str, &str, SocketAddr)]) {
+        self.json["sources"] = sources_json(sources);
+        std::fs::write(&self.config, self.json.to_string()).unwrap();
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    pub fn start_agent(&mut self) {
+        self.agent = Some(Agent::start(&self.config));
+    }
+
+    /// Status and body of `/readyz`.
+    pub async fn readyz(&self) -> Result<(u16, Value)> {
+        let (status, body) = self.get("/readyz").await?;
+        Ok((status, serde_json::from_str(&body)?))
+    }
+
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.http.address()).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let (head, body) = text.split_once("\r\n\r\n").context("no head")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, body.to_owned()))
+    }
+
+    pub async fn until_ready(&self) {
+        wait_for("readiness", LIMIT, async || {
+            let (status, body) = self.readyz().await?;
+            ensure!(status == 200, "{body}");
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.named.log()));
+    }
+
+    /// Waits until named serves that serial; returns how long it took.
+    pub async fn until_serial(&self, zone: &str, serial: u32, limit: Duration) -> Duration {
+        let started = std::time::Instant::now();
+        let zone = name(zone);
+        wait_for(&format!("{zone} {serial}"), limit, async || {
+            let found = dns::serial(self.named.address(), Transport::Udp, &zone).await?;
+            ensure!(found == Serial::new(serial), "{found}");
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.named.log()));
+        started.elapsed()
+    }
+
+    /// The value of a metric, all labels added up.
+    pub async fn metric(&self, wanted: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await.unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(wanted));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// The transfer port, asked with a key.
+    pub fn transfer_port(&self, key: Option<bindy_wire::Key>) -> Endpoint {
+        Endpoint { address: self.transfer.address(), key }
+    }
+}
+
+fn sources_json(sources: &[(&str, &str, SocketAddr)]) -> Value {
+    let source = |(label, kind, address): &(&str, &str, SocketAddr)| json!({"name": label, "kind": kind, "address": address, "key": own_key().name().to_string()});
+    sources.iter().map(source).collect()
+}
+
+/// The address of `www` in a zone on named.
+pub async fn www(server: SocketAddr, zone: &str) -> Result<Vec<u8>> {
+    let answer = dns::ask(server, Transport::Udp, &name(&format!("www.{zone}")), Rtype::A).await?;
+    Ok(answer.records.first().context("no record")?.rdata.clone())
+}

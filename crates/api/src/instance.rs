@@ -1,0 +1,271 @@
+//! Bind9Instance: a set of interchangeable BIND servers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::Rule;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::condition_list;
+use crate::{AddressMatch, AddressMatchError, Addresses, REGION_LABEL, ROLE_LABEL};
+
+/// Where an instance gets its zones from.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// First tier: pulls from Bindy itself.
+    #[default]
+    Primary,
+    /// Pulls from primaries, or from another secondary.
+    Secondary,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// What a Bind9Instance should be.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "bindy.firestoned.io",
+    version = "v1beta1",
+    kind = "Bind9Instance",
+    plural = "bind9instances",
+    namespaced,
+    status = "Bind9InstanceStatus",
+    derive = "PartialEq",
+    shortname = "b9",
+    shortname = "b9s",
+    category = "bindy",
+    doc = "A set of interchangeable BIND servers: the same zones with the same serials, any of which may fail. The role comes from the label `dns-role` (primary when absent), the region from the label `region`. `spec.replicas` alone is a complete spec.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Role", type_ = "string", json_path = ".status.role", description = "primary or secondary"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready", description = "servers that are ready, of those asked for"),
+    printcolumn(name = "Zones", type_ = "integer", json_path = ".status.zones", description = "zones in the catalog"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label (lower-case letters, digits and '-'): it becomes part of names in DNS"),
+    validation = Rule::new("!has(self.spec.upstreams) || self.spec.upstreams.all(u, u.name != self.metadata.name)")
+        .message("an instance cannot be its own upstream")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'primary' || !has(self.upstreams) || size(self.upstreams) == 0")
+    .message("a primary pulls from Bindy itself and takes no upstreams: remove them, or set role to secondary"))]
+pub struct Bind9InstanceSpec {
+    /// How many servers to run, 0 to 100. Two or more survive the loss of one without a missed answer. Changed by
+    /// `kubectl scale` too.
+    #[schemars(range(min = 0, max = 100))]
+    pub replicas: u32,
+    /// `primary` (pulls from Bindy itself) or `secondary` (pulls from primaries or another secondary). Overrides the
+    /// label `dns-role`; without both the instance is a primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "role_names")]
+    pub role: Option<Role>,
+    /// The instances that a secondary pulls its zones from, in order of preference; another secondary makes a chain.
+    /// Default: every primary of the namespace. Only for secondaries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub upstreams: Vec<Upstream>,
+    /// Settings of BIND that differ from Bindy's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<InstanceConfig>,
+    /// Stops changes to this instance: zones are neither added to it nor removed from it, its settings stay. Its
+    /// servers keep running, answering, and following the zones they have. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+/// A source of zones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upstream {
+    /// Name of a Bind9Instance in the same namespace. Example: `primary-dns`.
+    #[schemars(length(min = 1, max = 52))]
+    pub name: String,
+}
+
+/// Settings of BIND.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceConfig {
+    /// Who may ask: addresses, prefixes, `any`, `none`, `localhost` or `localnets`, each with an optional leading `!`
+    /// to exclude; the first match counts. Default: `[any]`. Example: `["!192.0.2.7", "192.0.2.0/24", "2001:db8::/32"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "address_matches")]
+    pub allow_query: Option<Vec<String>>,
+    /// Response rate limiting, against reflection attacks. Default: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// BIND's response rate limiting (the statement `rate-limit`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Identical answers per second to one client network (an IPv4 /24 or an IPv6 /56). Example: 20.
+    #[schemars(range(min = 1, max = 1000))]
+    pub responses_per_second: u32,
+    /// Seconds over which the rate is measured. Default: 15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub window: Option<u32>,
+    /// Of the answers over the limit every n-th is sent truncated, so that real clients can ask again over TCP;
+    /// 0 drops all of them, 1 truncates all. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub slip: Option<u32>,
+}
+
+/// What is known about a Bind9Instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Bind9InstanceStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The role in effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "role_names")]
+    pub role: Option<Role>,
+    /// Servers that exist.
+    #[serde(default)]
+    pub replicas: u32,
+    /// Servers that are ready: they have loaded every zone and answer.
+    #[serde(default)]
+    pub ready_replicas: u32,
+    /// Servers that are ready, of those asked for. Example: `2/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Label selector of the servers, for the scale subresource. Example: `instance=primary-dns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Zones that the instance serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<u32>,
+    /// The published version of the instance's catalog zone (RFC 9432), which tells its servers what to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogVersion>,
+    /// Servers that do not have the published version, at most 16 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub lagging: Vec<String>,
+    /// `Accepted`, `Ready`, `Held` and `Degraded`.
+    #[serde(default)]
+    #[schemars(schema_with = "condition_list")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A version of a catalog zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogVersion {
+    /// Its serial (RFC 1982); it only rises.
+    pub serial: u32,
+    /// Digest of its content.
+    #[schemars(length(max = 128))]
+    pub digest: String,
+}
+
+impl InstanceConfig {
+    /// `allowQuery`, parsed; everybody may ask when it is absent. `Err` is the first element that is wrong.
+    pub fn query_access(&self) -> Result<Vec<AddressMatch>, AddressMatchError> {
+        match &self.allow_query {
+            Some(elements) => elements.iter().map(|element| element.parse()).collect(),
+            None => Ok(vec![AddressMatch { negated: false, addresses: Addresses::Any }]),
+        }
+    }
+}
+
+impl Bind9Instance {
+    /// The role in effect: of the spec, else of the label, else primary. `Err` is a label value that is no role.
+    pub fn role(&self) -> Result<Role, String> {
+        if let Some(role) = self.spec.role {
+            return Ok(role);
+        }
+        match self.label(ROLE_LABEL) {
+            None | Some("primary") => Ok(Role::Primary),
+            Some("secondary") => Ok(Role::Secondary),
+            Some(other) => Err(format!(
+                "the label {ROLE_LABEL} is {other:?}: it must be primary or secondary (spec.role overrides it)"
+            )),
+        }
+    }
+
+    /// The region, when the instance is labelled with one.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.label(REGION_LABEL)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref().and_then(|labels: &BTreeMap<_, _>| labels.get(key)).map(String::as_str)
+    }
+}
+
+/// Schema of an optional role: derived, the documentation of the type would hide that of the field.
+fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
+}
+
+fn address_matches(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let element = Rule::new(
+        "self.matches('^!?(any|none|localhost|localnets)$') || isIP(self.replace('!', '', 1)) || isCIDR(self.replace('!', '', 1))",
+    )
+    .message("must be an address, a prefix, any, none, localhost or localnets, with an optional leading \"!\"");
+    let host_bits = Rule::new(
+        "!isCIDR(self.replace('!', '', 1)) || cidr(self.replace('!', '', 1)) == cidr(self.replace('!', '', 1)).masked()",
+    )
+    .message("has bits set beyond the prefix length: write the network's own address, or a longer prefix");
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 256,
+        "items": { "type": "string", "minLength": 1, "maxLength": 64, "x-kubernetes-validations": [element, host_bits] },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(role: Option<&str>, spec: Option<Role>) -> Bind9Instance {
+        let mut instance = Bind9Instance::new("one", Bind9InstanceSpec { role: spec, ..Default::default() });
+        instance.metadata.labels =
+            role.map(|role| BTreeMap::from([(ROLE_LABEL.to_owned(), role.to_owned())]));
+        instance
+    }
+
+    #[test]
+    fn everybody_may_ask_by_default_and_a_wrong_element_is_named() {
+        let access = |elements: &[&str]| {
+            let allow_query = Some(elements.iter().map(|one| (*one).to_owned()).collect());
+            InstanceConfig { allow_query, rate_limit: None }.query_access()
+        };
+        assert_eq!(InstanceConfig::default().query_access().unwrap()[0].to_string(), "any");
+        assert_eq!(access(&["!192.0.2.7", "any"]).unwrap()[0].to_string(), "!192.0.2.7/32");
+        assert!(access(&["any", "any; };"]).unwrap_err().to_string().contains("\"any; };\""));
+    }
+
+    #[test]
+    fn the_role_is_of_the_spec_then_of_the_label_then_primary() {
+        assert_eq!(labelled(None, None).role(), Ok(Role::Primary));
+        assert_eq!(labelled(Some("secondary"), None).role(), Ok(Role::Secondary));
+        assert_eq!(labelled(Some("secondary"), Some(Role::Primary)).role(), Ok(Role::Primary));
+        assert!(labelled(Some("master"), None).role().unwrap_err().contains("\"master\""));
+    }
+}

@@ -1,0 +1,182 @@
+//! The closed list of reasons: one table with what each means and what a person does about it.
+//!
+//! Conditions, Events and metrics take their reasons from here and nowhere else, and the reference is generated from
+//! the same rows.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A string that is no reason of this list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a known reason")]
+pub struct UnknownReason(pub String);
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident: $seen:literal, $meaning:literal, $remedy:literal;)+) => {
+        /// Why a condition has its status.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $(#[doc = $meaning] $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the reference.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The reason as it is written in a condition.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// The condition, its status and the kinds it is seen on, for the reference.
+            #[must_use]
+            pub const fn seen(self) -> &'static str {
+                match self { $(Self::$name => $seen,)+ }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)+ }
+            }
+
+            /// What to do about it.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    Accepted: "Accepted=True on all kinds",
+        "The input is valid and in effect.",
+        "Nothing to do.";
+    TtlMismatch: "Accepted=True on records",
+        "Other objects give records of the same name and type another TTL; the lowest is served for all of them (RFC 2181 section 5.2).",
+        "Give all objects of this name and type the same ttl.";
+    TargetWithoutAddress: "Accepted=True on NSRecords and DNSZones",
+        "A name server inside the zone has no address there, so resolvers cannot reach it by this name.",
+        "Add an ARecord or AAAARecord for the name server, or ipv4Address or ipv6Address in spec.nameServers.";
+    Occluded: "Accepted=False on records",
+        "The name is at or below a delegation: resolvers are sent to the other zone's servers and never see this record.",
+        "Put the record into the delegated zone, or remove the NSRecord that delegates it.";
+    InvalidName: "Accepted=False on all kinds",
+        "A name is not a valid domain name (label over 63 octets, name over 255, empty label, character that needs an escape).",
+        "Correct the name that the message quotes.";
+    OutOfZone: "Accepted=False on records",
+        "The absolute name in spec.name is not in the record's zone.",
+        "Write the name relative to the zone, or refer to the zone that it is in.";
+    InvalidData: "Accepted=False on all kinds",
+        "A field has a value that cannot be used.",
+        "Correct the field that the message names.";
+    Unreadable: "Accepted=False on all kinds",
+        "The object cannot be decoded. What was served of it before is still served.",
+        "Correct the field that the message names; compare with kubectl explain.";
+    Conflict: "Accepted=False on records and DNSZones",
+        "Another, older object claims the same: a CNAME beside other data, two CNAMEs of one name, or one zone name in two DNSZones on one server.",
+        "Remove or rename this object or the older one that the message names.";
+    TooManyRecords: "Accepted=False on records",
+        "The RRset would be larger than a DNS message or a server's limit allows. What was served before is still served.",
+        "Spread the data over several names, or remove some of it.";
+    ZoneNotFound: "Accepted=False on records",
+        "No zone takes this record: spec.zoneRef names no DNSZone of this namespace, or is absent and no zone selects the record.",
+        "Correct spec.zoneRef, create the DNSZone, or label the record so that a zone's recordsFrom selects it.";
+    ZoneNotAccepted: "Accepted=False on records",
+        "The record's zone is itself not accepted.",
+        "See the Accepted condition of the DNSZone that the message names.";
+    ZoneFileMissing: "Accepted=False on DNSZones",
+        "A ConfigMap or key of spec.zoneFilesFrom does not exist, or the ConfigMap lacks the label bindy.firestoned.io/zone-file. What was served of the file before is still served.",
+        "Create it, label it with bindy.firestoned.io/zone-file: \"true\", or remove the entry from spec.zoneFilesFrom.";
+    InvalidZoneFile: "Accepted=False on DNSZones",
+        "A zone file has an error at the line that the message names. What was last good of this file is still served.",
+        "Correct the line; named-checkzone helps.";
+    NoInstances: "Ready=False on DNSZones",
+        "No Bind9Instance serves the zone: the namespace has none, or none matches spec.bind9InstancesFrom.",
+        "Create a Bind9Instance, or correct the selectors.";
+    UpstreamNotFound: "Accepted=False on Bind9Instances",
+        "An instance in spec.upstreams does not exist, or a secondary has no primary in its namespace to pull from. Its servers go on with what they have.",
+        "Correct the name, or create the instance.";
+    UpstreamLoop: "Accepted=False on Bind9Instances",
+        "The instances in spec.upstreams lead back to this one, so no version could ever arrive.",
+        "Remove one upstream of the loop that the message spells out.";
+    Paused: "Ready=Unknown on Bind9Instances, DNSZones and their records",
+        "spec.paused is set: changes are not published, the last version is served.",
+        "Set spec.paused to false to continue.";
+    Held: "Held=True and Ready=False on DNSZones and Bind9Instances",
+        "The change would remove an unusually large part at once. The last good version is served.",
+        "Undo the removal, or confirm it with the annotation bindy.firestoned.io/release set to the version that the message names.";
+    Publishing: "Ready=False on DNSZones and records",
+        "A new version is being made and its serial recorded.",
+        "Wait; this takes milliseconds unless the store of serials cannot be written.";
+    Propagating: "Ready=False on DNSZones and records",
+        "The version is published; the servers that the message counts have not answered it yet.",
+        "Wait; if it lasts, see the condition Degraded of the DNSZone for the servers that lag.";
+    Served: "Ready=True on DNSZones and records",
+        "Every server that was ready answered this version, and at least one of each instance.",
+        "Nothing to do.";
+    ServersReady: "Ready=True on Bind9Instances",
+        "As many servers as asked for are ready.",
+        "Nothing to do.";
+    ServersStarting: "Ready=False on Bind9Instances",
+        "Servers are starting, or loading their zones for the first time.",
+        "Wait; a server is ready once it has loaded every zone.";
+    ServersMissing: "Ready=False and Degraded=True on Bind9Instances",
+        "Fewer servers than asked for are ready; the message names those that are not.",
+        "See the logs of the servers that the message names. They are started again by themselves.";
+    ServerLagging: "Degraded=True on DNSZones and Bind9Instances",
+        "The servers that the message names do not answer the published version.",
+        "See the logs of their agents; a server that cannot reach any source catches up as soon as it can.";
+    ClockSkew: "Degraded=True on DNSZones and Bind9Instances",
+        "Signed transfers fail because clocks differ by more than 300 seconds (RFC 8945 section 5.2.3).",
+        "Correct the clock of the machine that the message names.";
+    SerialAhead: "Degraded=True on DNSZones",
+        "A server answers a serial after the published one; the next version gets a serial above it.",
+        "Find out who else wrote to this server; nothing else is needed.";
+    AllInSync: "Held=False and Degraded=False on all kinds that have them",
+        "Everything is as published.",
+        "Nothing to do.";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| UnknownReason(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_found_by_its_name() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(*reason));
+        }
+        assert_eq!("Nonsense".parse::<Reason>(), Err(UnknownReason("Nonsense".to_owned())));
+    }
+
+    #[test]
+    fn every_reason_says_in_sentences_what_it_means_and_what_to_do() {
+        for reason in Reason::ALL {
+            for text in [reason.meaning(), reason.remedy()] {
+                assert!(text.ends_with('.') && text.len() > 10, "{reason}: {text:?}");
+            }
+            assert!(reason.seen().contains('='), "{reason} names no condition");
+        }
+    }
+}

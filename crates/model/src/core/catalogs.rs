@@ -1,0 +1,206 @@
+//! The catalog zone of each instance: which zones its servers have.
+//!
+//! A catalog lists the zones that its instance carries, and the catalogs of everything downstream of it, so that a
+//! chain passes them on as ordinary zones. It gathers changes before each version: named walks all members at every
+//! one of them (about 4 ms for a thousand), so large catalogs change less often.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bindy_zone::{Catalog, Content, Name};
+
+use super::{Core, LedgerKind, Output, Target};
+use crate::object::NamespacedName;
+use crate::publication::{Guard, Now, Publication};
+
+/// Pause between two versions of a catalog, for each of its members.
+const PAUSE_PER_MEMBER: Duration = Duration::from_micros(4);
+
+/// The catalog of one instance.
+pub(crate) struct CatalogState {
+    pub(crate) name: Name,
+    pub(crate) publication: Publication,
+    content: Content,
+    /// Members changed since the content was last wanted.
+    changed: bool,
+    /// No other version before this.
+    not_before: Duration,
+    /// Whether the catalog of an earlier run was looked at for zones without an object.
+    adopted: bool,
+}
+
+impl CatalogState {
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.changed.then_some(self.not_before)
+    }
+
+    fn insert(&mut self, member: &Name) {
+        self.changed |= Catalog::insert(&mut self.content, member);
+    }
+
+    fn remove(&mut self, member: &Name) {
+        self.changed |= Catalog::remove(&mut self.content, member);
+    }
+
+    /// Whether the served version names `member`.
+    fn names(&self, member: &Name) -> bool {
+        self.publication.served().is_some_and(|served| Catalog::contains(&served.content, member))
+    }
+}
+
+impl Core {
+    /// Instances came, went or changed: their catalogs, and who carries which zone, follow.
+    pub(super) fn change_fleet(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let wanted: BTreeSet<NamespacedName> =
+            self.world.fleet().iter().map(|instance| instance.metadata.key.clone()).collect();
+        let gone: Vec<NamespacedName> =
+            self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        for key in gone {
+            self.catalogs.remove(&key);
+            outputs.push(Output::Retire(Target::Catalog(key)));
+        }
+        for key in &wanted {
+            if !self.catalogs.contains_key(key)
+                && let Ok(name) = Catalog::name(&key.namespace, &key.name)
+            {
+                let ledger = self.ledger.get(&(key.clone(), LedgerKind::Catalog)).copied();
+                let state = CatalogState {
+                    content: Catalog::empty(name.clone()),
+                    name,
+                    publication: Publication::new(Guard::Members, ledger),
+                    changed: true,
+                    not_before: now.monotonic,
+                    adopted: false,
+                };
+                self.catalogs.insert(key.clone(), state);
+            }
+        }
+        for key in wanted {
+            self.refill(&key, outputs);
+        }
+    }
+
+    /// Makes the members of a catalog those that its instance has to have.
+    fn refill(&mut self, key: &NamespacedName, outputs: &mut Vec<Output>) {
+        let downstream = self.world.fleet().downstreams(key);
+        let catalogs =
+            downstream.iter().filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
+        let zones = self.zones.iter().filter(|(_, zone)| {
+            !zone.retired && zone.publication.served().is_some() && zone.carriers.contains(key)
+        });
+        let wanted: BTreeSet<Name> = zones.map(|((_, apex), _)| apex.clone()).chain(catalogs).collect();
+        let mut carriers: BTreeSet<NamespacedName> = self.world.fleet().carriers(std::slice::from_ref(key));
+        carriers.insert(key.clone());
+        let Some(catalog) = self.catalogs.get_mut(key) else { return };
+        outputs.push(Output::Grant(Target::Catalog(key.clone()), catalog.name.clone(), carriers));
+        let present: BTreeSet<Name> = Catalog::members(&catalog.content).collect();
+        for member in present.difference(&wanted) {
+            catalog.remove(member);
+        }
+        for member in wanted.difference(&present) {
+            catalog.insert(member);
+        }
+    }
+
+    /// A zone has a first version, or other carriers: the catalogs follow.
+    pub(super) fn enroll(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
+        let Some(carriers) = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| &zone.carriers) else {
+            return;
+        };
+        for (key, catalog) in &mut self.catalogs {
+            if carriers.contains(key) {
+                catalog.insert(apex);
+            } else if key.namespace == zone.namespace {
+                catalog.remove(apex);
+            }
+        }
+        self.expect_everywhere(apex, zone, now);
+    }
+
+    /// No object wants a zone any more: the catalogs that it was in follow.
+    pub(super) fn unenroll(&mut self, apex: &Name, zone: &NamespacedName) {
+        let carriers = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| zone.carriers.clone());
+        for key in carriers.unwrap_or_default() {
+            if let Some(catalog) = self.catalogs.get_mut(&key) {
+                catalog.remove(apex);
+            }
+        }
+    }
+
+    /// Wants what the catalogs should contain now, as often as their size allows.
+    pub(super) fn settle_catalogs(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let due: Vec<NamespacedName> = self
+            .catalogs
+            .iter()
+            .filter(|(_, catalog)| catalog.changed && catalog.not_before <= now.monotonic)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            // Before the zones of an earlier run are compiled, the catalog would lack them.
+            if self.is_recovering() {
+                continue;
+            }
+            let release = self.world.fleet().get(&key).and_then(|instance| instance.metadata.release.clone());
+            let paused = self.world.fleet().get(&key).is_some_and(|instance| instance.paused);
+            let Some(catalog) = self.catalogs.get_mut(&key) else { continue };
+            catalog.changed = false;
+            let members = u32::try_from(catalog.content.record_count()).unwrap_or(u32::MAX);
+            catalog.not_before = now.monotonic + PAUSE_PER_MEMBER * members;
+            catalog.publication.set_word(paused, release);
+            let commands = catalog.publication.want(catalog.content.clone(), false, now);
+            self.carry_out(&Target::Catalog(key), commands, now, outputs);
+        }
+    }
+
+    /// Whether the first version of a zone of this run is still being looked for.
+    fn is_recovering(&self) -> bool {
+        self.zones.values().any(|zone| !zone.retired && zone.publication.is_starting())
+    }
+
+    /// Takes in that a catalog version is served: zones that it names without an object stay, others may go.
+    pub(super) fn catalog_published(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
+        self.adopt_orphans(key, outputs);
+        self.retire_unnamed(outputs);
+        let Some(name) = self.catalogs.get(key).map(|catalog| catalog.name.clone()) else { return };
+        for upstream in self.world.fleet().carriers(std::slice::from_ref(key)) {
+            if upstream != *key
+                && let Some(catalog) = self.catalogs.get_mut(&upstream)
+                && !catalog.names(&name)
+            {
+                catalog.insert(&name);
+                catalog.not_before = catalog.not_before.min(now.monotonic + Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Zones that the catalog of an earlier run names and no object of this run wants are served on as they were.
+    fn adopt_orphans(&mut self, key: &NamespacedName, outputs: &mut Vec<Output>) {
+        let Some(catalog) = self.catalogs.get_mut(key).filter(|catalog| !catalog.adopted) else { return };
+        catalog.adopted = true;
+        let Some(served) = catalog.publication.served() else { return };
+        let members: Vec<Name> = Catalog::members(&served.content).collect();
+        let known: BTreeSet<&Name> =
+            self.current.values().chain(self.catalogs.values().map(|c| &c.name)).collect();
+        let lost: Vec<Name> = members.into_iter().filter(|member| !known.contains(member)).collect();
+        for apex in lost {
+            let orphan = self.orphans.entry(apex.clone()).or_insert_with(|| {
+                outputs.push(Output::Fetch(Target::Orphan(apex.clone()), apex.clone(), None));
+                super::zones::Orphan { version: None, carriers: BTreeSet::new() }
+            });
+            orphan.carriers.insert(key.clone());
+        }
+    }
+
+    /// Whether any served catalog names this zone.
+    pub(super) fn is_named(&self, apex: &Name) -> bool {
+        self.catalogs.values().any(|catalog| catalog.names(apex))
+    }
+
+    /// The name under which a target is served.
+    pub(super) fn name_of(&self, target: &Target) -> Option<Name> {
+        match target {
+            Target::Zone(_, apex) | Target::Orphan(apex) => Some(apex.clone()),
+            Target::Catalog(key) => self.catalogs.get(key).map(|catalog| catalog.name.clone()),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The engine as one state machine: everything that happens comes in, everything that has to be done goes out.
+//!
+//! ```text
+//!   objects ───────► World ──compile──► zone publications ──┬─► Swap, Fetch, Publish
+//!   swap results ─────────────────────► catalog publications┘        │
+//!   server states ──► servers ◄──────────────────────────────────────┘
+//!   probe answers ──►    └─► Probe (NOTIFY and SOA), tier by tier
+//! ```
+//! A zone enters the catalogs of the instances that carry it after its first version is published, and its versions
+//! stay published until no served catalog names it any more. Nothing here waits or does IO, so a simulation can put
+//! any event, and a crash, between any two steps.
+
+mod catalogs;
+mod report;
+mod servers;
+mod zones;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bindy_zone::{Name, Version};
+
+pub use report::{InstanceReport, ServerReport, ZoneReport};
+pub use servers::{ServerId, ServerState};
+
+use crate::delivery::{Answer, Probe};
+use crate::object::{NamespacedName, Object, ObjectKey};
+use crate::publication::{LedgerEntry, Now, Swapped};
+use crate::world::{Removal, World};
+use catalogs::CatalogState;
+use servers::Server;
+use zones::{Orphan, ZonePublication};
+
+/// What a version belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// A DNSZone, under the name that it had then.
+    Zone(NamespacedName, Name),
+    /// The catalog of a Bind9Instance.
+    Catalog(NamespacedName),
+    /// A zone that a catalog still names although no object does.
+    Orphan(Name),
+}
+
+/// What happened to an object.
+#[derive(Clone, Debug)]
+pub enum ObjectEvent {
+    /// It is like this now.
+    Applied(Object),
+    /// It does not exist any more.
+    Removed(ObjectKey, Removal),
+    /// It exists but cannot be decoded.
+    Unreadable(ObjectKey, String),
+    /// All kinds have been listed.
+    Listed,
+}
+
+/// Everything that can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Objects changed.
+    Objects(Vec<ObjectEvent>),
+    /// The servers are these.
+    Servers(Vec<ServerState>),
+    /// An instance answers at these addresses, from its first Ready on.
+    Addresses(NamespacedName, Vec<std::net::IpAddr>),
+    /// The answer to [`Output::Swap`].
+    Swapped(Target, Swapped),
+    /// The answer to [`Output::Fetch`].
+    Fetched(Target, Option<Version>),
+    /// The answer to a probe of [`Output::Probe`].
+    Probed(ServerId, Probe, Answer),
+    /// Time passed.
+    Tick,
+}
+
+/// Something to be done. Fetch, Swap and Probe are answered by an input.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Get from any of our servers the version that the entry names; any version when there is no entry.
+    Fetch(Target, Name, Option<LedgerEntry>),
+    /// Write (serial, digest) to the ledger if it has the expected serial.
+    Swap {
+        /// Zone or catalog.
+        target: Target,
+        /// Serial that the ledger has to have now.
+        expected: Option<bindy_zone::Serial>,
+        /// What it has to say then.
+        next: LedgerEntry,
+    },
+    /// Serve this version.
+    Publish(Target, Name, Version),
+    /// Let exactly these instances have it.
+    Grant(Target, Name, BTreeSet<NamespacedName>),
+    /// Serve it no more.
+    Retire(Target),
+    /// NOTIFY a server and ask it for SOAs.
+    Probe(ServerId, Vec<Probe>),
+}
+
+/// How many probes of one server are under way at most.
+const PROBES_PER_SERVER: usize = 256;
+
+/// The state of everything.
+pub struct Core {
+    world: World,
+    zones: BTreeMap<(NamespacedName, Name), ZonePublication>,
+    /// The publication that each DNSZone has now.
+    current: BTreeMap<NamespacedName, Name>,
+    /// Publications that no object wants any more, but a served catalog may still name.
+    retiring: BTreeSet<(NamespacedName, Name)>,
+    orphans: BTreeMap<Name, Orphan>,
+    catalogs: BTreeMap<NamespacedName, CatalogState>,
+    servers: BTreeMap<ServerId, Server>,
+    ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
+}
+
+/// Whose ledger entry it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LedgerKind {
+    /// Of a DNSZone.
+    Zone,
+    /// Of a Bind9Instance's catalog.
+    Catalog,
+}
+
+impl Core {
+    /// A state in which nothing has happened. `ledger` is what has been published before.
+    pub fn new(ledger: impl IntoIterator<Item = ((NamespacedName, LedgerKind), LedgerEntry)>) -> Self {
+        Self {
+            world: World::new(),
+            zones: BTreeMap::new(),
+            current: BTreeMap::new(),
+            retiring: BTreeSet::new(),
+            orphans: BTreeMap::new(),
+            catalogs: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            ledger: ledger.into_iter().collect(),
+        }
+    }
+
+    /// What is known of the objects.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Takes in what happened and says what has to be done.
+    pub fn step(&mut self, input: Input, now: Now) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        match input {
+            Input::Objects(events) => self.take_objects(events),
+            Input::Servers(states) => self.take_servers(states, now),
+            Input::Addresses(instance, addresses) => self.world.set_addresses(&instance, addresses),
+            Input::Swapped(target, result) => self.take_swapped(&target, result, now, &mut outputs),
+            Input::Fetched(target, version) => self.take_fetched(&target, version, now, &mut outputs),
+            Input::Probed(server, probe, answer) => {
+                self.take_answer(&server, &probe, answer, now, &mut outputs);
+            }
+            Input::Tick => {}
+        }
+        self.settle(now, &mut outputs);
+        outputs
+    }
+
+    /// When [`Input::Tick`] is needed next, on the monotonic clock.
+    pub fn next_tick(&self) -> Option<Duration> {
+        let servers = self.servers.values().filter_map(Server::next_due);
+        let catalogs = self.catalogs.values().filter_map(CatalogState::next_due);
+        servers.chain(catalogs).min()
+    }
+
+    fn take_objects(&mut self, events: Vec<ObjectEvent>) {
+        for event in events {
+            match event {
+                ObjectEvent::Applied(object) => self.world.apply(object),
+                ObjectEvent::Removed(key, how) => self.world.remove(&key, how),
+                ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
+                ObjectEvent::Listed => self.world.listed(),
+            }
+        }
+    }
+
+    fn take_swapped(&mut self, target: &Target, result: Swapped, now: Now, outputs: &mut Vec<Output>) {
+        let commands = match target {
+            Target::Zone(key, apex) => self
+                .zones
+                .get_mut(&(key.clone(), apex.clone()))
+                .map(|zone| zone.publication.swapped(result, now)),
+            Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.swapped(result, now)),
+            Target::Orphan(_) => None,
+        };
+        self.carry_out(target, commands.unwrap_or_default(), now, outputs);
+    }
+
+    fn take_fetched(
+        &mut self,
+        target: &Target,
+        version: Option<Version>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let commands = match target {
+            Target::Zone(key, apex) => self.take_fetched_zone(key, apex, version, now),
+            Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.fetched(version, now)),
+            Target::Orphan(apex) => {
+                self.take_orphan(apex, version, outputs);
+                None
+            }
+        };
+        self.carry_out(target, commands.unwrap_or_default(), now, outputs);
+    }
+
+    /// Whatever follows from the world and the publications as they are now.
+    fn settle(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        if !self.world.is_listed() {
+            return;
+        }
+        if self.world.take_fleet_changed() {
+            self.change_fleet(now, outputs);
+        }
+        for key in self.world.take_dirty() {
+            self.settle_zone(&key, now, outputs);
+        }
+        self.settle_catalogs(now, outputs);
+        self.tell_servers(now, outputs);
+    }
+}

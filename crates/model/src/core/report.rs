@@ -1,0 +1,132 @@
+//! What is served where, as status, screens and metrics tell it.
+
+use bindy_zone::{Name, Serial};
+
+use super::{Core, LedgerKind, ServerId};
+use crate::object::NamespacedName;
+use crate::publication::{Hold, LedgerEntry};
+use crate::verdict::ZoneProblem;
+
+/// The state of one DNSZone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneReport {
+    /// The object.
+    pub key: NamespacedName,
+    /// Its zone name as it was written.
+    pub zone_name: String,
+    /// The published version.
+    pub published: Option<LedgerEntry>,
+    /// Why it is not served at all.
+    pub refusal: Option<ZoneProblem>,
+    /// What else is wrong with it.
+    pub problems: Vec<ZoneProblem>,
+    /// A removal that waits for a person's word.
+    pub hold: Option<Hold>,
+    /// Whether changes wait until it is no longer paused.
+    pub paused: bool,
+    /// Whether a wanted change is not published yet.
+    pub pending: bool,
+    /// Servers that should have it.
+    pub desired: usize,
+    /// Servers that were seen to have the published version.
+    pub in_sync: usize,
+    /// Those that were not, and what they answered instead.
+    pub lagging: Vec<(ServerId, Option<String>)>,
+}
+
+/// The state of one Bind9Instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceReport {
+    /// The object.
+    pub key: NamespacedName,
+    /// Its catalog's name.
+    pub catalog: Option<Name>,
+    /// Serial of the published catalog.
+    pub serial: Option<Serial>,
+    /// Number of zones that its catalog names.
+    pub zones: usize,
+    /// A removal of zones that waits for a person's word.
+    pub hold: Option<Hold>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// The state of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerReport {
+    /// Which server.
+    pub id: ServerId,
+    /// Whether it takes part in its Service.
+    pub ready: bool,
+    /// Zones that it does not have in their published version yet.
+    pub missing: usize,
+}
+
+impl Core {
+    /// The state of a DNSZone.
+    pub fn zone_report(&self, key: &NamespacedName) -> Option<ZoneReport> {
+        let spec = self.world.zone(key)?;
+        let apex = self.current.get(key);
+        let zone = apex.and_then(|apex| self.zones.get(&(key.clone(), apex.clone())));
+        let serving = self.world.serving(key);
+        let should = self.servers.values().filter(|server| serving.contains(&server.state.id.instance));
+        let (mut desired, mut lagging) = (0, Vec::new());
+        for server in should {
+            desired += 1;
+            if let Some(apex) = apex
+                && !server.has(apex)
+            {
+                let failure = server.delivery.pending().find(|(zone, _)| *zone == apex);
+                lagging.push((
+                    server.state.id.clone(),
+                    failure.and_then(|(_, pending)| pending.failure.clone()),
+                ));
+            }
+        }
+        let published = zone.and_then(|zone| zone.publication.served()).map(LedgerEntry::of);
+        Some(ZoneReport {
+            key: key.clone(),
+            zone_name: spec.zone_name.clone(),
+            published,
+            refusal: self.world.zone_refusal(key),
+            problems: zone.map(|zone| zone.problems.clone()).unwrap_or_default(),
+            hold: zone.and_then(|zone| zone.publication.hold().cloned()),
+            paused: spec.paused,
+            pending: zone.is_some_and(|zone| !zone.publication.is_settled()),
+            desired,
+            in_sync: if published.is_some() { desired - lagging.len() } else { 0 },
+            lagging,
+        })
+    }
+
+    /// The state of every Bind9Instance.
+    pub fn instance_reports(&self) -> impl Iterator<Item = InstanceReport> {
+        self.world.fleet().iter().map(|instance| {
+            let key = instance.metadata.key.clone();
+            let catalog = self.catalogs.get(&key);
+            let served = catalog.and_then(|catalog| catalog.publication.served());
+            InstanceReport {
+                catalog: catalog.map(|catalog| catalog.name.clone()),
+                serial: served.map(|served| served.serial),
+                zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
+                hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
+                problem: self.world.instance_problem(&key).map(|problem| problem.to_string()),
+                key,
+            }
+        })
+    }
+
+    /// The state of every server.
+    pub fn server_reports(&self) -> impl Iterator<Item = ServerReport> {
+        self.servers.values().map(|server| ServerReport {
+            id: server.state.id.clone(),
+            ready: server.state.ready,
+            missing: server.missing(),
+        })
+    }
+
+    /// What the ledger says of a zone or catalog, as far as this state knows.
+    pub fn ledger_entry(&self, key: &NamespacedName, kind: LedgerKind) -> Option<LedgerEntry> {
+        self.ledger.get(&(key.clone(), kind)).copied()
+    }
+}

@@ -1,0 +1,217 @@
+//! The servers: what each still has to get, tier by tier.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use bindy_zone::{Name, Serial};
+
+use super::{Core, Output, PROBES_PER_SERVER, Target};
+use crate::delivery::{Answer, Delivery, Probe, Progress};
+use crate::object::NamespacedName;
+use crate::publication::Now;
+
+/// One server of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    /// Its instance.
+    pub instance: NamespacedName,
+    /// Its name within the instance: the pod's, or the number of the process.
+    pub name: String,
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.instance, self.name)
+    }
+}
+
+/// What is known of a server from outside of DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerState {
+    /// Which server.
+    pub id: ServerId,
+    /// Which incarnation of it: a new one has nothing yet, whatever the one before had.
+    pub incarnation: u64,
+    /// Whether it takes part in its Service.
+    pub ready: bool,
+}
+
+/// A version waits this long for an upstream of the server before the server is told anyway: it may have another
+/// source.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) struct Server {
+    pub(crate) state: ServerState,
+    pub(crate) delivery: Delivery,
+    /// Versions that an upstream should have first, and since when they wait for it.
+    waiting: BTreeMap<Name, (Serial, Duration)>,
+    /// Zones that it had at least once in this incarnation.
+    had: BTreeSet<Name>,
+}
+
+impl Server {
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let patience = self.waiting.values().map(|(_, since)| *since + UPSTREAM_PATIENCE);
+        patience.chain(self.delivery.next_due()).min()
+    }
+
+    /// Number of zones that it was not seen to have in their latest version.
+    pub(super) fn missing(&self) -> usize {
+        self.waiting.len() + self.delivery.pending().count()
+    }
+
+    /// Whether it was seen to have the latest version of `zone`.
+    pub(crate) fn has(&self, zone: &Name) -> bool {
+        self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains_key(zone)
+    }
+}
+
+impl Core {
+    pub(super) fn take_servers(&mut self, states: Vec<ServerState>, now: Now) {
+        let present: BTreeSet<ServerId> = states.iter().map(|state| state.id.clone()).collect();
+        self.servers.retain(|id, _| present.contains(id));
+        for state in states {
+            match self.servers.get_mut(&state.id) {
+                Some(server) if server.state.incarnation == state.incarnation => {
+                    if state.ready && !server.state.ready {
+                        server.delivery.hurry(now.monotonic);
+                    }
+                    server.state = state;
+                }
+                _ => self.add_server(state, now),
+            }
+        }
+    }
+
+    /// A new server should get everything that its instance carries.
+    fn add_server(&mut self, state: ServerState, now: Now) {
+        let instance = state.id.instance.clone();
+        let mut wanted: Vec<(Name, Serial)> = self
+            .zones
+            .iter()
+            .filter(|(_, zone)| !zone.retired && zone.carriers.contains(&instance))
+            .filter_map(|((_, apex), zone)| Some((apex.clone(), zone.publication.served()?.serial)))
+            .collect();
+        let catalogs = self.catalogs.iter().filter(|(key, _)| self.carries_catalog(&instance, key));
+        wanted.extend(catalogs.filter_map(|(_, c)| Some((c.name.clone(), c.publication.served()?.serial))));
+        let waiting = wanted.into_iter().map(|(zone, serial)| (zone, (serial, now.monotonic))).collect();
+        let server = Server { delivery: Delivery::default(), waiting, had: BTreeSet::new(), state };
+        self.servers.insert(server.state.id.clone(), server);
+    }
+
+    fn carries_catalog(&self, instance: &NamespacedName, of: &NamespacedName) -> bool {
+        instance == of || self.world.fleet().carriers(std::slice::from_ref(of)).contains(instance)
+    }
+
+    /// A version was published: every server that should have it waits for it from now on.
+    pub(super) fn announce(&mut self, target: &Target, name: &Name, serial: Serial, now: Now) {
+        let carriers: BTreeSet<NamespacedName> = match target {
+            Target::Zone(key, apex) => match self.zones.get(&(key.clone(), apex.clone())) {
+                Some(zone) => zone.carriers.clone(),
+                None => return,
+            },
+            Target::Catalog(key) => self.world.fleet().carriers(std::slice::from_ref(key)),
+            Target::Orphan(_) => return,
+        };
+        for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
+        {
+            server.delivery.forget(name);
+            server.waiting.insert(name.clone(), (serial, now.monotonic));
+        }
+    }
+
+    /// A zone has other carriers: servers that have not got it yet should.
+    pub(super) fn expect_everywhere(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
+        let Some(zone) = self.zones.get(&(zone.clone(), apex.clone())) else { return };
+        let Some(serial) = zone.publication.served().map(|version| version.serial) else { return };
+        for server in self.servers.values_mut() {
+            let id = &server.state.id;
+            if !zone.carriers.contains(&id.instance) {
+                server.delivery.forget(apex);
+                server.waiting.remove(apex);
+                server.had.remove(apex);
+            } else if !server.had.contains(apex) && server.delivery.has(apex) {
+                server.waiting.entry(apex.clone()).or_insert((serial, now.monotonic));
+            }
+        }
+    }
+
+    /// Hands out what each server can be told now.
+    pub(super) fn tell_servers(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        let ids: Vec<ServerId> = self.servers.keys().cloned().collect();
+        for id in ids {
+            let ready = self.unblocked(&id, now);
+            let Some(server) = self.servers.get_mut(&id) else { continue };
+            for zone in ready {
+                if let Some((serial, _)) = server.waiting.remove(&zone) {
+                    server.delivery.want(&zone, serial, now.monotonic);
+                }
+            }
+            let probes = server.delivery.take_due(now.monotonic, PROBES_PER_SERVER);
+            if !probes.is_empty() {
+                outputs.push(Output::Probe(id, probes));
+            }
+        }
+    }
+
+    /// The waiting zones that `id` can be told of: an upstream has the version, or has not got it for too long; and
+    /// a zone that is new to the server is in the catalog that it has.
+    fn unblocked(&self, id: &ServerId, now: Now) -> Vec<Name> {
+        let Some(server) = self.servers.get(id) else { return Vec::new() };
+        if server.waiting.is_empty() {
+            return Vec::new();
+        }
+        let upstreams = self.world.fleet().upstreams(&id.instance);
+        let upstream_has = |zone: &Name| {
+            upstreams.is_empty()
+                || self
+                    .servers
+                    .values()
+                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has(zone))
+        };
+        let catalog = self.catalogs.get(&id.instance).map(|catalog| &catalog.name);
+        let has_catalog = catalog.is_some_and(|name| server.has(name));
+        let waiting = server.waiting.iter().filter(|(zone, (_, since))| {
+            let patient = now.monotonic.saturating_sub(*since) < UPSTREAM_PATIENCE;
+            let listed = has_catalog || Some(*zone) == catalog || server.had.contains(*zone);
+            !patient || (upstream_has(zone) && listed)
+        });
+        waiting.map(|(zone, _)| zone.clone()).collect()
+    }
+
+    pub(super) fn take_answer(
+        &mut self,
+        id: &ServerId,
+        probe: &Probe,
+        answer: Answer,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        match server.delivery.answered(&probe.zone, probe.serial, answer, now.monotonic) {
+            Progress::Delivered(_) => {
+                server.had.insert(probe.zone.clone());
+            }
+            Progress::Ahead(serial) => self.take_ahead(&probe.zone, serial, now, outputs),
+            Progress::Waiting | Progress::Stale => {}
+        }
+    }
+
+    /// A server of ours serves a serial that was never published: the next version has to come after it.
+    fn take_ahead(&mut self, name: &Name, serial: Serial, now: Now, outputs: &mut Vec<Output>) {
+        let zones = self.zones.iter_mut().filter(|((_, apex), zone)| apex == name && !zone.retired);
+        let mut commands: Vec<(Target, Vec<crate::publication::Command>)> = zones
+            .map(|((key, apex), zone)| {
+                (Target::Zone(key.clone(), apex.clone()), zone.publication.observed(serial, now))
+            })
+            .collect();
+        let catalogs = self.catalogs.iter_mut().filter(|(_, catalog)| catalog.name == *name);
+        commands.extend(
+            catalogs.map(|(key, c)| (Target::Catalog(key.clone()), c.publication.observed(serial, now))),
+        );
+        for (target, commands) in commands {
+            self.carry_out(&target, commands, now, outputs);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! DNSZones: compiled, published, granted to the instances that carry them, and retired when no catalog names them.
+
+use std::collections::BTreeSet;
+
+use bindy_zone::{Name, Version};
+
+use super::{Core, LedgerKind, Output, Target};
+use crate::object::NamespacedName;
+use crate::publication::{Command, Guard, LedgerEntry, Now, Publication};
+use crate::verdict::ZoneProblem;
+
+/// One DNSZone under one name.
+pub(crate) struct ZonePublication {
+    pub(crate) publication: Publication,
+    /// Instances that have to have it.
+    pub(crate) carriers: BTreeSet<NamespacedName>,
+    /// What its object is told.
+    pub(crate) problems: Vec<ZoneProblem>,
+    /// Set when no object wants it any more.
+    pub(crate) retired: bool,
+}
+
+/// A zone without an object that a catalog still names.
+pub(crate) struct Orphan {
+    pub(crate) version: Option<Version>,
+    pub(crate) carriers: BTreeSet<NamespacedName>,
+}
+
+impl Core {
+    /// Compiles a zone that something changed in, or lets it go.
+    pub(super) fn settle_zone(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
+        let apex = self.world.apex(key).cloned();
+        let serving = self.world.serving(key);
+        let Some(apex) = apex.filter(|_| !serving.is_empty()) else {
+            self.let_go(key);
+            return;
+        };
+        if self.current.get(key).is_some_and(|current| *current != apex) {
+            self.let_go(key);
+        }
+        self.current.insert(key.clone(), apex.clone());
+        let carriers = self.world.fleet().carriers(&serving);
+        let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
+        let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
+            publication: Publication::new(Guard::Relist, ledger),
+            carriers: BTreeSet::new(),
+            problems: Vec::new(),
+            retired: false,
+        });
+        zone.retired = false;
+        let target = Target::Zone(key.clone(), apex.clone());
+        if zone.carriers != carriers {
+            zone.carriers.clone_from(&carriers);
+            outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
+            if zone.publication.served().is_some() {
+                self.enroll(&apex, key, now);
+            }
+        }
+        self.want(key, &apex, &target, now, outputs);
+    }
+
+    fn want(
+        &mut self,
+        key: &NamespacedName,
+        apex: &Name,
+        target: &Target,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let incomplete = self.world.is_incomplete(key);
+        let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
+        // Something that may have been part of the zone cannot be read: first get what was served.
+        if incomplete && zone.publication.needs_base() {
+            let commands = zone.publication.recover();
+            self.carry_out(target, commands, now, outputs);
+            return;
+        }
+        if !incomplete {
+            self.world.set_residue(key, None);
+        }
+        let Some(compiled) = self.world.compile(key) else { return };
+        let (paused, release) =
+            self.world.zone(key).map_or((false, None), |zone| (zone.paused, zone.metadata.release.clone()));
+        let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
+        zone.problems = compiled.problems;
+        zone.publication.set_floor(compiled.serial_floor);
+        zone.publication.set_word(paused, release);
+        let commands = zone.publication.want(compiled.content, compiled.relisted, now);
+        self.carry_out(target, commands, now, outputs);
+    }
+
+    /// No object wants this zone under the name that it had.
+    fn let_go(&mut self, key: &NamespacedName) {
+        let Some(apex) = self.current.remove(key) else { return };
+        if let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) {
+            zone.retired = true;
+            self.retiring.insert((key.clone(), apex.clone()));
+        }
+        self.unenroll(&apex, key);
+    }
+
+    pub(super) fn take_fetched_zone(
+        &mut self,
+        key: &NamespacedName,
+        apex: &Name,
+        version: Option<Version>,
+        now: Now,
+    ) -> Option<Vec<Command>> {
+        if self.world.is_incomplete(key)
+            && let Some(version) = &version
+        {
+            self.world.set_residue(key, Some(version.content.clone()));
+        }
+        let zone = self.zones.get_mut(&(key.clone(), apex.clone()))?;
+        Some(zone.publication.fetched(version, now))
+    }
+
+    pub(super) fn take_orphan(&mut self, apex: &Name, version: Option<Version>, outputs: &mut Vec<Output>) {
+        let (Some(orphan), Some(version)) = (self.orphans.get_mut(apex), version) else { return };
+        orphan.version = Some(version.clone());
+        let target = Target::Orphan(apex.clone());
+        outputs.push(Output::Publish(target.clone(), apex.clone(), version));
+        outputs.push(Output::Grant(target, apex.clone(), orphan.carriers.clone()));
+    }
+
+    /// Turns the commands of a publication into outputs, and draws the consequences of what it published.
+    pub(super) fn carry_out(
+        &mut self,
+        target: &Target,
+        commands: Vec<Command>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(apex) = self.name_of(target) else { return };
+        for command in commands {
+            match command {
+                Command::Fetch(entry) => {
+                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)));
+                }
+                Command::Swap { expected, next } => {
+                    let next = LedgerEntry::of(&next);
+                    outputs.push(Output::Swap { target: target.clone(), expected, next });
+                }
+                Command::Publish(version) => {
+                    let serial = version.serial;
+                    self.note_ledger(target, LedgerEntry::of(&version));
+                    outputs.push(Output::Publish(target.clone(), apex.clone(), version));
+                    match target {
+                        Target::Zone(key, apex) => {
+                            self.enroll(apex, key, now);
+                            if self.orphans.remove(apex).is_some() {
+                                outputs.push(Output::Retire(Target::Orphan(apex.clone())));
+                            }
+                        }
+                        Target::Catalog(key) => self.catalog_published(key, now, outputs),
+                        Target::Orphan(_) => {}
+                    }
+                    self.announce(target, &apex, serial, now);
+                }
+            }
+        }
+    }
+
+    fn note_ledger(&mut self, target: &Target, entry: LedgerEntry) {
+        match target {
+            Target::Zone(key, _) => self.ledger.insert((key.clone(), LedgerKind::Zone), entry),
+            Target::Catalog(key) => self.ledger.insert((key.clone(), LedgerKind::Catalog), entry),
+            Target::Orphan(_) => None,
+        };
+    }
+
+    /// Retires versions that no served catalog names any more.
+    pub(super) fn retire_unnamed(&mut self, outputs: &mut Vec<Output>) {
+        for (key, apex) in std::mem::take(&mut self.retiring) {
+            if self.zones.get(&(key.clone(), apex.clone())).is_none_or(|zone| !zone.retired) {
+                continue;
+            }
+            if self.is_named(&apex) {
+                self.retiring.insert((key, apex));
+            } else {
+                self.zones.remove(&(key.clone(), apex.clone()));
+                outputs.push(Output::Retire(Target::Zone(key, apex)));
+            }
+        }
+        let unnamed: Vec<Name> = self.orphans.keys().filter(|apex| !self.is_named(apex)).cloned().collect();
+        for apex in unnamed {
+            self.orphans.remove(&apex);
+            outputs.push(Output::Retire(Target::Orphan(apex)));
+        }
+    }
+}

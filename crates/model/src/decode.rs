@@ -1,0 +1,139 @@
+//! From API objects to the types of the world. What the schema would have refused is answered here all the same: the
+//! embedded mode has no API server, and an older schema may have let it in.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bindy_api as api;
+use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
+
+use crate::object::{
+    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, Requirement, Role, Selector,
+    SoaFields, Zone, ZoneFileRef,
+};
+use crate::record_data::RecordData;
+
+/// Converts an object; the error says what about it cannot be read.
+pub fn decode(object: &api::Object) -> Result<Object, String> {
+    let metadata = metadata(object.meta())?;
+    match object {
+        api::Object::Bind9Instance(object) => {
+            let api::Bind9InstanceSpec { replicas, role: _, upstreams, config, paused } = &object.spec;
+            let config = config.clone().unwrap_or_default();
+            Ok(Object::Instance(Box::new(Instance {
+                metadata,
+                replicas: *replicas,
+                role: match object.role()? {
+                    api::Role::Primary => Role::Primary,
+                    api::Role::Secondary => Role::Secondary,
+                },
+                upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+                allow_query: config.allow_query,
+                rate_limit: config.rate_limit,
+                paused: *paused,
+            })))
+        }
+        api::Object::DNSZone(object) => Ok(Object::Zone(Box::new(zone(metadata, &object.spec)?))),
+        api::Object::Record(record) => Ok(Object::Record(Record {
+            metadata,
+            zone_ref: record.zone_ref().map(str::to_owned),
+            name: record.owner().to_owned(),
+            ttl: record.ttl(),
+            data: RecordData::pack(record.kind(), &record.data()),
+        })),
+    }
+}
+
+/// Converts a ConfigMap; the error says what about it cannot be read.
+pub fn decode_config_map(map: &ApiConfigMap) -> Result<Object, String> {
+    let data = map.data.clone().unwrap_or_default();
+    Ok(Object::ConfigMap(ConfigMap { metadata: metadata(&map.metadata)?, data }))
+}
+
+fn metadata(meta: &api::ObjectMeta) -> Result<Metadata, String> {
+    let name = meta.name.clone().ok_or("metadata.name is missing")?;
+    let namespace = meta.namespace.clone().ok_or("metadata.namespace is missing")?;
+    let created = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+    let annotations = meta.annotations.as_ref();
+    Ok(Metadata {
+        key: NamespacedName { namespace, name },
+        uid: meta.uid.clone().unwrap_or_default(),
+        created: u32::try_from(created).unwrap_or(0),
+        generation: u32::try_from(meta.generation.unwrap_or(0)).unwrap_or(0),
+        labels: meta.labels.clone().unwrap_or_default(),
+        release: annotations.and_then(|annotations| annotations.get(api::RELEASE_ANNOTATION)).cloned(),
+    })
+}
+
+fn zone(metadata: Metadata, spec: &api::DNSZoneSpec) -> Result<Zone, String> {
+    let api::DNSZoneSpec {
+        zone_name,
+        soa_record,
+        ttl,
+        name_servers,
+        records_from,
+        bind9_instances_from,
+        zone_files_from,
+        paused,
+    } = spec;
+    let servers = name_servers.iter().flatten().map(name_server).collect::<Result<_, String>>()?;
+    let files = zone_files_from.iter().map(|source| ZoneFileRef {
+        config_map: source.config_map.name.clone(),
+        key: source.config_map.key.clone(),
+    });
+    Ok(Zone {
+        metadata,
+        zone_name: zone_name.clone(),
+        soa: soa_record.as_ref().map(soa_fields).unwrap_or_default(),
+        ttl: *ttl,
+        name_servers: servers,
+        records_from: selectors(records_from),
+        instances_from: bind9_instances_from.as_deref().map(selectors),
+        zone_files: files.collect(),
+        paused: *paused,
+    })
+}
+
+fn soa_fields(soa: &api::SoaRecord) -> SoaFields {
+    let api::SoaRecord { primary_ns, admin_email, serial, refresh, retry, expire, negative_ttl } = soa;
+    SoaFields {
+        primary: primary_ns.clone(),
+        mailbox: admin_email.clone(),
+        refresh: *refresh,
+        retry: *retry,
+        expire: *expire,
+        negative_ttl: *negative_ttl,
+        serial_floor: *serial,
+    }
+}
+
+fn name_server(server: &api::NameServer) -> Result<NameServer, String> {
+    let api::NameServer { hostname, ipv4_address, ipv6_address } = server;
+    let v4 = ipv4_address.as_ref().map(|text| address(text, "spec.nameServers.ipv4Address", IpAddr::is_ipv4));
+    let v6 = ipv6_address.as_ref().map(|text| address(text, "spec.nameServers.ipv6Address", IpAddr::is_ipv6));
+    let addresses = v4.into_iter().chain(v6).collect::<Result<_, String>>()?;
+    Ok(NameServer { hostname: hostname.clone(), addresses })
+}
+
+fn address(text: &str, field: &str, right: fn(&IpAddr) -> bool) -> Result<IpAddr, String> {
+    let address: Option<IpAddr> = text.parse().ok();
+    address.filter(right).ok_or_else(|| format!("{field}: {text:?} is no address of this kind"))
+}
+
+fn selectors(sources: &[api::SelectorSource]) -> Vec<Selector> {
+    sources.iter().map(|source| selector(&source.selector)).collect()
+}
+
+fn selector(selector: &api::LabelSelector) -> Selector {
+    let expressions = selector.match_expressions.iter().flatten().map(|requirement| {
+        let (key, values) = (requirement.key.clone(), requirement.values.clone().unwrap_or_default());
+        match requirement.operator {
+            api::Operator::In => Requirement::In(key, values),
+            api::Operator::NotIn => Requirement::NotIn(key, values),
+            api::Operator::Exists => Requirement::Exists(key),
+            api::Operator::DoesNotExist => Requirement::DoesNotExist(key),
+        }
+    });
+    let labels: BTreeMap<String, String> = selector.match_labels.clone().unwrap_or_default();
+    Selector { labels, expressions: expressions.collect() }
+}

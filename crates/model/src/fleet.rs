@@ -1,0 +1,160 @@
+//! Which instances there are, which pulls from which, and which zones each has to carry.
+//!
+//! ```text
+//!   hidden primary ──► primaries ──► secondaries ──► their secondaries …      (upstream ──► downstream)
+//! ```
+//! An instance carries its own zones and those of everything downstream of it, together with their catalogs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::object::{Instance, NamespacedName, Role, Zone};
+
+/// Why an instance does not pull from where it says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FleetProblem {
+    /// An upstream does not exist.
+    #[error(
+        "spec.upstreams: Bind9Instance {0} does not exist in this namespace: create it, or remove the reference"
+    )]
+    UpstreamMissing(String),
+    /// The upstreams form a circle.
+    #[error("spec.upstreams: {} form a circle: an instance cannot pull from its own downstream", .0.join(" → "))]
+    Loop(Vec<String>),
+    /// A secondary without any primary.
+    #[error(
+        "there is no Bind9Instance with role primary in namespace {0} to pull from: create one, or name spec.upstreams"
+    )]
+    NoPrimary(String),
+    /// The object cannot be read.
+    #[error("the object cannot be read, so the instance stays as it was: {0}")]
+    Unreadable(String),
+}
+
+/// All instances by key.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    instances: BTreeMap<NamespacedName, Instance>,
+}
+
+impl Fleet {
+    pub(crate) fn insert(&mut self, instance: Instance) -> Option<Instance> {
+        self.instances.insert(instance.metadata.key.clone(), instance)
+    }
+
+    pub(crate) fn remove(&mut self, key: &NamespacedName) -> Option<Instance> {
+        self.instances.remove(key)
+    }
+
+    /// The instance with this key.
+    pub fn get(&self, key: &NamespacedName) -> Option<&Instance> {
+        self.instances.get(key)
+    }
+
+    /// Every instance.
+    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
+    }
+
+    /// The instances that `key` pulls from; empty for the first tier, which pulls from the hidden primary. An
+    /// upstream that closes a circle or does not exist is left out; [`Fleet::problem`] says so.
+    pub fn upstreams(&self, key: &NamespacedName) -> Vec<NamespacedName> {
+        self.wished_upstreams(key).into_iter().filter(|upstream| !self.pulls_from(upstream, key)).collect()
+    }
+
+    fn wished_upstreams(&self, key: &NamespacedName) -> Vec<NamespacedName> {
+        let Some(instance) = self.instances.get(key) else { return Vec::new() };
+        let named = |name: &String| NamespacedName::new(&*key.namespace, name);
+        if !instance.upstreams.is_empty() {
+            let wished = instance.upstreams.iter().map(named);
+            return wished.filter(|upstream| self.instances.contains_key(upstream)).collect();
+        }
+        match instance.role {
+            Role::Primary => Vec::new(),
+            Role::Secondary => self
+                .in_namespace(&key.namespace)
+                .filter(|other| other.role == Role::Primary)
+                .map(|other| other.metadata.key.clone())
+                .collect(),
+        }
+    }
+
+    /// Whether `from` is, or pulls directly or indirectly from, `upstream`.
+    fn pulls_from(&self, from: &NamespacedName, upstream: &NamespacedName) -> bool {
+        self.path(from, upstream).is_some()
+    }
+
+    fn path(&self, from: &NamespacedName, to: &NamespacedName) -> Option<Vec<NamespacedName>> {
+        let mut stack = vec![vec![from.clone()]];
+        let mut seen = BTreeSet::new();
+        while let Some(path) = stack.pop() {
+            let Some(last) = path.last() else { continue };
+            if last == to {
+                return Some(path);
+            }
+            if seen.insert(last.clone()) {
+                for next in self.wished_upstreams(last) {
+                    stack.push(path.iter().cloned().chain([next]).collect());
+                }
+            }
+        }
+        None
+    }
+
+    /// What is wrong with the upstreams of an instance.
+    pub fn problem(&self, key: &NamespacedName) -> Option<FleetProblem> {
+        let instance = self.instances.get(key)?;
+        let exists =
+            |name: &&String| self.instances.contains_key(&NamespacedName::new(&*key.namespace, *name));
+        if let Some(missing) = instance.upstreams.iter().find(|name| !exists(name)) {
+            return Some(FleetProblem::UpstreamMissing(missing.clone()));
+        }
+        let wished = self.wished_upstreams(key);
+        if let Some(path) = wished.iter().find_map(|upstream| self.path(upstream, key)) {
+            let names = [key].into_iter().chain(&path).map(|key| key.name.clone());
+            return Some(FleetProblem::Loop(names.collect()));
+        }
+        if wished.is_empty() && instance.role == Role::Secondary {
+            return Some(FleetProblem::NoPrimary(key.namespace.clone()));
+        }
+        None
+    }
+
+    /// Every instance that pulls directly or indirectly from `key`; itself not included.
+    pub fn downstreams(&self, key: &NamespacedName) -> Vec<NamespacedName> {
+        let others = self.instances.keys().filter(|other| *other != key);
+        others.filter(|other| self.pulls_from(other, key) && !self.pulls_from(key, other)).cloned().collect()
+    }
+
+    /// The instances that a zone selects, whether or not it is accepted.
+    pub fn selected_by(&self, zone: &Zone) -> Vec<NamespacedName> {
+        self.in_namespace(&zone.metadata.key.namespace)
+            .filter(|instance| match &zone.instances_from {
+                None => true,
+                Some(selectors) => {
+                    selectors.iter().any(|selector| selector.matches(&instance.metadata.labels))
+                }
+            })
+            .map(|instance| instance.metadata.key.clone())
+            .collect()
+    }
+
+    /// `selected` and everything upstream of it: the instances that have to have a zone.
+    pub fn carriers(&self, selected: &[NamespacedName]) -> BTreeSet<NamespacedName> {
+        let mut carriers = BTreeSet::new();
+        let mut stack = selected.to_vec();
+        while let Some(key) = stack.pop() {
+            if carriers.insert(key.clone()) {
+                stack.extend(self.upstreams(&key));
+            }
+        }
+        carriers
+    }
+
+    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Instance> {
+        let first = NamespacedName::new(namespace, "");
+        self.instances
+            .range(first..)
+            .map(|(_, instance)| instance)
+            .take_while(move |instance| instance.metadata.key.namespace == namespace)
+    }
+}

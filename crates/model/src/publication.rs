@@ -1,0 +1,374 @@
+//! How the content of one zone or catalog becomes a published version.
+//!
+//! ```text
+//!            want ──► compare with the ledger ──same digest──────────────► Publish (nothing is written)
+//!                          │ other digest, nothing served yet
+//!                          ▼
+//!                     Recovering ──Fetch──► base ─► Publish
+//!                          │ (nobody has it: no base)
+//!                          ▼
+//!   Held ◄──too much── guard ──► Swapping ──Swap──► Publish        (changes gather meanwhile for the next swap)
+//! ```
+//! The ledger is the status of the object: (serial, digest), written by compare-and-swap before anyone serves the
+//! version, so a serial names one content, for ever. Serials only rise: the next one comes after the ledger's and
+//! after every serial that one of our own servers was seen to serve, and not before unix time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bindy_zone::{Content, Difference, Digest, OwnerName, Rtype, Serial, Version};
+
+/// The time of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment; never goes back.
+    pub monotonic: Duration,
+    /// Seconds since 1970.
+    pub unix: u32,
+}
+
+/// What the ledger says of a zone or catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Serial of the last version.
+    pub serial: Serial,
+    /// Digest of its content.
+    pub digest: Digest,
+    /// Number of its records.
+    pub records: usize,
+}
+
+impl LedgerEntry {
+    /// The entry that names `version`.
+    pub fn of(version: &Version) -> Self {
+        let content = &version.content;
+        Self { serial: version.serial, digest: content.digest(), records: content.record_count() }
+    }
+}
+
+/// Which removals need a person's word (invariant 5 of the design).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// A zone: many records that are missing after a relist.
+    Relist,
+    /// A catalog: many members within a minute, by whatever cause.
+    Members,
+}
+
+/// What has to be done next for a publication. At most one command is under way at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Ask the servers for the version that the ledger names; answer with [`Publication::fetched`].
+    Fetch(LedgerEntry),
+    /// Write `next` to the ledger if it still says `expected`; answer with [`Publication::swapped`].
+    Swap {
+        /// Serial that the ledger has to have.
+        expected: Option<Serial>,
+        /// The version to name.
+        next: Version,
+    },
+    /// Serve this version, whose entry is in the ledger.
+    Publish(Version),
+}
+
+/// A removal that waits for a person's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Names the held content: what the annotation has to say to release it.
+    pub version: String,
+    /// Records or members that would be removed.
+    pub removed: usize,
+    /// Records or members that are served.
+    pub of: usize,
+}
+
+/// What came of a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swapped {
+    /// The ledger names the version.
+    Done,
+    /// Somebody else wrote; this is what the ledger says.
+    Conflict(Option<LedgerEntry>),
+    /// The ledger could not be reached. Whether it was written is not known; ask again.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Settled,
+    Recovering,
+    Swapping(Version),
+}
+
+/// One zone or catalog on its way from wanted content to served versions.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    guard: Guard,
+    ledger: Option<LedgerEntry>,
+    served: Option<Version>,
+    wanted: Option<Content>,
+    phase: Phase,
+    recovery_failed: bool,
+    relisted: bool,
+    paused: bool,
+    seen: Option<Serial>,
+    floor: Option<Serial>,
+    released: Option<String>,
+    hold: Option<Hold>,
+    /// When how many members left, within the last minute.
+    left: VecDeque<(Duration, usize)>,
+}
+
+/// A catalog may lose its share of members once in this time.
+const MEMBERS_WINDOW: Duration = Duration::from_secs(60);
+
+impl Publication {
+    /// A publication of which the ledger says `ledger`, and of which nothing is served yet.
+    pub fn new(guard: Guard, ledger: Option<LedgerEntry>) -> Self {
+        Self {
+            guard,
+            ledger,
+            served: None,
+            wanted: None,
+            phase: Phase::Settled,
+            recovery_failed: false,
+            // What is missing after a restart was not seen to be deleted.
+            relisted: true,
+            paused: false,
+            seen: None,
+            floor: None,
+            released: None,
+            hold: None,
+            left: VecDeque::new(),
+        }
+    }
+
+    /// The version that is served.
+    pub fn served(&self) -> Option<&Version> {
+        self.served.as_ref()
+    }
+
+    /// What the ledger says.
+    pub fn ledger(&self) -> Option<LedgerEntry> {
+        self.ledger
+    }
+
+    /// The removal that waits for a person's word.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// Whether the ledger names a version that is still being looked for.
+    pub fn is_starting(&self) -> bool {
+        self.needs_base() && !self.recovery_failed
+    }
+
+    /// Whether what is wanted is what is served.
+    pub fn is_settled(&self) -> bool {
+        let digest = |content: &Content| content.digest();
+        matches!(self.phase, Phase::Settled)
+            && self.wanted.as_ref().map(digest)
+                == self.served.as_ref().map(|version| version.content.digest())
+    }
+
+    /// Wants `content` from now on. `relisted`: records may be missing that nobody was seen to delete.
+    pub fn want(&mut self, content: Content, relisted: bool, now: Now) -> Vec<Command> {
+        self.wanted = Some(content);
+        self.relisted |= relisted;
+        self.advance(now)
+    }
+
+    /// Sets the lowest serial that may be used.
+    pub fn set_floor(&mut self, floor: Option<u32>) {
+        self.floor = floor.map(Serial::new);
+    }
+
+    /// Sets a person's word, before the next [`Publication::want`]: while paused the served version stays, and the
+    /// held version named by `released` may be published.
+    pub fn set_word(&mut self, paused: bool, released: Option<String>) {
+        self.paused = paused;
+        self.released = released;
+    }
+
+    /// Whether the ledger names a version of which the content is not known yet.
+    pub fn needs_base(&self) -> bool {
+        self.served.is_none() && self.ledger.is_some()
+    }
+
+    /// Fetches the version that the ledger names without wanting anything yet.
+    pub fn recover(&mut self) -> Vec<Command> {
+        match (&self.phase, self.ledger) {
+            (Phase::Settled, Some(entry)) if self.served.is_none() => {
+                self.phase = Phase::Recovering;
+                vec![Command::Fetch(entry)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes the answer to a [`Command::Fetch`]: the version, or `None` when no server has it.
+    pub fn fetched(&mut self, version: Option<Version>, now: Now) -> Vec<Command> {
+        if !matches!(self.phase, Phase::Recovering) {
+            return Vec::new();
+        }
+        self.phase = Phase::Settled;
+        match version.filter(|version| self.ledger == Some(LedgerEntry::of(version))) {
+            Some(version) => {
+                self.served = Some(version.clone());
+                let mut commands = vec![Command::Publish(version)];
+                commands.extend(self.advance(now));
+                commands
+            }
+            None => {
+                self.recovery_failed = true;
+                self.advance(now)
+            }
+        }
+    }
+
+    /// Takes the answer to a [`Command::Swap`].
+    pub fn swapped(&mut self, result: Swapped, now: Now) -> Vec<Command> {
+        let Phase::Swapping(next) = std::mem::replace(&mut self.phase, Phase::Settled) else {
+            return Vec::new();
+        };
+        match result {
+            Swapped::Done => self.publish(next, now),
+            // Our own write, whose answer was lost.
+            Swapped::Conflict(Some(entry)) if entry == LedgerEntry::of(&next) => self.publish(next, now),
+            Swapped::Conflict(entry) => {
+                // The version that the ledger names is another's: it is the base of what comes next.
+                self.ledger = entry;
+                self.served = None;
+                self.recovery_failed = false;
+                self.advance(now)
+            }
+            Swapped::Failed => {
+                let expected = self.ledger.map(|entry| entry.serial);
+                self.phase = Phase::Swapping(next.clone());
+                vec![Command::Swap { expected, next }]
+            }
+        }
+    }
+
+    /// Notes a serial that one of our own servers serves.
+    pub fn observed(&mut self, serial: Serial, now: Now) -> Vec<Command> {
+        if self.seen.is_none_or(|seen| serial.is_after(seen)) {
+            self.seen = Some(serial);
+        }
+        self.advance(now)
+    }
+
+    fn publish(&mut self, version: Version, now: Now) -> Vec<Command> {
+        self.note_left(&version, now);
+        self.ledger = Some(LedgerEntry::of(&version));
+        self.served = Some(version.clone());
+        self.recovery_failed = false;
+        let mut commands = vec![Command::Publish(version)];
+        commands.extend(self.advance(now));
+        commands
+    }
+
+    /// Whether a server of ours is ahead of what is published, so that it would ignore it.
+    fn is_overtaken(&self) -> bool {
+        match (self.seen, self.ledger) {
+            (Some(seen), Some(ledger)) => seen.is_after(ledger.serial),
+            _ => false,
+        }
+    }
+
+    fn advance(&mut self, now: Now) -> Vec<Command> {
+        if !matches!(self.phase, Phase::Settled) {
+            return Vec::new();
+        }
+        let Some(wanted) = self.wanted.clone() else { return Vec::new() };
+        let overtaken = self.is_overtaken();
+        if let (None, Some(entry)) = (&self.served, self.ledger) {
+            if entry.digest == wanted.digest() && !overtaken {
+                self.relisted = false;
+                self.hold = None;
+                let version = Version { serial: entry.serial, content: wanted };
+                self.served = Some(version.clone());
+                return vec![Command::Publish(version)];
+            }
+            if !self.recovery_failed {
+                self.phase = Phase::Recovering;
+                return vec![Command::Fetch(entry)];
+            }
+        }
+        let unchanged = self.served.as_ref().is_some_and(|served| served.content.digest() == wanted.digest());
+        if unchanged && !overtaken {
+            self.relisted = false;
+            self.hold = None;
+            return Vec::new();
+        }
+        if self.paused && self.served.is_some() {
+            return Vec::new();
+        }
+        self.hold = self.too_much(&wanted, now);
+        if self.hold.is_some() {
+            return Vec::new();
+        }
+        self.relisted = false;
+        let next = Version { serial: self.next_serial(now), content: wanted };
+        let expected = self.ledger.map(|entry| entry.serial);
+        self.phase = Phase::Swapping(next.clone());
+        vec![Command::Swap { expected, next }]
+    }
+
+    fn next_serial(&self, now: Now) -> Serial {
+        let floors = self.ledger.map(|entry| entry.serial).into_iter().chain(self.seen);
+        let next = Serial::after(floors, now.unix);
+        self.floor.filter(|floor| floor.is_after(next)).unwrap_or(next)
+    }
+
+    /// The hold on `wanted`, unless its removals are few or released.
+    fn too_much(&mut self, wanted: &Content, now: Now) -> Option<Hold> {
+        let (removed, of) = match (self.guard, &self.served, self.ledger) {
+            (Guard::Relist, _, _) if !self.relisted => return None,
+            (Guard::Relist, Some(served), _) => (lost(served, wanted), served.content.record_count()),
+            (Guard::Relist, None, Some(entry)) => {
+                (entry.records.saturating_sub(wanted.record_count()), entry.records)
+            }
+            (Guard::Members, Some(served), _) => {
+                self.left.retain(|(at, _)| now.monotonic.saturating_sub(*at) < MEMBERS_WINDOW);
+                let recent: usize = self.left.iter().map(|(_, left)| left).sum();
+                (recent + lost(served, wanted), recent + served.content.record_count())
+            }
+            (Guard::Members, None, Some(entry)) => {
+                (entry.records.saturating_sub(wanted.record_count()), entry.records)
+            }
+            (_, None, None) => return None,
+        };
+        let version = wanted.digest().short();
+        let allowed = (of / 5).max(10);
+        (removed > allowed && self.released.as_ref() != Some(&version)).then_some(Hold {
+            version,
+            removed,
+            of,
+        })
+    }
+
+    fn note_left(&mut self, next: &Version, now: Now) {
+        if self.guard == Guard::Members
+            && let Some(served) = &self.served
+        {
+            let left = lost(served, &next.content);
+            if left > 0 {
+                self.left.push_back((now.monotonic, left));
+            }
+        }
+    }
+}
+
+/// Records of `served` that `wanted` has neither with this TTL nor with another.
+fn lost(served: &Version, wanted: &Content) -> usize {
+    let next = Version { serial: served.serial.next(), content: wanted.clone() };
+    let difference = Difference::between(served, &next);
+    let mut back: BTreeMap<(&OwnerName, Rtype, &[u8]), usize> = BTreeMap::new();
+    for record in &difference.added {
+        *back.entry((&record.owner, record.rtype, &*record.rdata)).or_default() += 1;
+    }
+    let gone =
+        |record: &&bindy_zone::Record| !back.contains_key(&(&record.owner, record.rtype, &*record.rdata));
+    difference.removed.iter().filter(gone).count()
+}

@@ -1,0 +1,474 @@
+//! The watched world: every object as it was last readable, indexed by what depends on it.
+//!
+//! ```text
+//!   Applied / Deleted / Unreadable ─► World ─► dirty zones ─► compile ─► content and verdicts
+//!                                       └────► fleet: instances, tiers, which zone is served where
+//! ```
+//! Absent, unreadable and not yet listed are three states, and only absent removes: nothing is compiled before
+//! [`World::listed`], and an object that cannot be read keeps what it said before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use bindy_zone::{Content, Name};
+
+use crate::compile::{Compiled, ServingInstance, compile};
+use crate::fleet::{Fleet, FleetProblem};
+use crate::object::{
+    ConfigMap, Instance, Kind, NamespacedName, Object, ObjectKey, Record, Zone, ZoneFileRef,
+};
+use crate::record_table::{RecordId, RecordTable};
+use crate::verdict::{Verdict, ZoneProblem};
+use crate::zone_state::{Dirty, ZoneState, no_zone, parse_apex};
+
+/// How the absence of an object became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Somebody deleted this very object.
+    Deleted,
+    /// It was missing when everything was listed again, or its whole file vanished: maybe a mistake.
+    Relisted,
+}
+
+/// Everything that is known of the objects.
+#[derive(Default)]
+pub struct World {
+    records: RecordTable,
+    zones: BTreeMap<NamespacedName, ZoneState>,
+    config_maps: BTreeMap<NamespacedName, ConfigMap>,
+    fleet: Fleet,
+    addresses: BTreeMap<NamespacedName, Vec<IpAddr>>,
+    /// Records that refer to a zone which does not exist.
+    waiting: BTreeMap<NamespacedName, BTreeSet<RecordId>>,
+    /// Zones by their name, to find two with the same one.
+    by_apex: BTreeMap<Name, BTreeSet<NamespacedName>>,
+    unreadable: BTreeMap<ObjectKey, String>,
+    dirty: BTreeSet<NamespacedName>,
+    fleet_changed: bool,
+    listed: bool,
+}
+
+impl World {
+    /// An empty world, in which nothing has been listed yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over an object as it is now.
+    pub fn apply(&mut self, object: Object) {
+        self.unreadable.remove(&object.key());
+        match object {
+            Object::Record(record) => self.apply_record(record),
+            Object::Zone(zone) => self.apply_zone(*zone),
+            Object::Instance(instance) => self.apply_instance(&instance),
+            Object::ConfigMap(map) => self.apply_config_map(map),
+        }
+    }
+
+    /// Forgets an object that does not exist any more.
+    pub fn remove(&mut self, key: &ObjectKey, how: Removal) {
+        self.unreadable.remove(key);
+        match key.kind {
+            Kind::Record(kind) => {
+                if let Some(id) = self.records.find(kind, &key.key) {
+                    self.detach_record(id, how);
+                    self.records.remove(id);
+                }
+            }
+            Kind::Zone => self.remove_zone(&key.key),
+            Kind::Instance => {
+                if self.fleet.remove(&key.key).is_some() {
+                    self.addresses.remove(&key.key);
+                    self.change_fleet();
+                }
+            }
+            Kind::ConfigMap => {
+                self.config_maps.remove(&key.key);
+                self.read_files_from(&key.key);
+            }
+        }
+    }
+
+    /// Notes that an object exists but cannot be decoded; what it said before stays in force.
+    pub fn unreadable(&mut self, key: ObjectKey, message: String) {
+        if key.kind == Kind::Zone
+            && let Some(zone) = self.zones.get_mut(&key.key)
+        {
+            zone.unreadable = Some(message.clone());
+            self.dirty.insert(key.key.clone());
+        }
+        self.unreadable.insert(key, message);
+    }
+
+    /// Objects that cannot be decoded, and why.
+    pub fn unreadable_objects(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
+        self.unreadable.iter().map(|(key, message)| (key, message.as_str()))
+    }
+
+    /// Notes that all kinds have been listed: from now on an object that is not known is absent.
+    pub fn listed(&mut self) {
+        self.listed = true;
+    }
+
+    /// Whether all kinds have been listed.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// All instances.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Whether instances changed since the last call.
+    pub fn take_fleet_changed(&mut self) -> bool {
+        std::mem::take(&mut self.fleet_changed)
+    }
+
+    /// Sets where the servers of an instance answer: known from its first Ready on, kept through blips.
+    pub fn set_addresses(&mut self, instance: &NamespacedName, addresses: Vec<IpAddr>) {
+        if self.addresses.get(instance) != Some(&addresses) {
+            self.addresses.insert(instance.clone(), addresses);
+            let served =
+                self.zones.values().filter(|zone| self.fleet.selected_by(&zone.spec).contains(instance));
+            self.dirty.extend(served.map(|zone| zone.spec.metadata.key.clone()));
+        }
+    }
+
+    /// The specification of a zone as it was last readable.
+    pub fn zone(&self, key: &NamespacedName) -> Option<&Zone> {
+        self.zones.get(key).map(|zone| &zone.spec)
+    }
+
+    /// Every zone's key.
+    pub fn zones(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.zones.keys()
+    }
+
+    /// Number of record objects.
+    pub fn record_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The zone's name, unless it has none that can be served.
+    pub fn apex(&self, key: &NamespacedName) -> Option<&Name> {
+        self.zones.get(key)?.apex.as_ref().ok()
+    }
+
+    /// The instances that serve a zone: none when it is refused.
+    pub fn serving(&self, key: &NamespacedName) -> Vec<NamespacedName> {
+        match self.zones.get(key) {
+            Some(zone) if zone.apex.is_ok() && zone.claimed_by.is_none() => {
+                self.fleet.selected_by(&zone.spec)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Why a zone is not served at all, if it is not.
+    pub fn zone_refusal(&self, key: &NamespacedName) -> Option<ZoneProblem> {
+        let zone = self.zones.get(key)?;
+        match (&zone.apex, &zone.claimed_by) {
+            (Err(problem), _) => Some(problem.clone()),
+            (Ok(apex), Some(winner)) => {
+                Some(ZoneProblem::Claimed { apex: apex.clone(), winner: winner.to_string() })
+            }
+            (Ok(_), None) if self.fleet.selected_by(&zone.spec).is_empty() => {
+                Some(ZoneProblem::NoInstances(key.namespace.clone()))
+            }
+            (Ok(_), None) => None,
+        }
+    }
+
+    /// What is wrong with an instance.
+    pub fn instance_problem(&self, key: &NamespacedName) -> Option<FleetProblem> {
+        let object = ObjectKey { kind: Kind::Instance, key: key.clone() };
+        match self.unreadable.get(&object) {
+            Some(message) => Some(FleetProblem::Unreadable(message.clone())),
+            None => self.fleet.problem(key),
+        }
+    }
+
+    /// The zones that something changed in since the last call; empty until everything has been listed.
+    pub fn take_dirty(&mut self) -> BTreeSet<NamespacedName> {
+        if self.listed { std::mem::take(&mut self.dirty) } else { BTreeSet::new() }
+    }
+
+    /// Compiles what changed in a zone. `None` while the zone is refused or does not exist.
+    pub fn compile(&mut self, key: &NamespacedName) -> Option<Compiled> {
+        let serving = self.serving(key);
+        if serving.is_empty() {
+            return None;
+        }
+        let serving: Vec<ServingInstance> = serving
+            .into_iter()
+            .map(|key| ServingInstance {
+                addresses: self.addresses.get(&key).cloned().unwrap_or_default(),
+                key,
+            })
+            .collect();
+        let zone = self.zones.get_mut(key)?;
+        let mut compiled = compile(zone, &self.records, &serving)?;
+        compiled.problems.extend(zone.unreadable.clone().map(ZoneProblem::Unreadable));
+        Some(compiled)
+    }
+
+    /// Whether records that were served before a restart may be missing from what is known now.
+    pub fn is_incomplete(&self, key: &NamespacedName) -> bool {
+        let in_namespace = |object: &ObjectKey| {
+            matches!(object.kind, Kind::Record(_))
+                && object.key.namespace == key.namespace
+                && !self.is_known(object)
+        };
+        self.zones.get(key).is_some_and(ZoneState::is_incomplete) || self.unreadable.keys().any(in_namespace)
+    }
+
+    fn is_known(&self, object: &ObjectKey) -> bool {
+        matches!(object.kind, Kind::Record(kind) if self.records.find(kind, &object.key).is_some())
+    }
+
+    /// Gives an incomplete zone what was served before; it fills the gaps until the zone is complete again.
+    pub fn set_residue(&mut self, key: &NamespacedName, residue: Option<Content>) {
+        if let Some(zone) = self.zones.get_mut(key)
+            && zone.residue != residue
+        {
+            zone.residue = residue;
+            zone.dirty = Dirty::Everything;
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    /// What a record is told, with its key and generation.
+    pub fn verdict(&self, id: RecordId) -> Option<(ObjectKey, u32, Verdict)> {
+        let stored = self.records.get(id)?;
+        let key = ObjectKey { kind: Kind::Record(stored.data.kind()), key: self.records.key(stored) };
+        let zones = self.zones_of(id);
+        let verdict = match zones.iter().find_map(|zone| self.zones.get(zone)) {
+            None => no_zone(self.records.zone_ref(stored), self.records.namespace(stored)),
+            Some(zone) if zone.apex.is_err() || zone.claimed_by.is_some() => {
+                Verdict::Refused(crate::verdict::Refusal::ZoneRefused(zone.spec.metadata.key.to_string()))
+            }
+            Some(zone) => zone.verdicts.get(&id).cloned().unwrap_or(Verdict::Accepted),
+        };
+        Some((key, stored.generation, verdict))
+    }
+
+    /// The number of the record with this key.
+    pub fn record(&self, key: &ObjectKey) -> Option<RecordId> {
+        match key.kind {
+            Kind::Record(kind) => self.records.find(kind, &key.key),
+            _ => None,
+        }
+    }
+
+    /// Every record that is not simply accepted, with its verdict.
+    pub fn remarks(&self) -> impl Iterator<Item = (ObjectKey, Verdict)> {
+        self.records.iter().filter_map(|(id, _)| {
+            let (key, _, verdict) = self.verdict(id)?;
+            (verdict != Verdict::Accepted).then_some((key, verdict))
+        })
+    }
+
+    fn apply_record(&mut self, record: Record) {
+        let key = &record.metadata.key;
+        if let Some(id) = self.records.find(record.data.kind(), key) {
+            self.detach_record(id, Removal::Deleted);
+            self.records.remove(id);
+        }
+        let id = self.records.insert(record);
+        let zones = self.zones_of(id);
+        for key in &zones {
+            if let Some(zone) = self.zones.get_mut(key) {
+                zone.add_member(&self.records, id);
+                self.dirty.insert(key.clone());
+            } else {
+                self.waiting.entry(key.clone()).or_default().insert(id);
+            }
+        }
+    }
+
+    fn detach_record(&mut self, id: RecordId, how: Removal) {
+        for key in self.zones_of(id) {
+            if let Some(zone) = self.zones.get_mut(&key) {
+                zone.remove_member(&self.records, id);
+                zone.relisted |= how == Removal::Relisted;
+                self.dirty.insert(key);
+            } else if let Some(waiting) = self.waiting.get_mut(&key) {
+                waiting.remove(&id);
+            }
+        }
+    }
+
+    /// The zones that want a record: the one that it refers to, and those that select it.
+    fn zones_of(&self, id: RecordId) -> BTreeSet<NamespacedName> {
+        let Some(stored) = self.records.get(id) else { return BTreeSet::new() };
+        let namespace = self.records.namespace(stored);
+        let referred = self.records.zone_ref(stored).map(|zone| NamespacedName::new(namespace, zone));
+        let Some(labels) = self.records.labels(stored).filter(|labels| !labels.is_empty()) else {
+            return referred.into_iter().collect();
+        };
+        let selecting = self.zones.range(NamespacedName::new(namespace, "")..);
+        let selecting = selecting.take_while(|(key, _)| key.namespace == namespace);
+        let selecting =
+            selecting.filter(|(_, zone)| zone.spec.records_from.iter().any(|from| from.matches(labels)));
+        referred.into_iter().chain(selecting.map(|(key, _)| key.clone())).collect()
+    }
+
+    fn apply_zone(&mut self, spec: Zone) {
+        let key = spec.metadata.key.clone();
+        self.dirty.insert(key.clone());
+        let apex = parse_apex(&spec.zone_name);
+        let same_members = self.zones.get(&key).is_some_and(|zone| {
+            zone.apex == apex && zone.spec.records_from == spec.records_from && zone.spec.ttl == spec.ttl
+        });
+        if !same_members {
+            self.rebuild_zone(spec);
+        } else if let Some(zone) = self.zones.get_mut(&key) {
+            zone.unreadable = None;
+            zone.spec = spec;
+            zone.dirty.add(bindy_zone::OwnerName::apex());
+        }
+        self.read_files(&key);
+        if let Ok(apex) = apex {
+            self.by_apex.entry(apex.clone()).or_default().insert(key);
+            self.settle_claims(&apex);
+        }
+    }
+
+    /// Makes the state of a zone anew, keeping what its zone files said.
+    fn rebuild_zone(&mut self, spec: Zone) {
+        let key = spec.metadata.key.clone();
+        let old = self.zones.remove(&key);
+        if let Some(apex) = old.as_ref().and_then(|zone| zone.apex.clone().ok()) {
+            self.forget_apex(&apex, &key);
+        }
+        let mut zone = ZoneState::new(spec);
+        if let Some(old) = old
+            && old.apex == zone.apex
+        {
+            zone.files = old.files;
+            zone.content = old.content;
+            zone.residue = old.residue;
+        }
+        let selecting = !zone.spec.records_from.is_empty();
+        self.zones.insert(key.clone(), zone);
+        let referring: Vec<RecordId> = match self.waiting.remove(&key) {
+            Some(waiting) if !selecting => waiting.into_iter().collect(),
+            _ => self.records_wanted_by(&key),
+        };
+        if let Some(zone) = self.zones.get_mut(&key) {
+            for id in referring {
+                zone.add_member(&self.records, id);
+            }
+        }
+    }
+
+    fn records_wanted_by(&self, key: &NamespacedName) -> Vec<RecordId> {
+        let all = self.records.iter().filter(|(_, stored)| self.records.namespace(stored) == key.namespace);
+        all.map(|(id, _)| id).filter(|&id| self.zones_of(id).contains(key)).collect()
+    }
+
+    fn remove_zone(&mut self, key: &NamespacedName) {
+        let Some(zone) = self.zones.remove(key) else { return };
+        self.dirty.insert(key.clone());
+        let referring = zone.members().filter(|&id| {
+            self.records.get(id).is_some_and(|stored| self.records.zone_ref(stored) == Some(&*key.name))
+        });
+        let referring: BTreeSet<RecordId> = referring.collect();
+        if !referring.is_empty() {
+            self.waiting.insert(key.clone(), referring);
+        }
+        if let Ok(apex) = &zone.apex {
+            self.forget_apex(apex, key);
+        }
+    }
+
+    fn forget_apex(&mut self, apex: &Name, key: &NamespacedName) {
+        if let Some(keys) = self.by_apex.get_mut(apex) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_apex.remove(apex);
+            } else {
+                self.settle_claims(apex);
+            }
+        }
+    }
+
+    /// Decides which of the zones with one name are served: the oldest, where they have a server in common.
+    fn settle_claims(&mut self, apex: &Name) {
+        let Some(keys) = self.by_apex.get(apex) else { return };
+        let mut zones: Vec<&ZoneState> = keys.iter().filter_map(|key| self.zones.get(key)).collect();
+        zones.sort_by_key(|zone| (zone.spec.metadata.created, zone.spec.metadata.key.clone()));
+        let mut winners: Vec<(NamespacedName, BTreeSet<NamespacedName>)> = Vec::new();
+        let mut settled = Vec::new();
+        for zone in zones {
+            let key = zone.spec.metadata.key.clone();
+            let carriers = self.fleet.carriers(&self.fleet.selected_by(&zone.spec));
+            let winner =
+                winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers)).map(|(key, _)| key.clone());
+            if winner.is_none() {
+                winners.push((key.clone(), carriers));
+            }
+            settled.push((key, winner));
+        }
+        for (key, winner) in settled {
+            if let Some(zone) = self.zones.get_mut(&key)
+                && zone.claimed_by != winner
+            {
+                zone.claimed_by = winner;
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    fn apply_instance(&mut self, instance: &Instance) {
+        if self.fleet.insert(instance.clone()).as_ref() != Some(instance) {
+            self.change_fleet();
+        }
+    }
+
+    /// Instances decide which zones are served where, and the default name servers of zones.
+    fn change_fleet(&mut self) {
+        self.fleet_changed = true;
+        self.dirty.extend(self.zones.keys().cloned());
+        let contested: Vec<Name> =
+            self.by_apex.iter().filter(|(_, keys)| keys.len() > 1).map(|(apex, _)| apex.clone()).collect();
+        for apex in contested {
+            self.settle_claims(&apex);
+        }
+    }
+
+    fn apply_config_map(&mut self, map: ConfigMap) {
+        let key = map.metadata.key.clone();
+        if self.config_maps.get(&key).is_none_or(|known| known.data != map.data) {
+            self.config_maps.insert(key.clone(), map);
+            self.read_files_from(&key);
+        }
+    }
+
+    /// Reads the zone files of every zone that names this ConfigMap.
+    fn read_files_from(&mut self, map: &NamespacedName) {
+        let naming = self.zones.iter().filter(|(key, zone)| {
+            key.namespace == map.namespace
+                && zone.spec.zone_files.iter().any(|file| file.config_map == map.name)
+        });
+        for key in naming.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.read_files(&key);
+            self.dirty.insert(key);
+        }
+    }
+
+    fn read_files(&mut self, key: &NamespacedName) {
+        let Some(zone) = self.zones.get_mut(key) else { return };
+        let wanted: BTreeSet<ZoneFileRef> = zone.spec.zone_files.iter().cloned().collect();
+        let dropped: Vec<ZoneFileRef> =
+            zone.files.keys().filter(|file| !wanted.contains(file)).cloned().collect();
+        for file in dropped {
+            zone.drop_file(&file);
+        }
+        for file in wanted {
+            let map = self.config_maps.get(&NamespacedName::new(&*key.namespace, &*file.config_map));
+            zone.read_file(&file, map.and_then(|map| map.data.get(&file.key)).map(String::as_str));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What BIND's own reader makes of the configuration.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bindy_model::named_conf::{
+    LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, instance_config, key_statement,
+};
+use bindy_zone::Name;
+
+fn text(path: &Path) -> Text {
+    Text::new(path.to_str().unwrap()).unwrap()
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn settings(directory: &Path) -> NamedSettings {
+    NamedSettings {
+        paths: Paths {
+            directory: text(directory),
+            pid_file: text(&directory.join("named.pid")),
+            key_file: text(&directory.join("agent.key")),
+        },
+        listen: vec![address("127.0.0.1:5301")],
+        control: address("127.0.0.1:5302"),
+        relay: address("127.0.0.1:5303"),
+        catalog: Name::parse("dns.prod.catalog.bindy.").unwrap(),
+        local_key: Name::parse("bindy-agent").unwrap(),
+        allow_query: Vec::new(),
+        rate_limit: None,
+        lmdb_mapsize_mib: None,
+        log: LogLevel::Info,
+    }
+}
+
+fn checkconf(directory: &Path, config: &str) -> Output {
+    let file = directory.join("named.conf");
+    std::fs::write(&file, config).unwrap();
+    Command::new("named-checkconf").arg("-p").arg(&file).output().unwrap()
+}
+
+fn accepted(settings: &NamedSettings, directory: &Path) -> String {
+    let key = key_statement(&settings.local_key, &Text::new("c2VjcmV0").unwrap());
+    std::fs::write(directory.join("agent.key"), key).unwrap();
+    let output = checkconf(directory, &instance_config(settings));
+    let told =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    assert!(output.stderr.is_empty(), "{told}");
+    told
+}
+
+#[test]
+fn named_accepts_the_smallest_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let printed = accepted(&settings(directory.path()), directory.path());
+    assert!(printed.contains("allow-transfer"), "{printed}");
+}
+
+#[test]
+fn named_accepts_every_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = NamedSettings {
+        listen: vec![address("0.0.0.0:53"), address("[::]:53"), address("127.0.0.1:5353")],
+        allow_query: ["localhost", "localnets", "!192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "none"]
+            .map(|element| element.parse().unwrap())
+            .to_vec(),
+        rate_limit: Some(RateLimit { responses_per_second: 10, slip: 2 }),
+        lmdb_mapsize_mib: Some(1024),
+        log: LogLevel::Debug,
+        ..settings(directory.path())
+    };
+    let printed = accepted(&settings, directory.path());
+    for wanted in ["responses-per-second 10", "2001:db8::/32", "lmdb-mapsize 1073741824", "!192.0.2.1/32"] {
+        assert!(printed.contains(wanted), "{wanted} is not in\n{printed}");
+    }
+}
+
+#[test]
+fn the_configuration_is_this_text() {
+    insta::assert_snapshot!(instance_config(&settings(Path::new("/var/lib/bindy"))));
+}
+
+#[test]
+fn hostile_strings_stay_one_string_or_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let hostile = [
+        "a; recursion yes",
+        "a}; options { recursion yes; };",
+        "a\n$INCLUDE /etc/passwd",
+        "a\"; recursion yes; //",
+        "a\\",
+        "a\\\"b",
+        "$INCLUDE /etc/passwd",
+        "// a",
+        "/* a",
+        "# a",
+        "a\u{0}b",
+        "a\u{7f}b",
+        "a\rb",
+        "ü",
+    ];
+    for string in hostile {
+        let Ok(quoted) = Text::new(string) else {
+            assert!(string.contains(['"', '\\', '\n', '\r', '\0', '\u{7f}']), "{string:?} was refused");
+            continue;
+        };
+        let options = Statement::new("options").block([Statement::new("bindkeys-file").text(&quoted)]);
+        let output = checkconf(directory.path(), &options.to_string());
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(printed, format!("options {{\n\tbindkeys-file \"{string}\";\n}};\n"), "{string:?}");
+    }
+}
+
+#[test]
+fn hostile_names_stay_names() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in [
+        "a\\;b.example",
+        "a\\\"\\;\\}b.example",
+        "a\\010b.example",
+        "a\\\\.example",
+        "\\$INCLUDE.example",
+        "x\\{y",
+    ] {
+        let name = Name::parse(name).unwrap();
+        let zone = Statement::new("zone").name(&name).block([
+            Statement::new("type").word("secondary"),
+            Statement::new("primaries").block([Statement::default().address([127, 0, 0, 1].into())]),
+        ]);
+        let output = checkconf(directory.path(), &zone.to_string());
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let first = printed.lines().next().unwrap_or_default();
+        let read = first.strip_prefix("zone \"").and_then(|rest| rest.strip_suffix("\" {")).unwrap_or(first);
+        assert_eq!(Name::parse(read).as_ref(), Ok(&name), "{printed}");
+        assert_eq!(printed.matches(';').count(), 4, "{printed}");
+    }
+}

@@ -1,0 +1,254 @@
+//! The server side: one port, TCP and UDP, for SOA, AXFR, IXFR and NOTIFY.
+//!
+//! ```text
+//! accept ─► Connections (bounds) ─► tcp ─┐
+//!                                        ├─► exchange: parse, TSIG ─► Service ─► Reply ─► messages, signed
+//! datagram ─► semaphore (bounds) ─► udp ─┘
+//! ```
+//! What is no DNS, not signed or not ours to answer is answered here and never reaches the service.
+
+mod connections;
+mod exchange;
+mod tcp;
+mod udp;
+
+pub(crate) use exchange::unix_time;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bindy_zone::{History, Name, Rtype, Serial};
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::keys::KeyRing;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In one datagram.
+    Udp,
+    /// On a connection.
+    Tcp,
+}
+
+/// What a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// A question.
+    Query,
+    /// News of a zone (RFC 1996).
+    Notify,
+}
+
+/// A request that has passed every check of form and signature.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// The key whose signature was verified; none only with [`Signatures::None`].
+    pub key: Option<Name>,
+    /// What it is.
+    pub opcode: Opcode,
+    /// The name in question.
+    pub name: Name,
+    /// The type in question.
+    pub rtype: Rtype,
+    /// IXFR: the version that the client has. NOTIFY: the version that is announced, where it says so.
+    pub serial: Option<Serial>,
+    /// The whole message without its TSIG record.
+    pub message: Bytes,
+}
+
+/// What a [`Service`] wants said.
+#[derive(Debug)]
+pub enum Reply {
+    /// Not for this client.
+    Refused,
+    /// It cannot be answered now.
+    ServFail,
+    /// Not a zone of this server.
+    NotAuth,
+    /// A NOTIFY was taken.
+    Notified,
+    /// The zone; answers to SOA, AXFR and IXFR are made of it, any other type is refused.
+    Zone(Arc<History>),
+    /// Whole messages without TSIG that somebody else answered. Their id is replaced, and each is signed when the
+    /// request was. The sender is dropped after the last one; over UDP only the first is sent.
+    Relay(mpsc::Receiver<Relayed>),
+}
+
+/// A message to pass on.
+#[derive(Clone, Debug)]
+pub enum Relayed {
+    /// More will follow.
+    Part(Bytes),
+    /// The last one of this answer.
+    Last(Bytes),
+}
+
+/// Who may have what: decides on requests whose form and signature are good.
+pub trait Service: Send + Sync + 'static {
+    /// The reply to one request.
+    fn call(&self, request: Request) -> impl Future<Output = Reply> + Send;
+}
+
+/// Whether requests have to be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signatures {
+    /// Anything without a good signature is refused.
+    Required,
+    /// Nothing is signed: for loopback only.
+    None,
+}
+
+/// What one server may use up. Each has a default.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// Open TCP connections; when another one comes, the one that has been idle longest is closed.
+    pub connections: usize,
+    /// Open TCP connections of one client address.
+    pub per_client: usize,
+    /// How long a connection may say nothing.
+    pub idle: Duration,
+    /// How long a request may take to arrive, and an answer message to be taken.
+    pub stalled: Duration,
+    /// How long the service may take for a reply.
+    pub reply: Duration,
+    /// Octets of a request; the largest that is needed is an IXFR question with two names in its SOA.
+    pub request_size: usize,
+    /// Datagrams that are being answered at one time; more are dropped.
+    pub datagrams: usize,
+}
+
+/// Where and how to serve.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whether requests have to be signed.
+    pub signatures: Signatures,
+    /// Bounds.
+    pub limits: ServerLimits,
+}
+
+/// What a server has done since its start.
+#[derive(Debug, Default)]
+pub struct ServerCounters {
+    /// Full transfers that were sent to their end.
+    pub axfr: AtomicU64,
+    /// Incremental transfers with differences that were sent to their end.
+    pub ixfr: AtomicU64,
+    /// IXFR requests answered with "you are current".
+    pub current: AtomicU64,
+    /// IXFR requests answered with the whole zone; also counted in `axfr`.
+    pub fallback: AtomicU64,
+    /// SOA answers.
+    pub soa: AtomicU64,
+    /// NOTIFY messages taken.
+    pub notify: AtomicU64,
+    /// Answers passed on.
+    pub relayed: AtomicU64,
+    /// Requests refused, those with bad signatures not counted.
+    pub refused: AtomicU64,
+    /// Requests with a TSIG error.
+    pub bad_signature: AtomicU64,
+    /// Requests that were no DNS, or nothing that this server does.
+    pub malformed: AtomicU64,
+    /// Connections open now.
+    pub connections_open: AtomicU64,
+    /// Connections accepted.
+    pub connections_accepted: AtomicU64,
+    /// Connections closed to make room, or refused because of a limit.
+    pub connections_refused: AtomicU64,
+}
+
+/// A server that is bound to its port.
+pub struct Server<S> {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    shared: Arc<Shared<S>>,
+}
+
+/// What every task of a server uses.
+struct Shared<S> {
+    keys: Box<dyn KeyRing>,
+    options: ServerOptions,
+    service: S,
+    counters: Arc<ServerCounters>,
+}
+
+impl<S: Service> Server<S> {
+    /// Binds TCP and UDP to one port.
+    pub async fn bind(options: ServerOptions, keys: impl KeyRing, service: S) -> io::Result<Self> {
+        let mut attempts = 0;
+        let (tcp, udp) = loop {
+            let tcp = listen(options.address)?;
+            match UdpSocket::bind(tcp.local_addr()?).await {
+                Ok(udp) => break (tcp, udp),
+                // A port that is free for TCP may be taken for UDP.
+                Err(_) if options.address.port() == 0 && attempts < 20 => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let counters = Arc::default();
+        Ok(Self { tcp, udp, shared: Arc::new(Shared { keys: Box::new(keys), options, service, counters }) })
+    }
+
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// What it has done so far; outlives the server.
+    pub fn counters(&self) -> Arc<ServerCounters> {
+        self.shared.counters.clone()
+    }
+
+    /// Serves until `cancel`; every task has ended when this returns.
+    pub async fn serve(self, cancel: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let udp = udp::serve(Arc::new(self.udp), self.shared.clone(), tasks.clone(), cancel.clone());
+        let tcp = tcp::serve(self.tcp, self.shared, tasks.clone(), cancel.clone());
+        tokio::join!(udp, tcp);
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 2_000,
+            per_client: 1_000,
+            idle: Duration::from_secs(300),
+            stalled: Duration::from_secs(15),
+            reply: Duration::from_secs(10),
+            request_size: 4_096,
+            datagrams: 256,
+        }
+    }
+}

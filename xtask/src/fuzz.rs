@@ -1,0 +1,68 @@
+//! Runs every fuzz target of `fuzz/` for a moment: long enough to notice that one broke, or an easy crash.
+//!
+//! The instrumentation is LLVM's own, switched on by compiler flags, so that the pinned stable toolchain does.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::steps::{Steps, cargo, output, root, run};
+
+/// Seconds for each target.
+const SECONDS: u32 = 10;
+const FLAGS: [&str; 6] = [
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Ccodegen-units=1",
+];
+
+/// Builds and runs all targets.
+pub(crate) fn run_all(steps: &mut Steps) -> Result<()> {
+    let manifest = root().join("fuzz/Cargo.toml");
+    let manifest = manifest.to_str().context("a repository path that is not UTF-8")?;
+    let metadata =
+        output(&mut cargo(&["metadata", "--no-deps", "--format-version=1", "--manifest-path", manifest]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let targets = target_names(&metadata);
+    anyhow::ensure!(!targets.is_empty(), "no fuzz target in {manifest}");
+    let platform = host()?;
+    // With --target the flags leave build scripts and procedural macros alone.
+    let mut build = cargo(&["build", "--release", "--manifest-path", manifest, "--target", &platform]);
+    let directory = root().join("fuzz/target");
+    build.env("RUSTFLAGS", FLAGS.join(" ")).env("CARGO_TARGET_DIR", &directory);
+    steps.command("build fuzz targets", &mut build)?;
+    for target in targets {
+        let executable = directory.join(&platform).join("release").join(&target);
+        steps.run(&format!("fuzz {target}"), || fuzz(&target, executable))?;
+    }
+    Ok(())
+}
+
+fn fuzz(target: &str, executable: PathBuf) -> Result<()> {
+    let (corpus, artifacts) =
+        (root().join("fuzz/corpus").join(target), root().join("fuzz/artifacts").join(target));
+    std::fs::create_dir_all(&corpus)?;
+    std::fs::create_dir_all(&artifacts)?;
+    let mut command = Command::new(executable);
+    command.arg(format!("-max_total_time={SECONDS}")).arg("-verbosity=0");
+    command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg(corpus);
+    run(&mut command)
+}
+
+fn target_names(metadata: &Value) -> Vec<String> {
+    let packages = metadata.get("packages").and_then(Value::as_array).into_iter().flatten();
+    let targets = packages.filter_map(|package| package.get("targets")?.as_array()).flatten();
+    let names = targets.filter_map(|target| target.get("name")?.as_str().map(str::to_owned));
+    names.collect()
+}
+
+fn host() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names no host")
+}

@@ -1,0 +1,103 @@
+//! Runs steps and says how each ended; the last line tells the whole story.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+/// The steps of one command, as far as they have come.
+pub(crate) struct Steps {
+    start: Instant,
+    done: Vec<(String, Duration)>,
+    failed: Vec<String>,
+}
+
+impl Steps {
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now(), done: Vec::new(), failed: Vec::new() }
+    }
+
+    /// Announces and runs one step; the steps after a failed one do not run.
+    pub(crate) fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        eprintln!("── {name}");
+        let start = Instant::now();
+        let result = step();
+        let took = start.elapsed();
+        match &result {
+            Ok(_) => {
+                eprintln!("── {name}: ok in {:.1} s", took.as_secs_f64());
+                self.done.push((name.to_owned(), took));
+            }
+            Err(_) => {
+                eprintln!("── {name}: failed after {:.1} s", took.as_secs_f64());
+                self.failed.push(name.to_owned());
+            }
+        }
+        result
+    }
+
+    /// Runs a program as one step.
+    pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        self.run(name, || run(command))
+    }
+
+    /// The closing line.
+    pub(crate) fn finish(&self, result: &Result<()>) {
+        let steps: Vec<String> =
+            self.done.iter().map(|(name, took)| format!("{name} {:.0} s", took.as_secs_f64())).collect();
+        let total = self.start.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => eprintln!("xtask: passed in {total:.0} s ({})", steps.join(", ")),
+            Err(error) => {
+                let at = self.failed.last().map(|name| format!(" at {name}")).unwrap_or_default();
+                eprintln!("xtask: FAILED{at} after {total:.0} s: {error:#}");
+            }
+        }
+    }
+}
+
+/// Runs a program to its end; its failure is an error that shows the command.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = prepare(command).status().with_context(|| format!("cannot start {}", shown(command)))?;
+    if status.success() { Ok(()) } else { Err(anyhow!("{} ended with {status}", shown(command))) }
+}
+
+/// Runs a program and returns what it printed on standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = prepare(command).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start {}", shown(command)))?;
+    anyhow::ensure!(output.status.success(), "{} ended with {}", shown(command), output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// No input, and the directories of servers on PATH, which Debian leaves out for ordinary users.
+fn prepare(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).env("PATH", search_path())
+}
+
+/// PATH with /usr/sbin and /sbin at its end.
+pub(crate) fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Cargo, run in the root of the repository.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
