@@ -172,7 +172,10 @@ fn bindy_object(
     json: serde_json::Value,
     findings: &mut Vec<Finding>,
 ) -> Option<Object> {
-    for found in bindy_api::check(kind, &json) {
+    let mut all = bindy_api::check(kind, &json);
+    // A misspelt field explains the missing one.
+    all.sort_by_key(|found| found.severity);
+    for found in all {
         // `kubectl apply` refuses a field that nobody knows, too, rather than to apply half of what was meant.
         let reason =
             if found.severity == bindy_api::Severity::Warning { "UnknownField" } else { "InvalidField" };

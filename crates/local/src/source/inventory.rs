@@ -289,3 +289,7 @@ impl File {
         unreadable.chain(findings).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "inventory_tests.rs"]
+mod tests;
