@@ -11,4 +11,12 @@
 //! them is the engine's.
 
 pub mod ledger;
+mod objects;
+mod plan;
+mod report;
+pub mod runner;
+pub mod source;
 pub mod status;
+mod up;
+
+pub use up::{UpError, UpOptions, up};

@@ -4,18 +4,30 @@
 
 use std::sync::Arc;
 
+use super::Key;
 use super::documents::Document;
 use super::kinds::{Kind, Kinds, Meaning};
 use super::node::{Field, Node, Position, Value};
 use super::schema::{self, Fault};
-use super::Key;
 use crate::status::Severity;
 
 /// The fields of an object's metadata, as in Kubernetes.
 const METADATA: [&str; 15] = [
-    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers",
-    "generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences",
-    "resourceVersion", "selfLink", "uid",
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
 ];
 
 /// One object of a document.
@@ -74,12 +86,17 @@ pub(crate) fn decode(document: &Document<'_>, kinds: &Kinds) -> Decoded {
 
 fn decode_node(node: &Node, kinds: &Kinds, decoded: &mut Decoded) {
     let Value::Map(fields) = &node.value else {
-        let message = format!("a manifest is a mapping with apiVersion, kind and metadata, not {}", node.describe());
+        let message =
+            format!("a manifest is a mapping with apiVersion, kind and metadata, not {}", node.describe());
         return decoded.hole(node.at, "NoObject", message);
     };
     let (Some(api_version), Some(kind)) = (node.text_of("apiVersion"), node.text_of("kind")) else {
         let missing = if node.text_of("kind").is_none() { "kind" } else { "apiVersion" };
-        return decoded.hole(node.at, "NoObject", format!("{missing} is missing: every manifest has apiVersion and kind"));
+        return decoded.hole(
+            node.at,
+            "NoObject",
+            format!("{missing} is missing: every manifest has apiVersion and kind"),
+        );
     };
     match kinds.meaning(api_version, kind) {
         Meaning::Known(kind) => decode_object(node, fields, kind, decoded),
@@ -90,7 +107,9 @@ fn decode_node(node: &Node, kinds: &Kinds, decoded: &mut Decoded) {
             severity: Severity::Notice,
             reason: "OtherKind",
             object: None,
-            message: format!("{kind} of {api_version} is ignored: embedded mode reads Bindy's kinds and ConfigMaps"),
+            message: format!(
+                "{kind} of {api_version} is ignored: embedded mode reads Bindy's kinds and ConfigMaps"
+            ),
         }),
     }
 }
@@ -130,7 +149,9 @@ fn decode_object(node: &Node, fields: &[Field], kind: &Kind, decoded: &mut Decod
 
 fn read_key(node: &Node, kind: &Kind) -> Result<Key, Fault> {
     let fault = |at, message: &str| Fault { at, reason: "InvalidName", message: message.to_owned() };
-    let metadata = node.get("metadata").ok_or_else(|| fault(node.at, "metadata is missing: an object needs metadata.name"))?;
+    let metadata = node
+        .get("metadata")
+        .ok_or_else(|| fault(node.at, "metadata is missing: an object needs metadata.name"))?;
     let name = match metadata.get("name") {
         Some(Node { value: Value::Text(name), at }) if is_subdomain(name) => Ok((name, at)),
         Some(name) => Err(fault(
@@ -145,7 +166,11 @@ fn read_key(node: &Node, kind: &Kind) -> Result<Key, Fault> {
     }?;
     let namespace = match metadata.get("namespace").map(|node| (&node.value, node)) {
         None | Some((Value::Null, _)) => "default",
-        Some((Value::Text(namespace), _)) if is_subdomain(namespace) && !namespace.contains('.') && namespace.len() < 64 => namespace,
+        Some((Value::Text(namespace), _))
+            if is_subdomain(namespace) && !namespace.contains('.') && namespace.len() < 64 =>
+        {
+            namespace
+        }
         Some((_, other)) => {
             let message = format!(
                 "metadata.namespace is {}: a namespace has at most 63 lower-case letters, digits and `-`",

@@ -72,6 +72,11 @@ impl Inventory {
         self.files.keys().map(PathBuf::as_path)
     }
 
+    /// Whether something is known of the file at this path.
+    pub fn has_file(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
     /// Takes what was found at some paths (relative to the directory) and tells what that changes, all together.
     pub fn update(&mut self, found: impl IntoIterator<Item = (PathBuf, Text)>) -> Vec<SourceEvent> {
         let mut keys = BTreeSet::new();
@@ -98,7 +103,8 @@ impl Inventory {
     fn replace(&mut self, path: &Path, text: Text, keys: &mut BTreeSet<Key>) -> bool {
         let file = self.files.entry(path.to_owned()).or_default();
         file.path.get_or_insert_with(|| path.into());
-        let before: BTreeSet<Key> = file.items().map(|(_, item)| item.key.clone()).chain(file.kept.clone()).collect();
+        let before: BTreeSet<Key> =
+            file.items().map(|(_, item)| item.key.clone()).chain(file.kept.clone()).collect();
         file.missing = matches!(text, Text::Missing);
         file.unreadable = None;
         match text {
@@ -111,7 +117,8 @@ impl Inventory {
             Text::Gone => file.documents.clear(),
         }
         let after: BTreeSet<Key> = file.items().map(|(_, item)| item.key.clone()).collect();
-        let has_hole = file.unreadable.is_some() || file.documents.iter().any(|document| document.decoded.has_hole);
+        let has_hole =
+            file.unreadable.is_some() || file.documents.iter().any(|document| document.decoded.has_hole);
         file.kept = if has_hole { before.difference(&after).cloned().collect() } else { BTreeSet::new() };
         if file.missing {
             file.kept = before.difference(&after).cloned().collect();
@@ -119,7 +126,11 @@ impl Inventory {
         for key in before.iter().chain(&after) {
             let holds = after.contains(key) || file.kept.contains(key);
             let holders = self.holders.entry(key.clone()).or_default();
-            if holds { holders.insert(path.to_owned()) } else { holders.remove(path) };
+            if holds {
+                holders.insert(path.to_owned())
+            } else {
+                holders.remove(path)
+            };
         }
         keys.extend(before);
         keys.extend(after);
@@ -138,7 +149,8 @@ impl Inventory {
         let held = self.objects.get(&key);
         match item {
             Some((place, Item { json: Some(json), .. })) => {
-                let same = held.is_some_and(|held| held.problem.is_none() && held.json.as_ref() == Some(&json));
+                let same =
+                    held.is_some_and(|held| held.problem.is_none() && held.json.as_ref() == Some(&json));
                 let moved = held.is_none_or(|held| held.place != place);
                 let told = Held { place: place.clone(), json: Some(json.clone()), problem: None };
                 self.objects.insert(key.clone(), told);
@@ -149,7 +161,8 @@ impl Inventory {
                 }
             }
             unreadable => {
-                let place = unreadable.map(|(place, _)| place).or_else(|| held.map(|held| held.place.clone()));
+                let place =
+                    unreadable.map(|(place, _)| place).or_else(|| held.map(|held| held.place.clone()));
                 let place = place.unwrap_or_else(|| Place { file: path.as_path().into(), line: 1 });
                 let problem = self.problem_of(&path, &key)?;
                 if held.is_some_and(|held| held.problem.as_ref() == Some(&problem)) {
@@ -191,7 +204,8 @@ impl Inventory {
         let mut problems = file.problems();
         problems.extend(self.duplicates(path, file));
         problems.sort();
-        let gone = file.documents.is_empty() && file.unreadable.is_none() && !file.missing && file.kept.is_empty();
+        let gone =
+            file.documents.is_empty() && file.unreadable.is_none() && !file.missing && file.kept.is_empty();
         let news = file.told != problems;
         if gone && problems.is_empty() {
             self.files.remove(path);

@@ -55,14 +55,18 @@ impl Kinds {
         if api_version == self.api_version {
             return match self.custom.get(kind) {
                 Some(kind) => Meaning::Known(kind),
-                None if kind.strip_suffix("List").is_some_and(|item| self.custom.contains_key(item)) => Meaning::List,
+                None if kind.strip_suffix("List").is_some_and(|item| self.custom.contains_key(item)) => {
+                    Meaning::List
+                }
                 None => Meaning::Unknown(self.unknown_kind(kind)),
             };
         }
         let group = |version: &str| version.split('/').next().unwrap_or_default().to_owned();
         if self.custom.contains_key(kind) || group(api_version) == group(&self.api_version) {
             let wanted = &self.api_version;
-            return Meaning::Unknown(format!("apiVersion is {api_version:?}; for {kind} it has to be {wanted}"));
+            return Meaning::Unknown(format!(
+                "apiVersion is {api_version:?}; for {kind} it has to be {wanted}"
+            ));
         }
         match (api_version, kind) {
             ("v1", "ConfigMap") => Meaning::Known(&self.config_map),

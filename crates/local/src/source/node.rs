@@ -99,7 +99,9 @@ impl Node {
             Value::Number(number) => number.clone().into(),
             Value::Text(text) => text.as_str().into(),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(fields) => fields.iter().map(|field| (field.name.clone(), field.node.to_json())).collect(),
+            Value::Map(fields) => {
+                fields.iter().map(|field| (field.name.clone(), field.node.to_json())).collect()
+            }
         }
     }
 
@@ -218,7 +220,10 @@ mod tests {
         assert_eq!(spec.text_of("text"), Some("a\nb\n"));
         let Value::List(items) = &spec.get("list").unwrap().value else { panic!("{spec:?}") };
         assert_eq!(items[1].at, Position { line: 12, column: 13 });
-        assert_eq!(node.to_json(), serde_json::json!({"kind": "A", "spec": {"list": [1, "x"], "text": "a\nb\n"}}));
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({"kind": "A", "spec": {"list": [1, "x"], "text": "a\nb\n"}})
+        );
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub(crate) fn check(node: &Node, schema: &JSONSchemaProps, path: &str, faults: &
 
 fn type_fits(node: &Node, schema: &JSONSchemaProps) -> bool {
     if schema.x_kubernetes_int_or_string == Some(true) {
-        return matches!(&node.value, Value::Text(_)) || matches!(&node.value, Value::Number(n) if n.is_i64());
+        return matches!(&node.value, Value::Text(_))
+            || matches!(&node.value, Value::Number(n) if n.is_i64());
     }
     match (schema.type_.as_deref(), &node.value) {
         (None, _)
@@ -154,7 +155,11 @@ fn check_number(
 }
 
 /// The message about a field that nobody knows, with the known one that is closest to it.
-pub(crate) fn unknown_field<'a>(path: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn unknown_field<'a>(
+    path: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     match closest(name, known.clone()) {
         Some(other) => format!("{path} is no known field: did you mean {other}?"),
         None => {
@@ -220,7 +225,10 @@ mod tests {
 
     #[test]
     fn a_good_object_has_no_faults() {
-        assert_eq!(faults("name: www\nttl: 60\naddresses: [a]\nlabels: {a: b}\npaused: null\nrole: primary\n"), []);
+        assert_eq!(
+            faults("name: www\nttl: 60\naddresses: [a]\nlabels: {a: b}\npaused: null\nrole: primary\n"),
+            []
+        );
     }
 
     #[test]
