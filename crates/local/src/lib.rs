@@ -15,6 +15,7 @@ mod objects;
 mod plan;
 mod report;
 pub mod runner;
+mod screen;
 pub mod source;
 pub mod status;
 mod up;

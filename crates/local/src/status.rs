@@ -151,8 +151,6 @@ pub struct ConditionStatus {
     pub reason: String,
     /// What to do.
     pub message: String,
-    /// The generation of the object that this is about.
-    pub observed_generation: i64,
 }
 
 /// Something that a person has to look at.
