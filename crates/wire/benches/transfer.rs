@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use bindy_testing::{Named, NamedConfig, Scratch, ZoneSource};
 use bindy_wire::{
     Endpoint, Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures, udp_notify,
-    udp_soa,
+    udp_query, udp_soa,
 };
 use bindy_zone::{Content, History, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, Version};
 use tokio_util::sync::CancellationToken;
