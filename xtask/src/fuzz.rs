@@ -25,7 +25,8 @@ const FLAGS: [&str; 6] = [
 pub(crate) fn run_all(steps: &mut Steps) -> Result<()> {
     let manifest = root().join("fuzz/Cargo.toml");
     let manifest = manifest.to_str().context("a repository path that is not UTF-8")?;
-    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1", "--manifest-path", manifest]))?;
+    let metadata =
+        output(&mut cargo(&["metadata", "--no-deps", "--format-version=1", "--manifest-path", manifest]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let targets = target_names(&metadata);
     anyhow::ensure!(!targets.is_empty(), "no fuzz target in {manifest}");
@@ -43,7 +44,8 @@ pub(crate) fn run_all(steps: &mut Steps) -> Result<()> {
 }
 
 fn fuzz(target: &str, executable: PathBuf) -> Result<()> {
-    let (corpus, artifacts) = (root().join("fuzz/corpus").join(target), root().join("fuzz/artifacts").join(target));
+    let (corpus, artifacts) =
+        (root().join("fuzz/corpus").join(target), root().join("fuzz/artifacts").join(target));
     std::fs::create_dir_all(&corpus)?;
     std::fs::create_dir_all(&artifacts)?;
     let mut command = Command::new(executable);

@@ -28,8 +28,15 @@ fn write(files: &BTreeMap<PathBuf, String>) -> Result<()> {
 }
 
 fn compare(files: &BTreeMap<PathBuf, String>) -> Result<()> {
-    let is_stale = |(path, text): &(&PathBuf, &String)| std::fs::read_to_string(root().join(path)).ok().as_ref() != Some(text);
-    let stale: Vec<String> = files.iter().filter(is_stale).map(|(path, _)| path.display().to_string()).collect();
-    ensure!(stale.is_empty(), "stale: {}; run `cargo xtask generate` and commit the result", stale.join(", "));
+    let is_stale = |(path, text): &(&PathBuf, &String)| {
+        std::fs::read_to_string(root().join(path)).ok().as_ref() != Some(text)
+    };
+    let stale: Vec<String> =
+        files.iter().filter(is_stale).map(|(path, _)| path.display().to_string()).collect();
+    ensure!(
+        stale.is_empty(),
+        "stale: {}; run `cargo xtask generate` and commit the result",
+        stale.join(", ")
+    );
     Ok(())
 }

@@ -19,7 +19,8 @@ pub(crate) struct TestBinary {
 
 /// Builds all tests and returns their binaries.
 pub(crate) fn build() -> Result<Vec<TestBinary>> {
-    let messages = output(&mut cargo(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]))?;
+    let messages =
+        output(&mut cargo(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]))?;
     Ok(messages.lines().filter_map(|line| read_artifact(&serde_json::from_str(line).ok()?)).collect())
 }
 
@@ -59,6 +60,9 @@ pub(crate) fn select(binaries: &[TestBinary], name: &str) -> Result<(Vec<String>
             single.extend(binary.option());
         }
     }
-    ensure!(!files.is_empty() || !single.is_empty(), "no test has {name:?} in its name or the name of its file");
+    ensure!(
+        !files.is_empty() || !single.is_empty(),
+        "no test has {name:?} in its name or the name of its file"
+    );
     Ok((files, single))
 }

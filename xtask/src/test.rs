@@ -42,7 +42,10 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
 
 fn lints(steps: &mut Steps) -> Result<()> {
     steps.command("format", &mut cargo(&["fmt", "--all", "--check"]))?;
-    steps.command("lints", &mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    steps.command(
+        "lints",
+        &mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
     generate::run(steps, true)
 }
 

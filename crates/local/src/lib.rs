@@ -10,4 +10,5 @@
 //! Only the source of objects, the ledger and the runner of servers are different from a cluster; everything between
 //! them is the engine's.
 
+pub mod ledger;
 pub mod status;

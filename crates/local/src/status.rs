@@ -255,7 +255,12 @@ mod tests {
             pid: 7,
             listed: true,
             hidden_primary: "127.0.0.1:5354".parse().ok(),
-            instances: vec![InstanceStatus { key: "dns/ns".into(), ready: 1, replicas: 1, ..Default::default() }],
+            instances: vec![InstanceStatus {
+                key: "dns/ns".into(),
+                ready: 1,
+                replicas: 1,
+                ..Default::default()
+            }],
             servers: vec![ServerStatus {
                 instance: "dns/ns".into(),
                 index: 0,

@@ -150,9 +150,9 @@ impl Compiler<'_> {
             self.zone.file_refusals.insert(owner.clone(), refused);
         }
         let mut again = self.note_servers(owner, &resolution.rrsets);
-        self.tell(verdicts, &resolution.rrsets);
         let was_cut = self.is_cut(owner);
-        self.content.set(owner.clone(), resolution.rrsets);
+        self.content.set(owner.clone(), resolution.rrsets.clone());
+        self.tell(verdicts, &resolution.rrsets);
         if was_cut != self.is_cut(owner) {
             let served = self.content.within(owner).map(|(below, _)| below.clone());
             let hidden =

@@ -62,6 +62,8 @@ pub enum Input {
     Objects(Vec<ObjectEvent>),
     /// The servers are these.
     Servers(Vec<ServerState>),
+    /// An instance answers at these addresses, from its first Ready on.
+    Addresses(NamespacedName, Vec<std::net::IpAddr>),
     /// The answer to [`Output::Swap`].
     Swapped(Target, Swapped),
     /// The answer to [`Output::Fetch`].
@@ -148,10 +150,11 @@ impl Core {
         match input {
             Input::Objects(events) => self.take_objects(events),
             Input::Servers(states) => self.take_servers(states, now),
+            Input::Addresses(instance, addresses) => self.world.set_addresses(&instance, addresses),
             Input::Swapped(target, result) => self.take_swapped(&target, result, now, &mut outputs),
             Input::Fetched(target, version) => self.take_fetched(&target, version, now, &mut outputs),
             Input::Probed(server, probe, answer) => {
-                self.take_answer(&server, &probe, answer, now, &mut outputs)
+                self.take_answer(&server, &probe, answer, now, &mut outputs);
             }
             Input::Tick => {}
         }

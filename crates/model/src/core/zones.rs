@@ -135,7 +135,7 @@ impl Core {
         for command in commands {
             match command {
                 Command::Fetch(entry) => {
-                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)))
+                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)));
                 }
                 Command::Swap { expected, next } => {
                     let next = LedgerEntry::of(&next);

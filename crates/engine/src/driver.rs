@@ -1,0 +1,285 @@
+//! The loop: inputs in, one step, outputs carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bindy_model::{
+    Core, Fleet, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Output, Probe,
+};
+use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
+use bindy_wire::Endpoint;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::fetch::fetch;
+use crate::ledger::{Ledger, Swap};
+use crate::probe;
+use crate::store::Store;
+
+/// Inputs that may wait for the loop.
+const QUEUE: usize = 4096;
+
+/// Inputs that are taken in at once; changes gather while a step runs.
+const BATCH: usize = 256;
+
+/// A server as the engine reaches it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its identity and readiness.
+    pub state: ServerState,
+    /// Its agent's transfer port and the key for it.
+    pub endpoint: Endpoint,
+}
+
+/// What is served where, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Every DNSZone.
+    pub zones: Vec<ZoneReport>,
+    /// Every Bind9Instance.
+    pub instances: Vec<InstanceReport>,
+    /// Every server.
+    pub servers: Vec<ServerReport>,
+    /// The instances as they are wished for.
+    pub fleet: Fleet,
+    /// Whether all objects have been listed.
+    pub listed: bool,
+    /// Every record that is not simply accepted.
+    pub remarks: Vec<(bindy_model::ObjectKey, Verdict)>,
+    /// Objects that cannot be decoded.
+    pub unreadable: Vec<(bindy_model::ObjectKey, String)>,
+    /// Number of record objects.
+    pub records: usize,
+}
+
+enum Message {
+    Input(Input),
+    Servers(Vec<Server>),
+    Addresses(NamespacedName, Vec<std::net::IpAddr>),
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// Feeds a running engine.
+#[derive(Clone)]
+pub struct EngineHandle {
+    messages: mpsc::Sender<Message>,
+    changes: watch::Receiver<u64>,
+}
+
+impl EngineHandle {
+    /// Tells what happened to objects.
+    pub async fn objects(&self, events: Vec<bindy_model::ObjectEvent>) {
+        self.send(Message::Input(Input::Objects(events))).await;
+    }
+
+    /// Tells which servers there are now.
+    pub async fn servers(&self, servers: Vec<Server>) {
+        self.send(Message::Servers(servers)).await;
+    }
+
+    /// Tells where an instance answers, from its first Ready on.
+    pub async fn addresses(&self, instance: NamespacedName, addresses: Vec<std::net::IpAddr>) {
+        self.send(Message::Addresses(instance, addresses)).await;
+    }
+
+    /// What is served where; `None` when the engine has stopped.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Message::Snapshot(sender)).await;
+        receiver.await.ok()
+    }
+
+    /// Counts steps: changes whenever a snapshot may have.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// A stopped engine needs no input.
+    async fn send(&self, message: Message) {
+        let _stopped = self.messages.send(message).await;
+    }
+}
+
+/// The engine before it runs.
+pub struct Engine<L> {
+    core: Core,
+    clock: Clock,
+    store: Store,
+    ledger: Arc<L>,
+    servers: BTreeMap<ServerId, (Endpoint, u64, mpsc::Sender<Vec<Probe>>)>,
+    messages: mpsc::Receiver<Message>,
+    inputs: mpsc::Receiver<Input>,
+    results: mpsc::Sender<Input>,
+    changed: watch::Sender<u64>,
+    tasks: TaskTracker,
+}
+
+impl<L: Ledger> Engine<L> {
+    /// An engine that goes on from what `entries` of the ledger say.
+    pub fn new(
+        ledger: Arc<L>,
+        entries: impl IntoIterator<Item = ((NamespacedName, LedgerKind), LedgerEntry)>,
+        store: Store,
+    ) -> (Self, EngineHandle) {
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let (results, inputs) = mpsc::channel(QUEUE);
+        let (changed, changes) = watch::channel(0);
+        let engine = Self {
+            core: Core::new(entries),
+            clock: Clock::start(),
+            store,
+            ledger,
+            servers: BTreeMap::new(),
+            messages,
+            inputs,
+            results,
+            changed,
+            tasks: TaskTracker::new(),
+        };
+        (engine, EngineHandle { messages: sender, changes })
+    }
+
+    /// Runs until cancelled; every task has ended when it returns.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let (mut messages, mut inputs) = (Vec::new(), Vec::new());
+        loop {
+            let tick = self.core.next_tick().map(|at| self.clock.instant(at));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                _ = self.inputs.recv_many(&mut inputs, BATCH) => {}
+                received = self.messages.recv_many(&mut messages, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                () = sleep_until(tick) => inputs.push(Input::Tick),
+            }
+            for input in inputs.drain(..) {
+                self.step(input);
+            }
+            for message in gather(std::mem::take(&mut messages)) {
+                self.take(message);
+            }
+            self.changed.send_modify(|steps| *steps += 1);
+        }
+        self.servers.clear();
+        drop(self.inputs);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => self.step(input),
+            Message::Servers(servers) => self.take_servers(servers),
+            Message::Addresses(instance, addresses) => {
+                self.step(Input::Addresses(instance, addresses));
+            }
+            // Whoever asked may have gone.
+            Message::Snapshot(sender) => drop(sender.send(snapshot(&self.core))),
+        }
+    }
+
+    fn take_servers(&mut self, servers: Vec<Server>) {
+        self.servers.retain(|id, _| servers.iter().any(|server| server.state.id == *id));
+        for server in &servers {
+            let (id, incarnation) = (&server.state.id, server.state.incarnation);
+            let known = self.servers.get(id);
+            if known.is_some_and(|(endpoint, known, _)| {
+                *known == incarnation && endpoint.address == server.endpoint.address
+            }) {
+                continue;
+            }
+            let (sender, probes) = mpsc::channel(QUEUE);
+            let task = probe::run(id.clone(), server.endpoint.clone(), probes, self.results.clone());
+            self.tasks.spawn(task);
+            self.servers.insert(id.clone(), (server.endpoint.clone(), incarnation, sender));
+        }
+        self.step(Input::Servers(servers.into_iter().map(|server| server.state).collect()));
+    }
+
+    fn step(&mut self, input: Input) {
+        let outputs = self.core.step(input, self.clock.now());
+        for output in outputs {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Publish(target, zone, version) => {
+                tracing::info!(%zone, serial = %version.serial, "published");
+                self.store.publish(target, version);
+            }
+            Output::Grant(target, zone, instances) => self.store.grant(&target, &zone, instances),
+            Output::Retire(target) => self.store.retire(&target),
+            Output::Swap { target, expected, next } => self.swap(target, expected, next),
+            Output::Fetch(target, zone, wanted) => self.fetch(target, zone, wanted),
+            Output::Probe(id, probes) => self.probe(&id, probes),
+        }
+    }
+
+    fn swap(&self, target: Target, expected: Option<bindy_zone::Serial>, next: LedgerEntry) {
+        let (ledger, results) = (self.ledger.clone(), self.results.clone());
+        self.tasks.spawn(async move {
+            let result = ledger.swap(Swap { target: target.clone(), expected, next }).await;
+            // The engine has stopped when nobody takes the result.
+            let _stopped = results.send(Input::Swapped(target, result)).await;
+        });
+    }
+
+    fn fetch(&self, target: Target, zone: bindy_zone::Name, wanted: Option<LedgerEntry>) {
+        let servers: Vec<Endpoint> = self.servers.values().map(|(endpoint, _, _)| endpoint.clone()).collect();
+        let results = self.results.clone();
+        self.tasks.spawn(async move {
+            let version = fetch(servers, zone, wanted).await;
+            let _stopped = results.send(Input::Fetched(target, version)).await;
+        });
+    }
+
+    fn probe(&self, id: &ServerId, probes: Vec<Probe>) {
+        if let Some((_, _, sender)) = self.servers.get(id)
+            && let Err(error) = sender.try_send(probes)
+        {
+            tracing::error!(server = %id, %error, "probes are lost: more are under way than the queue holds");
+        }
+    }
+}
+
+/// Joins object events that came one after the other, so that they are compiled and swapped together.
+fn gather(messages: Vec<Message>) -> Vec<Message> {
+    let mut gathered: Vec<Message> = Vec::with_capacity(messages.len());
+    for message in messages {
+        match (gathered.last_mut(), message) {
+            (Some(Message::Input(Input::Objects(events))), Message::Input(Input::Objects(more))) => {
+                events.extend(more);
+            }
+            (_, message) => gathered.push(message),
+        }
+    }
+    gathered
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn snapshot(core: &Core) -> Snapshot {
+    let world: &World = core.world();
+    Snapshot {
+        zones: world.zones().filter_map(|key| core.zone_report(key)).collect(),
+        instances: core.instance_reports().collect(),
+        servers: core.server_reports().collect(),
+        fleet: world.fleet().clone(),
+        listed: world.is_listed(),
+        remarks: world.remarks().collect(),
+        unreadable: world.unreadable_objects().map(|(key, text)| (key.clone(), text.to_owned())).collect(),
+        records: world.record_count(),
+    }
+}

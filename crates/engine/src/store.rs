@@ -1,0 +1,121 @@
+//! The published versions, and who may have them: what the hidden primary answers from.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bindy_model::{NamespacedName, Target};
+use bindy_wire::{Key, KeyRing, Opcode, Reply, Request, Service};
+use bindy_zone::{History, Name, Version};
+
+/// Differences of a zone are kept up to this size in memory, for IXFR.
+const HISTORY_OCTETS: usize = 16 << 20;
+
+/// Published versions by what they belong to. Cloning gives another handle to the same store.
+#[derive(Clone, Default)]
+pub struct Store(Arc<RwLock<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    histories: HashMap<Target, Arc<History>>,
+    /// What each instance may have, by zone name.
+    granted: HashMap<NamespacedName, HashMap<Name, Target>>,
+    grants: HashMap<Target, (Name, BTreeSet<NamespacedName>)>,
+    keys: HashMap<Name, (Key, NamespacedName)>,
+}
+
+impl Store {
+    /// Replaces the keys by which instances are known.
+    pub fn set_keys(&self, keys: &BTreeMap<NamespacedName, Vec<Key>>) {
+        let by_name = keys.iter().flat_map(|(instance, keys)| {
+            keys.iter().map(|key| (key.name().clone(), (key.clone(), instance.clone())))
+        });
+        self.write(|inner| inner.keys = by_name.collect());
+    }
+
+    /// The history of a target.
+    pub fn history(&self, target: &Target) -> Option<Arc<History>> {
+        self.read(|inner| inner.histories.get(target).cloned())
+    }
+
+    /// Makes `version` the current one of its target.
+    pub(crate) fn publish(&self, target: Target, version: Version) {
+        self.write(|inner| {
+            let next = match inner.histories.remove(&target) {
+                Some(history) if version.serial.is_after(history.current().serial) => {
+                    let mut history = Arc::unwrap_or_clone(history);
+                    history.push(version);
+                    history
+                }
+                Some(history) if history.current().serial == version.serial => Arc::unwrap_or_clone(history),
+                _ => History::new(version, HISTORY_OCTETS),
+            };
+            inner.histories.insert(target, Arc::new(next));
+        });
+    }
+
+    /// Lets exactly these instances have a target.
+    pub(crate) fn grant(&self, target: &Target, name: &Name, instances: BTreeSet<NamespacedName>) {
+        self.write(|inner| {
+            inner.revoke(target);
+            for instance in &instances {
+                inner.granted.entry(instance.clone()).or_default().insert(name.clone(), target.clone());
+            }
+            inner.grants.insert(target.clone(), (name.clone(), instances));
+        });
+    }
+
+    /// Forgets a target.
+    pub(crate) fn retire(&self, target: &Target) {
+        self.write(|inner| {
+            inner.revoke(target);
+            inner.histories.remove(target);
+        });
+    }
+
+    fn find(&self, key: &Name, zone: &Name) -> Option<Arc<History>> {
+        self.read(|inner| {
+            let (_, instance) = inner.keys.get(key)?;
+            let target = inner.granted.get(instance)?.get(zone)?;
+            inner.histories.get(target).cloned()
+        })
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Inner {
+    fn revoke(&mut self, target: &Target) {
+        let Some((name, instances)) = self.grants.remove(target) else { return };
+        for instance in instances {
+            if let Some(granted) = self.granted.get_mut(&instance)
+                && granted.get(&name) == Some(target)
+            {
+                granted.remove(&name);
+            }
+        }
+    }
+}
+
+impl KeyRing for Store {
+    fn key(&self, name: &Name) -> Option<Key> {
+        self.read(|inner| inner.keys.get(name).map(|(key, _)| key.clone()))
+    }
+}
+
+/// The hidden primary: an instance gets the zones that were granted to it, anything else is refused.
+impl Service for Store {
+    fn call(&self, request: Request) -> impl Future<Output = Reply> + Send {
+        let found = match (request.opcode, &request.key) {
+            (Opcode::Query, Some(key)) => self.find(key, &request.name),
+            _ => None,
+        };
+        std::future::ready(found.map_or(Reply::Refused, Reply::Zone))
+    }
+}
