@@ -179,7 +179,7 @@ impl<L: Ledger> Engine<L> {
                 self.step(Input::Addresses(instance, addresses));
             }
             // Whoever asked may have gone.
-            Message::Snapshot(sender) => drop(sender.send(snapshot(&self.core))),
+            Message::Snapshot(sender) => drop(sender.send(Snapshot::of(&self.core))),
         }
     }
 
@@ -270,16 +270,22 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn snapshot(core: &Core) -> Snapshot {
-    let world: &World = core.world();
-    Snapshot {
-        zones: world.zones().filter_map(|key| core.zone_report(key)).collect(),
-        instances: core.instance_reports().collect(),
-        servers: core.server_reports().collect(),
-        fleet: world.fleet().clone(),
-        listed: world.is_listed(),
-        remarks: world.remarks().collect(),
-        unreadable: world.unreadable_objects().map(|(key, text)| (key.clone(), text.to_owned())).collect(),
-        records: world.record_count(),
+impl Snapshot {
+    /// What is served where, as `core` has it.
+    pub fn of(core: &Core) -> Self {
+        let world: &World = core.world();
+        Self {
+            zones: world.zones().filter_map(|key| core.zone_report(key)).collect(),
+            instances: core.instance_reports().collect(),
+            servers: core.server_reports().collect(),
+            fleet: world.fleet().clone(),
+            listed: world.is_listed(),
+            remarks: world.remarks().collect(),
+            unreadable: world
+                .unreadable_objects()
+                .map(|(key, text)| (key.clone(), text.to_owned()))
+                .collect(),
+            records: world.record_count(),
+        }
     }
 }

@@ -22,6 +22,11 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
+    /// Nothing was seen before.
+    pub(crate) fn new() -> Self {
+        Self { identities: BTreeMap::new(), changed: Vec::new() }
+    }
+
     /// Goes on from what the ledger remembers.
     pub(crate) fn open(ledger: &LocalLedger) -> Result<Self, LedgerError> {
         Ok(Self { identities: ledger.identities()?, changed: Vec::new() })
@@ -40,7 +45,8 @@ impl Objects {
         Ok(converted)
     }
 
-    fn event(&mut self, event: SourceEvent) -> Option<ObjectEvent> {
+    /// What one event means for the world.
+    pub(crate) fn event(&mut self, event: SourceEvent) -> Option<ObjectEvent> {
         match event {
             SourceEvent::Applied(manifest) => {
                 let key = object_key(&manifest.key)?;
@@ -71,7 +77,8 @@ impl Objects {
     fn decode(&mut self, manifest: &Manifest) -> Result<bindy_model::Object, String> {
         let mut value: Value = serde_json::from_str(&manifest.json).map_err(|error| error.to_string())?;
         let identity = self.identity(&manifest.key.to_string(), &value);
-        let created = jiff::Timestamp::from_second(identity.created.into()).map_err(|error| error.to_string())?;
+        let created =
+            jiff::Timestamp::from_second(identity.created.into()).map_err(|error| error.to_string())?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("uid".to_owned(), json!(identity.uid));
             metadata.insert("generation".to_owned(), json!(identity.generation));

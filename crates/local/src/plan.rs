@@ -59,9 +59,9 @@ pub(crate) fn servers(
     keys.extend(upstream_keys);
     let allow_query = access(instance)?;
     let server = |index| {
-        let siblings = (0..instance.replicas).filter(|other| *other != index).map(|other| {
-            source(SourceKind::Sibling, key, other, &own)
-        });
+        let siblings = (0..instance.replicas)
+            .filter(|other| *other != index)
+            .map(|other| source(SourceKind::Sibling, key, other, &own));
         WantedServer {
             key: ServerKey { instance: key.clone(), index },
             catalog: catalog.clone(),
@@ -72,7 +72,13 @@ pub(crate) fn servers(
                 slip: limit.slip.unwrap_or(2),
             }),
             keys: keys.clone(),
-            sources: upstreams.iter().cloned().chain(siblings).chain([operator.clone()]).chain(downstreams.clone()).collect(),
+            sources: upstreams
+                .iter()
+                .cloned()
+                .chain(siblings)
+                .chain([operator.clone()])
+                .chain(downstreams.clone())
+                .collect(),
         }
     };
     Ok((0..instance.replicas).map(server).collect())
@@ -100,7 +106,9 @@ fn downstreams(key: &NamespacedName, fleet: &Fleet, own: &Key) -> Result<Vec<Wan
         if fleet.upstreams(&downstream).contains(key) {
             let shared = own.derive(&downstream.namespace, &downstream.name)?;
             let replicas = fleet.get(&downstream).map_or(0, |instance| instance.replicas);
-            sources.extend((0..replicas).map(|index| source(SourceKind::Downstream, &downstream, index, &shared)));
+            sources.extend(
+                (0..replicas).map(|index| source(SourceKind::Downstream, &downstream, index, &shared)),
+            );
         }
     }
     Ok(sources)
@@ -118,5 +126,7 @@ fn source(kind: SourceKind, instance: &NamespacedName, index: u32, key: &Key) ->
 
 fn access(instance: &Instance) -> Result<Vec<AclElement>, PlanError> {
     let elements = instance.allow_query.iter().flatten().map(|text| text.parse());
-    elements.collect::<Result<_, _>>().map_err(|error: bindy_model::named_conf::AclError| PlanError::Access(error.to_string()))
+    elements
+        .collect::<Result<_, _>>()
+        .map_err(|error: bindy_model::named_conf::AclError| PlanError::Access(error.to_string()))
 }

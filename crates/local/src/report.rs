@@ -11,7 +11,10 @@ use bindy_model::{InstanceReport, Kind, NamespacedName, ObjectKey, ServerReport,
 use crate::objects::object_key;
 use crate::runner::RunningServer;
 use crate::source::{Manifest, Place, SourceEvent};
-use crate::status::{Severity, ConditionStatus, InSync, InstanceStatus, ObjectStatus, Problem, ServerStatus, Status, ZoneStatus};
+use crate::status::{
+    ConditionStatus, InSync, InstanceStatus, ObjectStatus, Problem, ServerStatus, Severity, Status,
+    ZoneStatus,
+};
 
 /// Servers that a status names at most.
 const NAMED: usize = bindy_api::MAX_NAMED;
@@ -32,8 +35,12 @@ impl Files {
                     self.places.insert(key, place.clone());
                 }
             }
-            SourceEvent::Problems { file, problems } if problems.is_empty() => drop(self.problems.remove(file)),
-            SourceEvent::Problems { file, problems } => drop(self.problems.insert(file.clone(), problems.clone())),
+            SourceEvent::Problems { file, problems } if problems.is_empty() => {
+                drop(self.problems.remove(file));
+            }
+            SourceEvent::Problems { file, problems } => {
+                drop(self.problems.insert(file.clone(), problems.clone()));
+            }
             // The place of an object that is gone says where a held one was.
             SourceEvent::Deleted { .. } | SourceEvent::Unreadable { .. } | SourceEvent::Listed => {}
         }
@@ -54,8 +61,9 @@ impl Files {
         let of_records =
             snapshot.remarks.iter().map(|(key, verdict)| (key.clone(), conditions::record_accepted(verdict)));
         let of_objects = of_zones.chain(of_instances).chain(of_records);
-        let mut all: Vec<Problem> =
-            of_files.chain(of_objects.filter_map(|(key, condition)| self.problem(&key, &condition))).collect();
+        let mut all: Vec<Problem> = of_files
+            .chain(of_objects.filter_map(|(key, condition)| self.problem(&key, &condition)))
+            .collect();
         all.sort();
         all.dedup();
         all
@@ -63,8 +71,12 @@ impl Files {
 
     fn problem(&self, key: &ObjectKey, condition: &Condition) -> Option<Problem> {
         let severity = match (condition.condition, condition.status, condition.reason) {
-            (ConditionType::Accepted, ApiStatus::False, _) | (ConditionType::Held, ApiStatus::True, _) => Severity::Error,
-            (ConditionType::Accepted, ApiStatus::True, reason) if reason != Reason::Accepted => Severity::Warning,
+            (ConditionType::Accepted, ApiStatus::False, _) | (ConditionType::Held, ApiStatus::True, _) => {
+                Severity::Error
+            }
+            (ConditionType::Accepted, ApiStatus::True, reason) if reason != Reason::Accepted => {
+                Severity::Warning
+            }
             _ => return None,
         };
         let place = self.places.get(key);
@@ -92,7 +104,7 @@ pub(crate) fn status(
         listed: snapshot.listed,
         hidden_primary: Some(hidden_primary),
         instances: snapshot.instances.iter().map(|report| instance(report, snapshot)).collect(),
-        servers: running.iter().map(|server| self::server(server)).collect(),
+        servers: running.iter().map(server).collect(),
         zones: snapshot.zones.iter().map(zone).collect(),
         record_objects: snapshot.records,
         records_with_problems: records(snapshot),

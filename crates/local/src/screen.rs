@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use comfy_table::{Table, presets};
 
-use crate::status::{Problem, Severity, Status};
+use crate::status::{Problem, Status};
 
 /// Where the state is shown.
 pub(crate) struct Screen {
@@ -18,7 +18,8 @@ impl Screen {
 
     /// Shows what changed from `before` to `after`.
     pub(crate) fn show(&mut self, before: &Status, after: &Status) {
-        let text = if self.terminal { format!("\x1b[2J\x1b[H{}", screen(after)) } else { lines(before, after) };
+        let text =
+            if self.terminal { format!("\x1b[2J\x1b[H{}", screen(after)) } else { lines(before, after) };
         self.print(&text);
     }
 
@@ -36,14 +37,19 @@ impl Screen {
 
 fn screen(status: &Status) -> String {
     let mut servers = Table::new();
-    servers.load_preset(presets::NOTHING).set_header(["SERVER", "DNS", "READY", ""]);
+    servers.load_style(presets::NOTHING).set_header(["SERVER", "DNS", "READY", ""]);
     for server in &status.servers {
         let name = format!("{}/{}", server.instance, server.index);
         let ready = if server.ready { "yes" } else { "no" };
-        servers.add_row([&name, &server.dns.to_string(), ready, server.message.as_deref().unwrap_or_default()]);
+        servers.add_row([
+            &name,
+            &server.dns.to_string(),
+            ready,
+            server.message.as_deref().unwrap_or_default(),
+        ]);
     }
     let mut zones = Table::new();
-    zones.load_preset(presets::NOTHING).set_header(["ZONE", "SERIAL", "RECORDS", "SERVERS", "STATE"]);
+    zones.load_style(presets::NOTHING).set_header(["ZONE", "SERIAL", "RECORDS", "SERVERS", "STATE"]);
     for zone in &status.zones {
         let serial = zone.serial.map(|serial| serial.to_string()).unwrap_or_default();
         let servers = format!("{}/{}", zone.servers.in_sync, zone.servers.desired);
@@ -51,7 +57,7 @@ fn screen(status: &Status) -> String {
         let state = ready.map(|ready| ready.reason.clone()).unwrap_or_default();
         zones.add_row([&zone.zone_name, &serial, &zone.records.to_string(), &servers, &state]);
     }
-    let problems: Vec<String> = status.problems.iter().map(problem).collect();
+    let problems: Vec<String> = status.problems.iter().map(Problem::to_string).collect();
     let problems = match problems.is_empty() {
         true => "no problems\n".to_owned(),
         false => format!("{}\n", problems.join("\n")),
@@ -82,22 +88,11 @@ fn lines(before: &Status, after: &Status) -> String {
     for zone in before.zones.iter().filter(|zone| after.zone(&zone.key).is_none()) {
         lines.push(format!("zone {}: removed", zone.zone_name));
     }
-    lines.extend(after.problems.iter().filter(|new| !before.problems.contains(new)).map(problem));
+    lines.extend(after.problems.iter().filter(|new| !before.problems.contains(new)).map(Problem::to_string));
     let solved = before.problems.iter().filter(|old| !after.problems.contains(old));
-    lines.extend(solved.map(|old| format!("solved: {}", problem(old))));
+    lines.extend(solved.map(|old| format!("solved: {old}")));
     if after.is_settled() && !before.is_settled() && !after.servers.is_empty() {
         lines.push(format!("all {} zones are served by all of their servers", after.zones.len()));
     }
     lines.into_iter().map(|line| line + "\n").collect()
-}
-
-fn problem(problem: &Problem) -> String {
-    let severity = match problem.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Notice => "notice",
-    };
-    let place = problem.place().map(|place| format!("{place}: ")).unwrap_or_default();
-    let object = problem.object.as_ref().map(|object| format!("{object}: ")).unwrap_or_default();
-    format!("{place}{severity}: {object}{}", problem.message)
 }

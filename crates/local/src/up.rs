@@ -1,6 +1,5 @@
 //! `bindy up`: puts source, engine, ledger and runner together, and keeps `status.json` and the screen up to date.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
@@ -8,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
-use bindy_model::{Fleet, NamespacedName, ObjectEvent, ServerId, ServerState};
+use bindy_engine::{Engine, EngineHandle, Server, Store};
+use bindy_model::{Fleet, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterSecret, ServerOptions, Signatures};
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +89,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
         files: Files::default(),
         plan_problems: Vec::new(),
         listed: false,
+        wanted: 0,
         screen: Screen::new(),
         written: Status::default(),
     };
@@ -115,6 +115,8 @@ struct Up {
     files: Files,
     plan_problems: Vec<Problem>,
     listed: bool,
+    /// Number of servers that there should be.
+    wanted: usize,
     screen: Screen,
     written: Status,
 }
@@ -156,10 +158,10 @@ impl Up {
         }
         if let Some(snapshot) = self.handle.snapshot().await {
             self.plan(&snapshot.fleet).await;
-            let wanted = self.runner.wanted();
             let mut servers = self.runner.servers();
+            let known =
+                servers.wait_for(|running| running.len() >= self.wanted).await.map(|running| running.clone());
             // The receiver outlives the runner only at shutdown.
-            let known = servers.wait_for(|running| running.len() == wanted).await.map(|running| running.clone());
             self.tell_servers(&known.unwrap_or_default()).await;
         }
         self.handle.objects(vec![ObjectEvent::Listed]).await;
@@ -197,6 +199,7 @@ impl Up {
             let addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
             self.handle.addresses(instance.metadata.key.clone(), addresses).await;
         }
+        self.wanted = wanted.len();
         self.runner.set_wanted(wanted);
     }
 
