@@ -169,7 +169,7 @@ impl Compiler<'_> {
         let mut ids: Vec<RecordId> = self.zone.members_at(self.table, owner).collect();
         self.touched.extend(&ids);
         ids.sort_by_cached_key(|id| {
-            self.table.get(*id).map(|stored| (stored.created, self.table.key(stored)))
+            self.table.get(*id).map(|stored| (stored.created, self.table.key(stored), stored.data.kind()))
         });
         let several = ids.len() > 1 || !self.zone.files.is_empty();
         let zone_created = self.zone.spec.metadata.created;

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use bindy_testing::{Named, NamedConfig, Scratch, ZoneSource};
 use bindy_wire::{
     Endpoint, Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures, udp_notify,
-    udp_soa,
+    udp_query, udp_soa,
 };
 use bindy_zone::{Content, History, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, Version};
 use tokio_util::sync::CancellationToken;
@@ -133,6 +133,11 @@ async fn main() -> Result<()> {
     }
     service.publish(Version { serial: Serial::new(3), content })?;
     let differences = announce(&named, &zone, 3).await?;
+    let owner = Name::parse(&format!("host-{}.{zone}", (changes - 1) * (records / changes)))?;
+    let endpoint = Endpoint { address: named.address(), key: None };
+    let answer = udp_query(&endpoint, &owner, Rtype::A, Duration::from_secs(5)).await?;
+    let expected = Ipv4Addr::from(!(changes - 1)).octets();
+    ensure!(answer.records.iter().any(|record| *record.rdata == expected), "wrong answer: {answer:?}");
     let sent = [&counters.axfr, &counters.ixfr].map(|counter| counter.load(Ordering::Relaxed));
     ensure!(sent == [2, 1], "expected 2 whole transfers and 1 by differences, sent {sent:?}");
     report("axfr_1m_s", whole, records);
