@@ -223,8 +223,7 @@ impl Inventory {
             // After an error above it the first of two in one file may have moved; its own line is what counts.
             let is_first = *first.file == *path && file.item(&item.key)?.0.line == line;
             let message = format!(
-                "{} is already defined in {}:{}; that one is served: remove or rename one of them",
-                item.key,
+                "already defined in {}:{}, which is served: remove or rename one of them",
                 first.file.display(),
                 first.line
             );
