@@ -180,3 +180,10 @@ fn an_unreadable_instance_is_told_once() {
     let bad = object("kind: Bind9Instance\nmetadata: {name: b}\nspec: {replicas: 1, replica: 5}\n");
     assert_says(&only_problem(&bad), &["bad.yaml:4:21: error: Bind9Instance default/b", "spec.replica"]);
 }
+
+#[test]
+fn the_examples_have_no_problems() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let problems = bindy_local::check(examples.as_ref()).unwrap();
+    assert!(problems.is_empty(), "{problems:#?}");
+}

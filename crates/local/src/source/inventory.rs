@@ -39,6 +39,8 @@ pub struct Inventory {
 struct File {
     path: Option<Arc<Path>>,
     documents: Vec<Parsed>,
+    /// Document and item of the first object of each name.
+    index: HashMap<ObjectKey, (usize, usize)>,
     unreadable: Option<String>,
     missing: bool,
     /// Objects that it held before it broke.
@@ -105,11 +107,11 @@ impl Inventory {
         match text {
             Text::Whole(text) => file.parse(&text),
             Text::Unreadable(reason) => {
-                file.documents.clear();
+                file.clear();
                 file.unreadable = Some(reason);
             }
             Text::Missing => {}
-            Text::Gone => file.documents.clear(),
+            Text::Gone => file.clear(),
         }
         let after: BTreeSet<ObjectKey> = file.items().map(|(_, item)| item.key.clone()).collect();
         let has_hole =
@@ -250,6 +252,17 @@ impl File {
             let decoded = known.entry(hash).or_insert_with(|| Arc::new(decode::decode(&document))).clone();
             self.documents.push(Parsed { hash, first_line: document.first_line, decoded });
         }
+        self.index.clear();
+        for (document, parsed) in self.documents.iter().enumerate() {
+            for (item, decoded) in parsed.decoded.items.iter().enumerate() {
+                self.index.entry(decoded.key.clone()).or_insert((document, item));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.documents.clear();
+        self.index.clear();
     }
 
     /// Every object with its line.
@@ -261,7 +274,10 @@ impl File {
 
     /// The first object of this name.
     fn item(&self, key: &ObjectKey) -> Option<(Place, Item)> {
-        let (line, item) = self.items().find(|(_, item)| item.key == *key)?;
+        let &(document, item) = self.index.get(key)?;
+        let parsed = self.documents.get(document)?;
+        let item = parsed.decoded.items.get(item)?;
+        let line = parsed.first_line + item.line - 1;
         Some((Place { file: self.path.clone()?, line }, item.clone()))
     }
 
