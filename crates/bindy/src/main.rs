@@ -83,6 +83,7 @@ pub(crate) fn print(text: &str) {
     let _closed = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
 }
 
-fn eprintln(text: &str) {
+/// Writes a line to standard error; a closed one is no error.
+pub(crate) fn eprintln(text: &str) {
     let _closed = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{text}\n").as_bytes());
 }

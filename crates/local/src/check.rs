@@ -7,7 +7,7 @@ use bindy_model::{Core, Input, Now, ObjectEvent};
 
 use crate::objects::Objects;
 use crate::report::Files;
-use crate::source::{Inventory, Kinds, read_all};
+use crate::source::{Inventory, read_all};
 use crate::status::Problem;
 
 /// Why a directory cannot be checked.
@@ -16,15 +16,12 @@ pub enum CheckError {
     /// The directory cannot be read.
     #[error("{0} cannot be read: {1}")]
     Unreadable(std::path::PathBuf, #[source] std::io::Error),
-    /// The schemas of the kinds cannot be made.
-    #[error(transparent)]
-    Schemas(#[from] bindy_api::GenerateError),
 }
 
 /// Every problem of every manifest, in the order of files and lines.
 pub fn check(directory: &Path) -> Result<Vec<Problem>, CheckError> {
     let texts = read_all(directory).map_err(|error| CheckError::Unreadable(directory.to_owned(), error))?;
-    let events = Inventory::new(Kinds::new(bindy_api::crds()?)).update(texts);
+    let events = Inventory::default().update(texts);
     let mut files = Files::default();
     for event in &events {
         files.note(event);

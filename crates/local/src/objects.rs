@@ -6,14 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bindy_api as api;
-use bindy_model::{Kind, NamespacedName, ObjectEvent, ObjectKey, Removal, decode, decode_config_map};
-use k8s_openapi::api::core::v1::ConfigMap;
+use bindy_model::{Metadata, Object, ObjectEvent, Removal};
 use ring::rand::SecureRandom;
-use serde_json::{Value, json};
 
 use crate::ledger::{Identity, LedgerError, LocalLedger};
-use crate::source::{self, Manifest, SourceEvent};
+use crate::source::{Hash, Manifest, SourceEvent};
 
 /// Identities of all objects, and how they change.
 pub(crate) struct Objects {
@@ -48,51 +45,34 @@ impl Objects {
     /// What one event means for the world.
     pub(crate) fn event(&mut self, event: SourceEvent) -> Option<ObjectEvent> {
         match event {
-            SourceEvent::Applied(manifest) => {
-                let key = object_key(&manifest.key)?;
-                Some(match self.decode(&manifest) {
-                    Ok(object) => ObjectEvent::Applied(object),
-                    Err(message) => ObjectEvent::Unreadable(key, message),
-                })
-            }
+            SourceEvent::Applied(manifest) => Some(ObjectEvent::Applied(self.complete(&manifest))),
             SourceEvent::Deleted { key, how } => {
-                let how = match how {
-                    source::Removal::Edited => {
-                        self.identities.remove(&key.to_string());
-                        self.changed.push((key.to_string(), None));
-                        Removal::Deleted
-                    }
-                    source::Removal::FileGone => Removal::Relisted,
-                };
-                Some(ObjectEvent::Removed(object_key(&key)?, how))
+                // An object whose file vanished is the same one when the file comes back.
+                if how == Removal::Deleted {
+                    self.identities.remove(&key.to_string());
+                    self.changed.push((key.to_string(), None));
+                }
+                Some(ObjectEvent::Removed(key, how))
             }
-            SourceEvent::Unreadable { key, problem } => {
-                Some(ObjectEvent::Unreadable(object_key(&key)?, problem.message))
-            }
+            SourceEvent::Unreadable { key, problem } => Some(ObjectEvent::Unreadable(key, problem.message)),
             // The engine is told when its servers are known, too.
             SourceEvent::Listed | SourceEvent::Moved { .. } | SourceEvent::Problems { .. } => None,
         }
     }
 
-    fn decode(&mut self, manifest: &Manifest) -> Result<bindy_model::Object, String> {
-        let mut value: Value = serde_json::from_str(&manifest.json).map_err(|error| error.to_string())?;
-        let identity = self.identity(&manifest.key.to_string(), &value);
-        let created =
-            jiff::Timestamp::from_second(identity.created.into()).map_err(|error| error.to_string())?;
-        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("uid".to_owned(), json!(identity.uid));
-            metadata.insert("generation".to_owned(), json!(identity.generation));
-            metadata.insert("creationTimestamp".to_owned(), json!(created.to_string()));
-        }
-        if &*manifest.key.kind == "ConfigMap" {
-            let map: ConfigMap = serde_json::from_value(value).map_err(|error| error.to_string())?;
-            return decode_config_map(&map);
-        }
-        decode(&api::Object::decode(value).map_err(|error| error.to_string())?)
+    /// The object with what the API server would have added.
+    fn complete(&mut self, manifest: &Manifest) -> Object {
+        let identity = self.identity(&manifest.key.to_string(), &manifest.spec);
+        let mut object = Object::clone(&manifest.object);
+        let metadata = metadata_mut(&mut object);
+        metadata.uid = identity.uid;
+        metadata.created = identity.created;
+        metadata.generation = identity.generation;
+        object
     }
 
-    fn identity(&mut self, key: &str, value: &Value) -> Identity {
-        let spec = hash(value.get("spec").or_else(|| value.get("data")).unwrap_or(&Value::Null));
+    fn identity(&mut self, key: &str, spec: &Hash) -> Identity {
+        let spec: String = spec.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
         let known = self.identities.get(key);
         if let Some(known) = known.filter(|known| known.spec == spec) {
             return known.clone();
@@ -107,21 +87,13 @@ impl Objects {
     }
 }
 
-/// The key of an object of a kind that the engine knows.
-pub(crate) fn object_key(key: &source::Key) -> Option<ObjectKey> {
-    let kind = match api::Kind::from_name(&key.kind) {
-        Some(api::Kind::Bind9Instance) => Kind::Instance,
-        Some(api::Kind::DNSZone) => Kind::Zone,
-        Some(api::Kind::Record(kind)) => Kind::Record(kind),
-        None if &*key.kind == "ConfigMap" => Kind::ConfigMap,
-        None => return None,
-    };
-    Some(ObjectKey { kind, key: NamespacedName::new(&*key.namespace, &*key.name) })
-}
-
-fn hash(value: &Value) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, value.to_string().as_bytes());
-    digest.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+fn metadata_mut(object: &mut Object) -> &mut Metadata {
+    match object {
+        Object::Instance(instance) => &mut instance.metadata,
+        Object::Zone(zone) => &mut zone.metadata,
+        Object::Record(record) => &mut record.metadata,
+        Object::ConfigMap(map) => &mut map.metadata,
+    }
 }
 
 /// A random UUID (RFC 9562 section 5.4).

@@ -8,7 +8,6 @@ use bindy_api::{ConditionStatus as ApiStatus, ConditionType, Reason, Verdict as 
 use bindy_engine::Snapshot;
 use bindy_model::{InstanceReport, Kind, NamespacedName, ObjectKey, ServerReport, ZoneReport, conditions};
 
-use crate::objects::object_key;
 use crate::runner::RunningServer;
 use crate::source::{Manifest, Place, SourceEvent};
 use crate::status::{
@@ -31,9 +30,7 @@ impl Files {
     pub(crate) fn note(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Applied(Manifest { key, place, .. }) | SourceEvent::Moved { key, place } => {
-                if let Some(key) = object_key(key) {
-                    self.places.insert(key, place.clone());
-                }
+                self.places.insert(key.clone(), place.clone());
             }
             SourceEvent::Problems { file, problems } if problems.is_empty() => {
                 drop(self.problems.remove(file));

@@ -18,7 +18,7 @@ use crate::plan;
 use crate::report::{self, Files};
 use crate::runner::{Runner, RunnerError, RunnerOptions, RunningServer};
 use crate::screen::Screen;
-use crate::source::{Kinds, Source, SourceEvent, WatchError};
+use crate::source::{Source, SourceEvent, WatchError};
 use crate::status::{Problem, Severity, Status};
 
 /// Shortest time between two reports; they cost time in proportion to the zones.
@@ -50,9 +50,6 @@ pub enum UpError {
     /// Servers cannot be run.
     #[error(transparent)]
     Runner(#[from] RunnerError),
-    /// The schemas of the kinds cannot be made.
-    #[error(transparent)]
-    Schemas(#[from] bindy_api::GenerateError),
     /// The hidden primary has no port.
     #[error("the hidden primary cannot listen: {0}")]
     Listen(#[source] std::io::Error),
@@ -69,8 +66,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
     let entries = ledger.entries()?;
     let store = Store::default();
     let (hidden_primary, server) = listen(&state, &store).await?;
-    let kinds = Kinds::new(bindy_api::crds()?);
-    let source = Source::watch(&options.directory, kinds)?;
+    let source = Source::watch(&options.directory)?;
     let runner = Runner::start(RunnerOptions { state: state.clone(), agent_command: options.agent_command })?;
     let objects = Objects::open(&ledger)?;
     let (engine, handle) = Engine::new(ledger.clone(), entries, store.clone());
@@ -153,7 +149,7 @@ impl Up {
     async fn start(&mut self, source: &mut Source) -> Result<(), UpError> {
         while !self.listed {
             let batch = source.next().await.ok_or(UpError::SourceEnded)?;
-            self.listed = batch.contains(&SourceEvent::Listed);
+            self.listed = batch.iter().any(|event| matches!(event, SourceEvent::Listed));
             self.take(batch).await?;
         }
         if let Some(snapshot) = self.handle.snapshot().await {

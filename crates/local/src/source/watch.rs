@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::inventory::{Inventory, Text};
 use super::scan::{self, Look};
-use super::{Kinds, SourceEvent, documents};
+use super::{SourceEvent, documents};
 
 /// How long a file may be missing, empty or open for writing before it is taken as it is.
 const GRACE: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ pub struct Source {
 
 impl Source {
     /// Watches `root`.
-    pub fn watch(root: &Path, kinds: Kinds) -> Result<Self, WatchError> {
+    pub fn watch(root: &Path) -> Result<Self, WatchError> {
         let unreadable = |error| WatchError::Unreadable { directory: root.to_owned(), error };
         let no_watch = |error| WatchError::NoWatch { directory: root.to_owned(), error };
         let root = root.canonicalize().map_err(unreadable)?;
@@ -70,7 +70,7 @@ impl Source {
         let (sender, batches) = mpsc::channel(64);
         let mut watched = Watch {
             root,
-            inventory: Inventory::new(kinds),
+            inventory: Inventory::default(),
             looks: BTreeMap::new(),
             writing: BTreeMap::new(),
             absent: BTreeMap::new(),
