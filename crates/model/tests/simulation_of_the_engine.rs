@@ -157,6 +157,13 @@ impl Simulation {
                     Target::Catalog(key) => (key.clone(), LedgerKind::Catalog),
                     Target::Orphan(_) => panic!("an orphan has no ledger entry"),
                 };
+                if self.faults && self.random.random_ratio(1, 10) {
+                    // The request is lost.
+                    return self.step(Input::Swapped(target, Swapped::Failed));
+                }
+                if self.faults && self.random.random_ratio(1, 20) {
+                    self.write_of_another(&slot);
+                }
                 let current = self.ledger.get(&slot).copied();
                 let result = if current.map(|entry| entry.serial) == expected {
                     assert!(
@@ -202,6 +209,22 @@ impl Simulation {
             }
             Output::Publish(..) | Output::Grant(..) | Output::Retire(_) => {}
         }
+    }
+
+    /// Somebody else publishes, and nobody of ours ever gets that version.
+    fn write_of_another(&mut self, slot: &(NamespacedName, LedgerKind)) {
+        let Some(entry) = self.ledger.get_mut(slot) else { return };
+        let digest: u64 = self.random.random();
+        entry.serial = entry.serial.next();
+        entry.digest = format!("sha256sum:{digest:064x}").parse().unwrap();
+        let name = match slot {
+            (key, LedgerKind::Catalog) => Catalog::name(&key.namespace, &key.name).unwrap(),
+            (key, LedgerKind::Zone) => {
+                let n = ZONES.iter().position(|zone| *zone == key.name).unwrap();
+                Name::parse(&format!("zone-{n}.example")).unwrap()
+            }
+        };
+        self.contents.insert((name, entry.serial.get()), entry.digest);
     }
 
     /// What named and its agent do: the catalog first, then its members, never backwards.
