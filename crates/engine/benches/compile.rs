@@ -1,7 +1,12 @@
 //! Time from an event to a published version in a zone of 1 000 000 records, and of compiling it whole:
 //! `cargo xtask bench compile`.
 
-#![allow(clippy::print_stdout, clippy::expect_used, unreachable_pub, reason = "a bench prints, and fails loudly")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a bench prints, and fails loudly"
+)]
 
 mod common;
 

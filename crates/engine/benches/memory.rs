@@ -1,7 +1,12 @@
 //! Memory of 1 000 000 A records in 1 000 zones, from decoded objects to served versions:
 //! `cargo xtask bench memory`.
 
-#![allow(clippy::print_stdout, clippy::expect_used, unreachable_pub, reason = "a bench prints, and fails loudly")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a bench prints, and fails loudly"
+)]
 
 mod common;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bindy_api::{DataField, FieldValue, RecordKind};
 use bindy_engine::Store;
 use bindy_model::{
-    Core, Input, Instance, Metadata, NameServer, NamespacedName, Now, Object, ObjectEvent, Output, Record, RecordData,
-    Role, SoaFields, Swapped, Zone,
+    Core, Input, Instance, Metadata, NameServer, NamespacedName, Now, Object, ObjectEvent, Output, Record,
+    RecordData, Role, SoaFields, Swapped, Zone,
 };
 
 /// An engine without servers: what it publishes goes into a store.
@@ -90,7 +90,8 @@ pub fn zone(n: u32) -> ObjectEvent {
 /// Record `host` of zone `zone`.
 pub fn record(zone: u32, host: u32, address: u32) -> ObjectEvent {
     let address = std::net::Ipv4Addr::from(address).to_string();
-    let data = [vec![DataField { path: "spec.ipv4Addresses", index: Some(0), value: FieldValue::Ipv4(&address) }]];
+    let data =
+        [vec![DataField { path: "spec.ipv4Addresses", index: Some(0), value: FieldValue::Ipv4(&address) }]];
     ObjectEvent::Applied(Object::Record(Record {
         metadata: metadata(format!("host-{zone}-{host}")),
         zone_ref: Some(format!("zone-{zone}")),
@@ -102,5 +103,7 @@ pub fn record(zone: u32, host: u32, address: u32) -> ObjectEvent {
 
 /// Prints one result.
 pub fn report(bench: &str, metric: &str, value: f64, unit: &str, n: u32) {
-    println!("{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.3},\"unit\":\"{unit}\",\"n\":{n}}}");
+    println!(
+        "{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.3},\"unit\":\"{unit}\",\"n\":{n}}}"
+    );
 }

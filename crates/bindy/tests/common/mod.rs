@@ -1,0 +1,252 @@
+//! `bindy up` on a directory of manifests, as a test drives it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_local::status::{ServerStatus, Status, ZoneStatus};
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::{Process, Scratch, wait_for};
+use bindy_wire::Key;
+use bindy_zone::{Name, Rtype};
+
+/// How long anything may take that takes milliseconds on a machine that is not busy.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// A directory of manifests that is served.
+pub struct Up {
+    process: Option<Process>,
+    starts: u32,
+    /// Dropped last: the processes above write into it.
+    scratch: Scratch,
+}
+
+impl Up {
+    /// Makes an empty directory of manifests; nothing runs yet.
+    pub fn new(test: &str) -> Result<Self> {
+        let scratch = Scratch::new(test)?;
+        scratch.directory("manifests")?;
+        Ok(Self { process: None, starts: 0, scratch })
+    }
+
+    /// Starts `bindy up`, again after it was stopped or killed.
+    pub fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
+        command.arg("up").arg(self.manifests()).arg("--state").arg(self.state());
+        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug");
+        let log = self.scratch.path().join(format!("up-{}.log", self.starts));
+        self.process = Some(Process::start("bindy up", &command, &log)?);
+        Ok(())
+    }
+
+    /// The directory of manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.scratch.path().join("manifests")
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
+    /// Writes a manifest as editors do: beside, then renamed into place.
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        let temporary = self.scratch.write("next", text)?;
+        std::fs::rename(temporary, self.manifests().join(file))?;
+        Ok(())
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&self, file: &str) -> Result<()> {
+        Ok(std::fs::remove_file(self.manifests().join(file))?)
+    }
+
+    /// Kills `bindy up` without warning; its servers stay.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.as_mut().context("bindy up does not run")?.kill().await?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Stops `bindy up` and with it all servers.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("bindy up does not run")?;
+        let status = process.terminate(LIMIT).await?;
+        ensure!(status.success(), "bindy up ended with {status}: {}", process.last_lines(20));
+        Ok(())
+    }
+
+    /// `status.json` of the process that runs now.
+    pub fn status(&mut self) -> Result<Status> {
+        let status = Status::read(&self.state()).context("no status.json yet")?;
+        let process = self.process.as_mut().context("bindy up does not run")?;
+        process.check_running()?;
+        ensure!(status.pid == process.pid(), "status.json is of an earlier run");
+        Ok(status)
+    }
+
+    /// Waits until the status is as `check` wants it.
+    pub async fn until<T>(&mut self, what: &str, mut check: impl FnMut(&Status) -> Result<T>) -> Result<T> {
+        wait_for(what, LIMIT, async || check(&self.status()?)).await
+    }
+
+    /// Waits until everything that is wanted is served everywhere.
+    pub async fn settled(&mut self) -> Result<Status> {
+        self.until("everything to be served everywhere", |status| {
+            ensure!(status.listed && !status.servers.is_empty(), "no servers yet");
+            for server in &status.servers {
+                ensure!(
+                    server.ready,
+                    "{}/{} is not ready: {:?}",
+                    server.instance,
+                    server.index,
+                    server.message
+                );
+            }
+            for zone in &status.zones {
+                let ready = condition(zone, "Ready")?;
+                ensure!(ready.0 == "True", "{}: Ready={} {}", zone.key, ready.0, ready.1);
+            }
+            Ok(status.clone())
+        })
+        .await
+    }
+
+    /// Waits until every server answers this with exactly these texts, by UDP and TCP.
+    pub async fn answers(&mut self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+        let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
+        expected.sort_unstable();
+        for server in self.status()?.servers {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let what =
+                    format!("{name} {rtype} to be {expected:?} on {}/{}", server.instance, server.index);
+                wait_for(&what, LIMIT, async || {
+                    let found = texts(server.dns, transport, &question, rtype).await?;
+                    ensure!(found == expected, "it is {found:?}");
+                    anyhow::Ok(())
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every server of a zone has exactly the published version: compared by digest over a transfer of everything.
+    pub async fn contents_are_equal(&mut self) -> Result<()> {
+        let status = self.settled().await?;
+        for zone in &status.zones {
+            for server in &status.servers {
+                self.content_is(server, zone)
+                    .await
+                    .with_context(|| format!("{}/{}", server.instance, server.index))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn content_is(&self, server: &ServerStatus, zone: &ZoneStatus) -> Result<()> {
+        let key = self.key(server)?;
+        let version = dns::transfer(server.transfer, &Name::parse(&zone.zone_name)?, Some(&key)).await?;
+        ensure!(
+            Some(version.serial.get()) == zone.serial,
+            "{} has serial {}",
+            zone.zone_name,
+            version.serial
+        );
+        let digest = version.content.digest().to_string();
+        ensure!(
+            Some(&digest) == zone.digest.as_ref(),
+            "{} has other content under its serial",
+            zone.zone_name
+        );
+        Ok(())
+    }
+
+    /// The key of a server's instance.
+    pub fn key(&self, server: &ServerStatus) -> Result<Key> {
+        let keys = server.directory.join("keys");
+        for entry in std::fs::read_dir(&keys).with_context(|| keys.display().to_string())? {
+            for line in std::fs::read_to_string(entry?.path())?.lines() {
+                let key: Key = line.parse()?;
+                let (namespace, name) = server.instance.split_once('/').context("an instance's key")?;
+                if key.name().to_string() == format!("a.{name}.{namespace}.key.bindy.") {
+                    return Ok(key);
+                }
+            }
+        }
+        bail!("no key of {} in {}", server.instance, keys.display())
+    }
+}
+
+/// Servers outlive a killed engine; the test must not leave them behind.
+impl Drop for Up {
+    fn drop(&mut self) {
+        let status = Status::read(&self.state()).unwrap_or_default();
+        self.process = None;
+        for pid in status.servers.iter().flat_map(|server| [server.named_pid, server.agent_pid]).flatten() {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if contains(&command, self.scratch.path())
+                && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
+            {
+                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+fn contains(command: &[u8], path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    command.windows(path.len()).any(|part| part == path)
+}
+
+/// Status and message of a zone's condition.
+pub fn condition(zone: &ZoneStatus, kind: &str) -> Result<(String, String)> {
+    let found = zone.conditions.iter().find(|condition| condition.kind == kind);
+    let found = found.with_context(|| format!("{} has no condition {kind}", zone.key))?;
+    Ok((found.status.clone(), found.message.clone()))
+}
+
+/// The texts of an answer's records at the name itself, sorted; the response code where it is not NOERROR.
+pub async fn texts(
+    server: SocketAddr,
+    transport: Transport,
+    name: &Name,
+    rtype: Rtype,
+) -> Result<Vec<String>> {
+    let answer = dns::ask(server, transport, name, rtype).await?;
+    if answer.rcode != bindy_wire::Rcode::NOERROR {
+        return Ok(vec![answer.rcode.to_string()]);
+    }
+    let own = answer.records.iter().filter(|record| record.owner == *name);
+    let mut texts: Vec<String> = own
+        .map(|record| bindy_zone::Rdata::from_canonical(&record.rdata).display(record.rtype).to_string())
+        .collect();
+    texts.sort();
+    Ok(texts)
+}
+
+/// An instance.
+pub fn instance(name: &str, role: &str, replicas: u32, upstreams: &[&str]) -> String {
+    let upstreams: String = upstreams.iter().map(|name| format!("{{name: {name}}}, ")).collect();
+    manifest("Bind9Instance", name, &format!("role: {role}, replicas: {replicas}, upstreams: [{upstreams}]"))
+}
+
+/// A zone whose object has this name.
+pub fn zone(name: &str, zone_name: &str) -> String {
+    manifest("DNSZone", name, &format!("zoneName: {zone_name}"))
+}
+
+/// Any object, as one YAML document.
+pub fn manifest(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: bindy.firestoned.io/v1beta1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+    )
+}
+
+/// An A record of the zone object `zone`.
+pub fn a(object: &str, zone: &str, name: &str, address: &str) -> String {
+    manifest("ARecord", object, &format!("zoneRef: {zone}, name: \"{name}\", ipv4Addresses: [{address}]"))
+}
