@@ -84,9 +84,12 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let agent = Arc::new(Agent::new(config, key));
     let tasks = TaskTracker::new();
     let relay = Relay::new(Arc::clone(&agent), tasks.clone());
-    let relay = bind("relay", relay_at, Signatures::None, agent.keys.clone(), relay).await?;
+    let options = ServerOptions { address: relay_at, signatures: Signatures::None, limits: relay_limits() };
+    let relay = bind("relay", options, agent.keys.clone(), relay).await?;
     let port = TransferPort::new(Arc::clone(&agent), tasks.clone());
-    let port = bind("transfer", transfer_at, Signatures::Required, agent.keys.clone(), port).await?;
+    let limits = ServerLimits::default();
+    let options = ServerOptions { address: transfer_at, signatures: Signatures::Required, limits };
+    let port = bind("transfer", options, agent.keys.clone(), port).await?;
     let bind_error = |error| AgentError::Bind { purpose: "http", address: http_at, error };
     let listener = TcpListener::bind(http_at).await.map_err(bind_error)?;
     info!(instance = agent.config().instance, relay = %relay_at, transfer = %transfer_at, http = %http_at, "agent runs");
@@ -108,13 +111,17 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     Ok(())
 }
 
+/// named asks for as many zones at once as its `serial-query-rate` allows, and a lost question costs it seconds.
+fn relay_limits() -> ServerLimits {
+    ServerLimits { datagrams: 20_000, per_client: 2_000, ..ServerLimits::default() }
+}
+
 async fn bind<S: Service>(
     purpose: &'static str,
-    address: SocketAddr,
-    signatures: Signatures,
+    options: ServerOptions,
     keys: impl KeyRing,
     service: S,
 ) -> Result<Server<S>, AgentError> {
-    let options = ServerOptions { address, signatures, limits: ServerLimits::default() };
+    let address = options.address;
     Server::bind(options, keys, service).await.map_err(|error| AgentError::Bind { purpose, address, error })
 }

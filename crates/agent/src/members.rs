@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bindy_wire::Transfer;
-use bindy_zone::{Content, Name, OwnerName, Rtype, Serial, Version};
+use bindy_zone::{Catalog, Name, Serial, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -60,7 +60,7 @@ impl Members {
                 return;
             }
         };
-        let names: BTreeSet<Name> = members_of(&version.content);
+        let names: BTreeSet<Name> = Catalog::members(&version.content).collect();
         agent.zone_loaded(&catalog, version.serial);
         agent.retain_zones(|zone| *zone == catalog || names.contains(zone));
         agent.metrics.members.set(i64::try_from(names.len()).unwrap_or(i64::MAX));
@@ -70,14 +70,6 @@ impl Members {
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
     }
-}
-
-/// The zones that a catalog lists: the targets of the PTR records right below `zones` (RFC 9432 section 4.1).
-fn members_of(catalog: &Content) -> BTreeSet<Name> {
-    let Ok(zones) = OwnerName::parse("zones", catalog.apex()) else { return BTreeSet::new() };
-    let unique = catalog.within(&zones).filter(|(owner, _)| owner.parent().as_ref() == Some(&zones));
-    let pointers = unique.filter_map(|(_, rrsets)| rrsets.get(Rtype::PTR));
-    pointers.filter_map(|pointer| Name::from_wire(pointer.rdatas().next()?).ok()).collect()
 }
 
 /// Asks named for missing members until they are there, and the sources for those that do not come.

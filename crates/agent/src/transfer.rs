@@ -84,9 +84,7 @@ impl TransferPort {
 
     /// Whether named's copy of that catalog lists the zone.
     async fn is_member(&self, catalog: &Name, zone: &Name) -> Result<bool, ClientError> {
-        let Ok(owner) = Name::parse(&format!("{}.zones.{catalog}", MemberLabel::of(zone))) else {
-            return Ok(false);
-        };
+        let owner = MemberLabel::of(zone).owner().in_zone(catalog);
         let answer = self.agent.named.query(&owner, Rtype::PTR).await?;
         let wanted = Rdata::name(zone);
         Ok(answer.records.iter().any(|record| {

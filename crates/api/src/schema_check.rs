@@ -215,8 +215,8 @@ fn described(value: &Value) -> String {
 fn unknown(name: &str, properties: Option<&Map<String, Value>>) -> String {
     let known = properties.into_iter().flat_map(Map::keys);
     match known.map(|known| (distance(name, known), known)).min().filter(|(distance, _)| *distance <= 3) {
-        Some((_, known)) => format!("is no field of this object and is ignored; did you mean {known:?}?"),
-        None => "is no field of this object and is ignored".to_owned(),
+        Some((_, known)) => format!("is no field of this object; did you mean {known:?}?"),
+        None => "is no field of this object".to_owned(),
     }
 }
 

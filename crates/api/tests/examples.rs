@@ -19,7 +19,7 @@ fn documents(path: &Path) -> Vec<Value> {
 
 fn manifests() -> Vec<(PathBuf, Value)> {
     let mut found = Vec::new();
-    for directory in ["examples", "examples/ha-page"] {
+    for directory in ["examples", "crates/api/tests/ha-page"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
@@ -69,7 +69,7 @@ fn every_reference_of_an_example_leads_somewhere() {
 #[test]
 fn the_instances_of_the_ha_page_get_role_and_region_from_their_labels() {
     let instance = |file: &str| -> Vec<Bind9Instance> {
-        let documents = documents(&root().join("examples/ha-page").join(file));
+        let documents = documents(&root().join("crates/api/tests/ha-page").join(file));
         documents.into_iter().map(|document| serde_json::from_value(document).unwrap()).collect()
     };
     let replicas = instance("replicas.yaml");

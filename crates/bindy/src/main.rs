@@ -1,1 +1,89 @@
-fn main() {}
+//! The `bindy` command: highly available authoritative DNS with BIND9.
+
+mod check;
+mod cli;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use cli::{Cli, Command, LogFormat};
+
+/// A million small records cost a third less memory than with glibc's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.log_format);
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln(&format!("bindy: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up { directory, state } => {
+            let state = state.unwrap_or_else(|| directory.join(".bindy"));
+            let executable = std::env::current_exe().context("the path of this program is not known")?;
+            let agent_command = vec![executable.into(), "agent".into()];
+            let options = bindy_local::UpOptions { directory, state, agent_command };
+            until_signal(async |cancel| Ok(bindy_local::up(options, cancel).await?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Agent { config } => {
+            until_signal(async |cancel| Ok(bindy_agent::run(&config, cancel).await?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { directory, output } => check::check(&directory, output),
+        Command::Crds => {
+            print(&bindy_api::crds_yaml()?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, which cancel the token; a second signal is left to the system.
+#[tokio::main]
+async fn until_signal(run: impl AsyncFnOnce(CancellationToken) -> Result<()>) -> Result<()> {
+    let cancel = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = cancel.clone();
+    let signals = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    let result = run(cancel).await;
+    signals.abort();
+    result
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BINDY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+/// Writes to standard output; a closed one is no error.
+pub(crate) fn print(text: &str) {
+    let _closed = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
+}
+
+/// Writes a line to standard error; a closed one is no error.
+pub(crate) fn eprintln(text: &str) {
+    let _closed = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{text}\n").as_bytes());
+}

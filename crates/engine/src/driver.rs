@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bindy_model::{Core, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Output, Probe};
+use bindy_model::{
+    Core, Fleet, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Output, Probe,
+};
 use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,6 +42,10 @@ pub struct Snapshot {
     pub instances: Vec<InstanceReport>,
     /// Every server.
     pub servers: Vec<ServerReport>,
+    /// The instances as they are wished for.
+    pub fleet: Fleet,
+    /// Whether all objects have been listed.
+    pub listed: bool,
     /// Every record that is not simply accepted.
     pub remarks: Vec<(bindy_model::ObjectKey, Verdict)>,
     /// Objects that cannot be decoded.
@@ -113,7 +119,7 @@ pub struct Engine<L> {
 impl<L: Ledger> Engine<L> {
     /// An engine that goes on from what `entries` of the ledger say.
     pub fn new(
-        ledger: L,
+        ledger: Arc<L>,
         entries: impl IntoIterator<Item = ((NamespacedName, LedgerKind), LedgerEntry)>,
         store: Store,
     ) -> (Self, EngineHandle) {
@@ -124,7 +130,7 @@ impl<L: Ledger> Engine<L> {
             core: Core::new(entries),
             clock: Clock::start(),
             store,
-            ledger: Arc::new(ledger),
+            ledger,
             servers: BTreeMap::new(),
             messages,
             inputs,
@@ -173,7 +179,7 @@ impl<L: Ledger> Engine<L> {
                 self.step(Input::Addresses(instance, addresses));
             }
             // Whoever asked may have gone.
-            Message::Snapshot(sender) => drop(sender.send(snapshot(&self.core))),
+            Message::Snapshot(sender) => drop(sender.send(Snapshot::of(&self.core))),
         }
     }
 
@@ -249,7 +255,7 @@ fn gather(messages: Vec<Message>) -> Vec<Message> {
     for message in messages {
         match (gathered.last_mut(), message) {
             (Some(Message::Input(Input::Objects(events))), Message::Input(Input::Objects(more))) => {
-                events.extend(more)
+                events.extend(more);
             }
             (_, message) => gathered.push(message),
         }
@@ -264,14 +270,22 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn snapshot(core: &Core) -> Snapshot {
-    let world: &World = core.world();
-    Snapshot {
-        zones: world.zones().filter_map(|key| core.zone_report(key)).collect(),
-        instances: core.instance_reports().collect(),
-        servers: core.server_reports().collect(),
-        remarks: world.remarks().collect(),
-        unreadable: world.unreadable_objects().map(|(key, text)| (key.clone(), text.to_owned())).collect(),
-        records: world.record_count(),
+impl Snapshot {
+    /// What is served where, as `core` has it.
+    pub fn of(core: &Core) -> Self {
+        let world: &World = core.world();
+        Self {
+            zones: world.zones().filter_map(|key| core.zone_report(key)).collect(),
+            instances: core.instance_reports().collect(),
+            servers: core.server_reports().collect(),
+            fleet: world.fleet().clone(),
+            listed: world.is_listed(),
+            remarks: world.remarks().collect(),
+            unreadable: world
+                .unreadable_objects()
+                .map(|(key, text)| (key.clone(), text.to_owned()))
+                .collect(),
+            records: world.record_count(),
+        }
     }
 }

@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Makes `version` the current one of its target.
-    pub(crate) fn publish(&self, target: Target, version: Version) {
+    pub fn publish(&self, target: Target, version: Version) {
         self.write(|inner| {
             let next = match inner.histories.remove(&target) {
                 Some(history) if version.serial.is_after(history.current().serial) => {
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// Lets exactly these instances have a target.
-    pub(crate) fn grant(&self, target: &Target, name: &Name, instances: BTreeSet<NamespacedName>) {
+    pub fn grant(&self, target: &Target, name: &Name, instances: BTreeSet<NamespacedName>) {
         self.write(|inner| {
             inner.revoke(target);
             for instance in &instances {
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Forgets a target.
-    pub(crate) fn retire(&self, target: &Target) {
+    pub fn retire(&self, target: &Target) {
         self.write(|inner| {
             inner.revoke(target);
             inner.histories.remove(target);

@@ -10,4 +10,16 @@
 //! Only the source of objects, the ledger and the runner of servers are different from a cluster; everything between
 //! them is the engine's.
 
+mod check;
+pub mod ledger;
+mod objects;
+mod plan;
+mod report;
+pub mod runner;
+mod screen;
+pub mod source;
 pub mod status;
+mod up;
+
+pub use check::{CheckError, check};
+pub use up::{UpError, UpOptions, up};

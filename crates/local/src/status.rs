@@ -4,6 +4,7 @@
 //! sees one complete state and a steady system writes nothing. It carries no timestamps for the same reason.
 //! Field names are those of the JSON in camelCase.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -151,8 +152,6 @@ pub struct ConditionStatus {
     pub reason: String,
     /// What to do.
     pub message: String,
-    /// The generation of the object that this is about.
-    pub observed_generation: i64,
 }
 
 /// Something that a person has to look at.
@@ -208,6 +207,24 @@ impl Problem {
             place.push_str(&position.to_string());
         }
         Some(place)
+    }
+}
+
+/// `FILE:LINE:COLUMN: SEVERITY: OBJECT: MESSAGE`, as compilers write it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = self.place() {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(match self.severity {
+            Severity::Error => "error: ",
+            Severity::Warning => "warning: ",
+            Severity::Notice => "notice: ",
+        })?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        f.write_str(&self.message)
     }
 }
 

@@ -150,9 +150,9 @@ impl Compiler<'_> {
             self.zone.file_refusals.insert(owner.clone(), refused);
         }
         let mut again = self.note_servers(owner, &resolution.rrsets);
-        self.tell(verdicts, &resolution.rrsets);
         let was_cut = self.is_cut(owner);
-        self.content.set(owner.clone(), resolution.rrsets);
+        self.content.set(owner.clone(), resolution.rrsets.clone());
+        self.tell(verdicts, &resolution.rrsets);
         if was_cut != self.is_cut(owner) {
             let served = self.content.within(owner).map(|(below, _)| below.clone());
             let hidden =
@@ -169,7 +169,7 @@ impl Compiler<'_> {
         let mut ids: Vec<RecordId> = self.zone.members_at(self.table, owner).collect();
         self.touched.extend(&ids);
         ids.sort_by_cached_key(|id| {
-            self.table.get(*id).map(|stored| (stored.created, self.table.key(stored)))
+            self.table.get(*id).map(|stored| (stored.created, self.table.key(stored), stored.data.kind()))
         });
         let several = ids.len() > 1 || !self.zone.files.is_empty();
         let zone_created = self.zone.spec.metadata.created;

@@ -8,6 +8,7 @@
 
 mod claim;
 mod compile;
+pub mod conditions;
 mod core;
 mod decode;
 mod delivery;

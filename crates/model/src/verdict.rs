@@ -155,11 +155,6 @@ pub enum ZoneProblem {
         /// Which records, and why.
         message: String,
     },
-    /// A name server within the zone has no address.
-    #[error(
-        "the name server {0} is within the zone and has no address: give its ipv4Address or ipv6Address, or create an ARecord for it"
-    )]
-    NameServerWithoutAddress(Name),
 }
 
 /// Whether records of an earlier state are still served.

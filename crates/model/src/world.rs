@@ -40,6 +40,8 @@ pub struct World {
     addresses: BTreeMap<NamespacedName, Vec<IpAddr>>,
     /// Records that refer to a zone which does not exist.
     waiting: BTreeMap<NamespacedName, BTreeSet<RecordId>>,
+    /// Records that no zone wants and that refer to none.
+    homeless: BTreeSet<RecordId>,
     /// Zones by their name, to find two with the same one.
     by_apex: BTreeMap<Name, BTreeSet<NamespacedName>>,
     unreadable: BTreeMap<ObjectKey, String>,
@@ -261,9 +263,14 @@ impl World {
         }
     }
 
-    /// Every record that is not simply accepted, with its verdict.
+    /// Every record that is not simply accepted, with its verdict. Costs nothing for those that are.
     pub fn remarks(&self) -> impl Iterator<Item = (ObjectKey, Verdict)> {
-        self.records.iter().filter_map(|(id, _)| {
+        let refused = |zone: &&ZoneState| zone.apex.is_err() || zone.claimed_by.is_some();
+        let in_refused = self.zones.values().filter(refused).flat_map(ZoneState::members);
+        let remarked = self.zones.values().flat_map(|zone| zone.verdicts.keys().copied());
+        let lost = self.waiting.values().flatten().chain(&self.homeless).copied();
+        let ids: BTreeSet<RecordId> = in_refused.chain(remarked).chain(lost).collect();
+        ids.into_iter().filter_map(|id| {
             let (key, _, verdict) = self.verdict(id)?;
             (verdict != Verdict::Accepted).then_some((key, verdict))
         })
@@ -277,6 +284,9 @@ impl World {
         }
         let id = self.records.insert(record);
         let zones = self.zones_of(id);
+        if zones.is_empty() {
+            self.homeless.insert(id);
+        }
         for key in &zones {
             if let Some(zone) = self.zones.get_mut(key) {
                 zone.add_member(&self.records, id);
@@ -288,6 +298,7 @@ impl World {
     }
 
     fn detach_record(&mut self, id: RecordId, how: Removal) {
+        self.homeless.remove(&id);
         for key in self.zones_of(id) {
             if let Some(zone) = self.zones.get_mut(&key) {
                 zone.remove_member(&self.records, id);
@@ -339,6 +350,9 @@ impl World {
     fn rebuild_zone(&mut self, spec: Zone) {
         let key = spec.metadata.key.clone();
         let old = self.zones.remove(&key);
+        if let Some(old) = &old {
+            self.settle_members(&key, old);
+        }
         if let Some(apex) = old.as_ref().and_then(|zone| zone.apex.clone().ok()) {
             self.forget_apex(&apex, &key);
         }
@@ -358,6 +372,7 @@ impl World {
         };
         if let Some(zone) = self.zones.get_mut(&key) {
             for id in referring {
+                self.homeless.remove(&id);
                 zone.add_member(&self.records, id);
             }
         }
@@ -371,15 +386,21 @@ impl World {
     fn remove_zone(&mut self, key: &NamespacedName) {
         let Some(zone) = self.zones.remove(key) else { return };
         self.dirty.insert(key.clone());
-        let referring = zone.members().filter(|&id| {
-            self.records.get(id).is_some_and(|stored| self.records.zone_ref(stored) == Some(&*key.name))
-        });
-        let referring: BTreeSet<RecordId> = referring.collect();
-        if !referring.is_empty() {
-            self.waiting.insert(key.clone(), referring);
-        }
+        self.settle_members(key, &zone);
         if let Ok(apex) = &zone.apex {
             self.forget_apex(apex, key);
+        }
+    }
+
+    /// Finds out what the members of a zone that is no more are waiting for now.
+    fn settle_members(&mut self, key: &NamespacedName, zone: &ZoneState) {
+        for id in zone.members() {
+            let zones = self.zones_of(id);
+            if zones.contains(key) {
+                self.waiting.entry(key.clone()).or_default().insert(id);
+            } else if zones.is_empty() {
+                self.homeless.insert(id);
+            }
         }
     }
 

@@ -69,7 +69,7 @@ fn named_accepts_every_setting() {
         allow_query: ["localhost", "localnets", "!192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "none"]
             .map(|element| element.parse().unwrap())
             .to_vec(),
-        rate_limit: Some(RateLimit { responses_per_second: 10, slip: 2 }),
+        rate_limit: Some(RateLimit { responses_per_second: 10, window: 15, slip: 2 }),
         lmdb_mapsize_mib: Some(1024),
         log: LogLevel::Debug,
         ..settings(directory.path())

@@ -9,10 +9,14 @@
 //! ```
 //! Reading and writing messages does no IO and takes time as an argument.
 
+mod answer;
 mod client;
 mod keys;
+mod message;
+mod request;
 mod rndc;
 mod server;
+mod tsig;
 
 pub use client::{
     Answer, AnswerRecord, ClientError, Connection, Endpoint, Timeouts, Transfer, udp_notify, udp_query,
@@ -20,6 +24,7 @@ pub use client::{
 };
 pub use domain::base::iana::Rcode;
 pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, instance_key_name};
+pub use request::{ParsedRequest, parse_request};
 pub use rndc::{Rndc, RndcError};
 pub use server::{
     Opcode, Relayed, Reply, Request, Server, ServerCounters, ServerLimits, ServerOptions, Service,

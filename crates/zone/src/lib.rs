@@ -14,6 +14,7 @@ mod content;
 mod difference;
 mod digest;
 mod name;
+mod octets;
 mod rdata;
 mod rrsets;
 mod serial;

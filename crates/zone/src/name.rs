@@ -6,8 +6,8 @@
 //! an owner name relative to it gives the absolute name.
 
 use std::fmt;
-use std::sync::Arc;
 
+use crate::octets::Octets;
 use crate::text::excerpt;
 
 /// Octets a name may have in wire form, the root label included (RFC 1035 section 2.3.4).
@@ -67,16 +67,16 @@ pub enum NameError {
 
 /// An absolute domain name, lower-case, in canonical order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<[u8]>);
+pub struct Name(Octets);
 
 /// A name relative to the apex of its zone; the empty one is the apex itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnerName(Arc<[u8]>);
+pub struct OwnerName(Octets);
 
 impl Name {
     /// The root of the name space.
     pub fn root() -> Self {
-        Self(Arc::from([]))
+        Self(Octets::default())
     }
 
     /// Reads a name in presentation form (RFC 1035 section 5.1); it is absolute with or without the last dot.
@@ -186,7 +186,7 @@ impl Name {
 impl OwnerName {
     /// The apex of the zone.
     pub fn apex() -> Self {
-        Self(Arc::from([]))
+        Self(Octets::default())
     }
 
     /// Reads the owner name of a record in `zone`: `@` or nothing is the apex, a name with a dot at its end is

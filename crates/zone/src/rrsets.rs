@@ -8,10 +8,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use domain::base::iana::Rtype;
 
+use crate::octets::Octets;
 use crate::rdata::{DisplayRdata, Rdata};
 
 /// A time to live in seconds, at most 2³¹ − 1 (RFC 2181 section 8).
@@ -45,8 +45,8 @@ impl fmt::Display for Ttl {
 }
 
 /// Every RRset of one owner name; may be empty.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RrSets(Arc<[u8]>);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct RrSets(Octets);
 
 /// One RRset within a [`RrSets`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,12 +128,6 @@ impl RrSets {
         self.iter()
             .map(|rrset| (rrset.rtype, (rrset.ttl, rrset.rdatas().map(Rdata::from_canonical).collect())))
             .collect()
-    }
-}
-
-impl Default for RrSets {
-    fn default() -> Self {
-        Self(Arc::from([]))
     }
 }
 

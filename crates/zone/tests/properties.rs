@@ -1,5 +1,13 @@
 //! The algebra of names, record data, contents, differences and histories over random inputs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking, and so do their functions"
+)]
+
 use std::collections::BTreeMap;
 
 use bindy_zone::{

@@ -1,5 +1,13 @@
 //! The zone-file reader against BIND's own: both accept a text or both reject it, and read the same records.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking, and so do their functions"
+)]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 

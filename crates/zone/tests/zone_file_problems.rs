@@ -1,5 +1,13 @@
 //! What the zone-file reader says about mistakes: all of them, where they are, and how to correct them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking, and so do their functions"
+)]
+
 use std::time::{Duration, Instant};
 
 use bindy_zone::{Name, Ttl, ZoneFile, ZoneFileError, ZoneFileMistake};

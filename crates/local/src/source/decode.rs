@@ -4,28 +4,35 @@
 
 use std::sync::Arc;
 
-use super::documents::Document;
-use super::kinds::{Kind, Kinds, Meaning};
-use super::node::{Field, Node, Position, Value};
-use super::schema::{self, Fault};
-use super::Key;
-use crate::status::Severity;
+use bindy_model::{Kind, NamespacedName, Object, ObjectKey};
+use k8s_openapi::api::core::v1::ConfigMap;
 
-/// The fields of an object's metadata, as in Kubernetes.
-const METADATA: [&str; 15] = [
-    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers",
-    "generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences",
-    "resourceVersion", "selfLink", "uid",
-];
+use super::documents::Document;
+use super::kinds::{Meaning, meaning, model_kind};
+use super::metadata;
+use super::node::{Node, Position, Value};
+use super::{Hash, hash};
+use crate::status::Severity;
 
 /// One object of a document.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
-    pub(crate) key: Key,
+    pub(crate) key: ObjectKey,
     /// Its first line, from the start of the document.
     pub(crate) line: u64,
-    /// Its JSON; none if it cannot be used.
-    pub(crate) json: Option<Arc<str>>,
+    /// None if it cannot be used.
+    pub(crate) usable: Option<Usable>,
+}
+
+/// An object that can be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Usable {
+    /// Without what the ledger knows of it.
+    pub(crate) object: Arc<Object>,
+    /// Of everything in it that matters.
+    pub(crate) hash: Hash,
+    /// Of its specification.
+    pub(crate) spec: Hash,
 }
 
 /// Something wrong, at a position from the start of the document.
@@ -34,8 +41,14 @@ pub(crate) struct Finding {
     pub(crate) at: Position,
     pub(crate) severity: Severity,
     pub(crate) reason: &'static str,
-    pub(crate) object: Option<Key>,
+    pub(crate) object: Option<ObjectKey>,
     pub(crate) message: String,
+}
+
+impl Finding {
+    pub(crate) fn error(at: Position, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { at, severity: Severity::Error, reason, object: None, message: message.into() }
+    }
 }
 
 /// What a document holds.
@@ -48,185 +61,158 @@ pub(crate) struct Decoded {
 }
 
 impl Decoded {
-    fn fault(&mut self, at: Position, reason: &'static str, message: String) {
-        self.findings.push(Finding { at, severity: Severity::Error, reason, object: None, message });
-    }
-
-    fn hole(&mut self, at: Position, reason: &'static str, message: String) {
+    fn hole(&mut self, finding: Finding) {
         self.has_hole = true;
-        self.fault(at, reason, message);
+        self.findings.push(finding);
     }
 }
 
 /// Reads one document.
-pub(crate) fn decode(document: &Document<'_>, kinds: &Kinds) -> Decoded {
+pub(crate) fn decode(document: &Document<'_>) -> Decoded {
     let mut decoded = Decoded::default();
     match Node::parse(document.text, 1) {
-        Ok(node) => decode_node(&node, kinds, &mut decoded),
-        Err((at, message)) => decoded.hole(
-            at,
-            "NotYaml",
-            format!("this is no YAML: {message}; what was served of this file is kept until it is put right"),
-        ),
+        Ok(node) => decode_node(&node, &mut decoded),
+        Err((at, message)) => {
+            let message = format!(
+                "this is no YAML: {message}; what was served of this file is kept until it is put right"
+            );
+            decoded.hole(Finding::error(at, "NotYaml", message));
+        }
     }
     decoded
 }
 
-fn decode_node(node: &Node, kinds: &Kinds, decoded: &mut Decoded) {
-    let Value::Map(fields) = &node.value else {
-        let message = format!("a manifest is a mapping with apiVersion, kind and metadata, not {}", node.describe());
-        return decoded.hole(node.at, "NoObject", message);
-    };
+fn decode_node(node: &Node, decoded: &mut Decoded) {
+    if !matches!(node.value, Value::Map(_)) {
+        let message =
+            format!("a manifest is a mapping with apiVersion, kind and metadata, not {}", node.describe());
+        return decoded.hole(Finding::error(node.at, "NoObject", message));
+    }
     let (Some(api_version), Some(kind)) = (node.text_of("apiVersion"), node.text_of("kind")) else {
         let missing = if node.text_of("kind").is_none() { "kind" } else { "apiVersion" };
-        return decoded.hole(node.at, "NoObject", format!("{missing} is missing: every manifest has apiVersion and kind"));
+        let message = format!("{missing} is missing: every manifest has apiVersion and kind");
+        return decoded.hole(Finding::error(node.at, "NoObject", message));
     };
-    match kinds.meaning(api_version, kind) {
-        Meaning::Known(kind) => decode_object(node, fields, kind, decoded),
-        Meaning::List => decode_list(node, kinds, decoded),
-        Meaning::Unknown(message) => decoded.hole(node.at, "UnknownKind", message),
-        Meaning::Foreign => decoded.findings.push(Finding {
-            at: node.at,
-            severity: Severity::Notice,
-            reason: "OtherKind",
-            object: None,
-            message: format!("{kind} of {api_version} is ignored: embedded mode reads Bindy's kinds and ConfigMaps"),
+    match meaning(api_version, kind) {
+        Meaning::Bindy(kind) => decode_object(node, model_kind(kind), decoded, |json, findings| {
+            bindy_object(node, kind, json, findings)
         }),
+        Meaning::ConfigMap if !is_zone_file(node) => decoded.findings.push(Finding {
+            severity: Severity::Notice,
+            ..Finding::error(
+                node.at,
+                "NoZoneFile",
+                format!(
+                    "this ConfigMap is not read: zones read their files from ConfigMaps with the label {}: \"true\"",
+                    bindy_api::ZONE_FILE_LABEL
+                ),
+            )
+        }),
+        Meaning::ConfigMap => decode_object(node, Kind::ConfigMap, decoded, |json, findings| {
+            config_map(node, json, findings)
+        }),
+        Meaning::List => decode_list(node, decoded),
+        Meaning::Unknown(message) => decoded.hole(Finding::error(node.at, "UnknownKind", message)),
+        Meaning::Foreign => {
+            let message =
+                format!("{kind} of {api_version} is ignored: embedded mode reads Bindy's kinds and ConfigMaps");
+            let finding = Finding::error(node.at, "OtherKind", message);
+            decoded.findings.push(Finding { severity: Severity::Notice, ..finding });
+        }
     }
 }
 
-fn decode_list(node: &Node, kinds: &Kinds, decoded: &mut Decoded) {
-    match node.get("items").map(|items| (&items.value, items.at)) {
-        Some((Value::List(items), _)) => {
+fn decode_list(node: &Node, decoded: &mut Decoded) {
+    match node.get("items") {
+        Some(Node { value: Value::List(items), .. }) => {
             for item in items {
-                decode_node(item, kinds, decoded);
+                decode_node(item, decoded);
             }
         }
         other => {
-            let at = other.map_or(node.at, |(_, at)| at);
-            decoded.hole(at, "NoObject", "items of a List has to be a list of objects".to_owned());
+            let at = other.map_or(node.at, |items| items.at);
+            decoded.hole(Finding::error(at, "NoObject", "items of a List has to be a list of objects"));
         }
     }
 }
 
-fn decode_object(node: &Node, fields: &[Field], kind: &Kind, decoded: &mut Decoded) {
-    let key = match read_key(node, kind) {
+/// Labels decide whether a ConfigMap is read at all, as in a cluster, where others are not watched.
+fn is_zone_file(node: &Node) -> bool {
+    let labels = node.get("metadata").and_then(|metadata| metadata.get("labels"));
+    labels.and_then(|labels| labels.text_of(bindy_api::ZONE_FILE_LABEL)) == Some("true")
+}
+
+fn decode_object(
+    node: &Node,
+    kind: Kind,
+    decoded: &mut Decoded,
+    convert: impl FnOnce(serde_json::Value, &mut Vec<Finding>) -> Option<Object>,
+) {
+    let (namespace, name) = match metadata::read_key(node) {
         Ok(key) => key,
-        Err(fault) => return decoded.hole(fault.at, fault.reason, fault.message),
+        Err(finding) => return decoded.hole(finding),
     };
-    let mut faults = Vec::new();
-    check_metadata(node, &mut faults);
-    check_fields(node, fields, kind, &mut faults);
-    let json = faults.is_empty().then(|| to_json(node, &key));
-    decoded.findings.extend(faults.into_iter().map(|fault| Finding {
-        at: fault.at,
-        severity: Severity::Error,
-        reason: fault.reason,
-        object: Some(key.clone()),
-        message: fault.message,
-    }));
-    decoded.items.push(Item { key, line: node.at.line, json });
+    let key = ObjectKey { kind, key: NamespacedName::new(namespace, name) };
+    let mut findings = Vec::new();
+    metadata::check(node, &mut findings);
+    let json = to_json(node, &key);
+    let hash_of =
+        |json: Option<&serde_json::Value>| hash(&json.map(serde_json::Value::to_string).unwrap_or_default());
+    let (whole, spec) = (hash_of(Some(&json)), hash_of(json.get("spec").or_else(|| json.get("data"))));
+    let object = convert(json, &mut findings).filter(|_| findings.is_empty());
+    let about_it = |finding| Finding { object: Some(key.clone()), ..finding };
+    decoded.findings.extend(findings.into_iter().map(about_it));
+    let usable = object.map(|object| Usable { object: Arc::new(object), hash: whole, spec });
+    decoded.items.push(Item { key, line: node.at.line, usable });
 }
 
-fn read_key(node: &Node, kind: &Kind) -> Result<Key, Fault> {
-    let fault = |at, message: &str| Fault { at, reason: "InvalidName", message: message.to_owned() };
-    let metadata = node.get("metadata").ok_or_else(|| fault(node.at, "metadata is missing: an object needs metadata.name"))?;
-    let name = match metadata.get("name") {
-        Some(Node { value: Value::Text(name), at }) if is_subdomain(name) => Ok((name, at)),
-        Some(name) => Err(fault(
-            name.at,
-            &format!(
-                "metadata.name is {}: a name has lower-case letters, digits, `-` and `.`, at most 253 of them, and \
-                 begins and ends with a letter or digit",
-                name.describe()
-            ),
-        )),
-        None => Err(fault(metadata.at, "metadata.name is missing: every object needs one")),
-    }?;
-    let namespace = match metadata.get("namespace").map(|node| (&node.value, node)) {
-        None | Some((Value::Null, _)) => "default",
-        Some((Value::Text(namespace), _)) if is_subdomain(namespace) && !namespace.contains('.') && namespace.len() < 64 => namespace,
-        Some((_, other)) => {
-            let message = format!(
-                "metadata.namespace is {}: a namespace has at most 63 lower-case letters, digits and `-`",
-                other.describe()
-            );
-            return Err(fault(other.at, &message));
-        }
-    };
-    Ok(Key { kind: kind.name.clone(), namespace: namespace.into(), name: name.0.as_str().into() })
-}
-
-fn is_subdomain(name: &str) -> bool {
-    let alphanumeric = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit();
-    let label = |label: &str| {
-        label.bytes().all(|octet| alphanumeric(octet) || octet == b'-')
-            && label.bytes().next().is_some_and(alphanumeric)
-            && label.bytes().last().is_some_and(alphanumeric)
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-fn check_metadata(node: &Node, faults: &mut Vec<Fault>) {
-    for field in node.get("metadata").map(Node::fields).unwrap_or_default() {
-        let path = format!("metadata.{}", field.name);
-        if !METADATA.contains(&field.name.as_str()) {
-            let message = schema::unknown_field(&path, &field.name, METADATA.into_iter());
-            faults.push(Fault { at: field.at, reason: "UnknownField", message });
-        } else if matches!(field.name.as_str(), "labels" | "annotations") {
-            check_texts(&field.node, &path, faults);
-        }
+fn bindy_object(
+    node: &Node,
+    kind: bindy_api::Kind,
+    json: serde_json::Value,
+    findings: &mut Vec<Finding>,
+) -> Option<Object> {
+    let mut all = bindy_api::check(kind, &json);
+    // A misspelt field explains the missing one.
+    all.sort_by_key(|found| found.severity);
+    for found in all {
+        // `kubectl apply` refuses a field that nobody knows, too, rather than to apply half of what was meant.
+        let reason =
+            if found.severity == bindy_api::Severity::Warning { "UnknownField" } else { "InvalidField" };
+        let message = format!("{} {}", found.path, found.message);
+        findings.push(Finding::error(node.locate(&found.path), reason, message));
     }
+    if !findings.is_empty() {
+        return None;
+    }
+    let decoded = bindy_api::Object::decode(json).map_err(|error| error.to_string());
+    take(decoded.and_then(|object| bindy_model::decode(&object)), node, findings)
 }
 
-fn check_texts(node: &Node, path: &str, faults: &mut Vec<Fault>) {
-    match &node.value {
-        Value::Null => {}
-        Value::Map(fields) => {
-            for field in fields.iter().filter(|field| !matches!(field.node.value, Value::Text(_))) {
-                let message = format!(
-                    "{path}.{} has to be a text, not {}: put it in quotation marks",
-                    field.name,
-                    field.node.describe()
-                );
-                faults.push(Fault { at: field.node.at, reason: "WrongType", message });
-            }
-        }
-        _ => {
-            let message = format!("{path} has to be a mapping of texts, not {}", node.describe());
-            faults.push(Fault { at: node.at, reason: "WrongType", message });
-        }
-    }
+fn config_map(node: &Node, json: serde_json::Value, findings: &mut Vec<Finding>) -> Option<Object> {
+    let decoded: Result<ConfigMap, String> = serde_json::from_value(json).map_err(|error| error.to_string());
+    take(decoded.and_then(|map| bindy_model::decode_config_map(&map)), node, findings)
 }
 
-fn check_fields(node: &Node, fields: &[Field], kind: &Kind, faults: &mut Vec<Fault>) {
-    let common = ["apiVersion", "kind", "metadata", "status"];
-    let properties = kind.schema.properties.iter().flatten();
-    let known: Vec<&str> = common.into_iter().chain(properties.map(|(name, _)| name.as_str())).collect();
-    for field in fields.iter().filter(|field| !common.contains(&field.name.as_str())) {
-        match kind.schema.properties.as_ref().and_then(|properties| properties.get(&field.name)) {
-            Some(schema) => schema::check(&field.node, schema, &field.name, faults),
-            None => {
-                let message = schema::unknown_field(&field.name, &field.name, known.iter().copied());
-                faults.push(Fault { at: field.at, reason: "UnknownField", message });
-            }
-        }
-    }
-    for name in kind.schema.required.iter().flatten().filter(|name| node.get(name).is_none()) {
-        faults.push(Fault { at: node.at, reason: "MissingField", message: format!("{name} is missing") });
-    }
+fn take(decoded: Result<Object, String>, node: &Node, findings: &mut Vec<Finding>) -> Option<Object> {
+    decoded
+        .map_err(|message| {
+            let path = message.split(':').next().unwrap_or_default();
+            findings.push(Finding::error(node.locate(path), "InvalidField", message.clone()));
+        })
+        .ok()
 }
 
-/// The object without what somebody else has said about it (status, managed fields), its namespace filled in.
-fn to_json(node: &Node, key: &Key) -> Arc<str> {
+/// The object without what a cluster has said about it (status, managed fields), its namespace filled in.
+fn to_json(node: &Node, key: &ObjectKey) -> serde_json::Value {
     let mut json = node.to_json();
     if let Some(object) = json.as_object_mut() {
         object.remove("status");
         if let Some(metadata) = object.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
             let kept = ["name", "labels", "annotations"];
             metadata.retain(|name, value| kept.contains(&name.as_str()) && !value.is_null());
-            metadata.insert("namespace".to_owned(), (&*key.namespace).into());
+            metadata.insert("namespace".to_owned(), key.key.namespace.clone().into());
         }
     }
-    json.to_string().into()
+    json
 }

@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn documents_begin_after_their_marker() {
-        assert_eq!(lines("a: 1\n---\nb: 2\n--- # note\nc: 3\n"), [(1, "a: 1\n"), (3, "b: 2\n"), (4, " # note\nc: 3\n")]);
+        assert_eq!(
+            lines("a: 1\n---\nb: 2\n--- # note\nc: 3\n"),
+            [(1, "a: 1\n"), (3, "b: 2\n"), (4, " # note\nc: 3\n")]
+        );
         assert_eq!(lines("---\r\na: 1\r\n...\r\n---\r\n# nothing\r\n"), [(2, "a: 1\r\n")]);
         assert_eq!(lines("\u{feff}a: 1"), [(1, "a: 1")]);
     }

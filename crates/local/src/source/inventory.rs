@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::{self, Decoded, Item};
-use super::kinds::Kinds;
-use super::{Key, Manifest, Place, Removal, SourceEvent, documents};
+use bindy_model::{ObjectKey, Removal};
+
+use super::decode::{self, Decoded, Item, Usable};
+use super::{Hash, Manifest, Place, SourceEvent, documents, hash};
 use crate::status::{Problem, Severity};
 
 /// What is found at the path of a file.
@@ -27,28 +28,29 @@ pub enum Text {
 }
 
 /// Every file and every object.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inventory {
-    kinds: Kinds,
     files: BTreeMap<PathBuf, File>,
-    objects: HashMap<Key, Held>,
-    holders: HashMap<Key, BTreeSet<PathBuf>>,
+    objects: HashMap<ObjectKey, Held>,
+    holders: HashMap<ObjectKey, BTreeSet<PathBuf>>,
 }
 
 #[derive(Debug, Default)]
 struct File {
     path: Option<Arc<Path>>,
     documents: Vec<Parsed>,
+    /// Document and item of the first object of each name.
+    index: HashMap<ObjectKey, (usize, usize)>,
     unreadable: Option<String>,
     missing: bool,
     /// Objects that it held before it broke.
-    kept: BTreeSet<Key>,
+    kept: BTreeSet<ObjectKey>,
     told: Vec<Problem>,
 }
 
 #[derive(Debug)]
 struct Parsed {
-    hash: [u8; 32],
+    hash: Hash,
     first_line: u64,
     decoded: Arc<Decoded>,
 }
@@ -57,19 +59,19 @@ struct Parsed {
 #[derive(Debug)]
 struct Held {
     place: Place,
-    json: Option<Arc<str>>,
+    hash: Option<Hash>,
     problem: Option<Problem>,
 }
 
 impl Inventory {
-    /// An empty one.
-    pub fn new(kinds: Kinds) -> Self {
-        Self { kinds, files: BTreeMap::new(), objects: HashMap::new(), holders: HashMap::new() }
-    }
-
     /// The paths of every known file.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether something is known of the file at this path.
+    pub fn has_file(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
     }
 
     /// Takes what was found at some paths (relative to the directory) and tells what that changes, all together.
@@ -95,23 +97,25 @@ impl Inventory {
     }
 
     /// Puts the new state of one file in place; returns whether it holds nothing any more.
-    fn replace(&mut self, path: &Path, text: Text, keys: &mut BTreeSet<Key>) -> bool {
+    fn replace(&mut self, path: &Path, text: Text, keys: &mut BTreeSet<ObjectKey>) -> bool {
         let file = self.files.entry(path.to_owned()).or_default();
         file.path.get_or_insert_with(|| path.into());
-        let before: BTreeSet<Key> = file.items().map(|(_, item)| item.key.clone()).chain(file.kept.clone()).collect();
+        let before: BTreeSet<ObjectKey> =
+            file.items().map(|(_, item)| item.key.clone()).chain(file.kept.clone()).collect();
         file.missing = matches!(text, Text::Missing);
         file.unreadable = None;
         match text {
-            Text::Whole(text) => file.parse(&text, &self.kinds),
+            Text::Whole(text) => file.parse(&text),
             Text::Unreadable(reason) => {
-                file.documents.clear();
+                file.clear();
                 file.unreadable = Some(reason);
             }
             Text::Missing => {}
-            Text::Gone => file.documents.clear(),
+            Text::Gone => file.clear(),
         }
-        let after: BTreeSet<Key> = file.items().map(|(_, item)| item.key.clone()).collect();
-        let has_hole = file.unreadable.is_some() || file.documents.iter().any(|document| document.decoded.has_hole);
+        let after: BTreeSet<ObjectKey> = file.items().map(|(_, item)| item.key.clone()).collect();
+        let has_hole =
+            file.unreadable.is_some() || file.documents.iter().any(|document| document.decoded.has_hole);
         file.kept = if has_hole { before.difference(&after).cloned().collect() } else { BTreeSet::new() };
         if file.missing {
             file.kept = before.difference(&after).cloned().collect();
@@ -119,7 +123,11 @@ impl Inventory {
         for key in before.iter().chain(&after) {
             let holds = after.contains(key) || file.kept.contains(key);
             let holders = self.holders.entry(key.clone()).or_default();
-            if holds { holders.insert(path.to_owned()) } else { holders.remove(path) };
+            if holds {
+                holders.insert(path.to_owned())
+            } else {
+                holders.remove(path)
+            };
         }
         keys.extend(before);
         keys.extend(after);
@@ -127,43 +135,44 @@ impl Inventory {
     }
 
     /// Decides what is true of one object now, and tells it if that is news.
-    fn resolve(&mut self, key: Key, emptied: &BTreeSet<PathBuf>) -> Option<SourceEvent> {
+    fn resolve(&mut self, key: ObjectKey, emptied: &BTreeSet<PathBuf>) -> Option<SourceEvent> {
         let winner = self.winner(&key);
         let Some((path, item)) = winner else {
             self.holders.remove(&key);
             let held = self.objects.remove(&key)?;
-            let how = if emptied.contains(&*held.place.file) { Removal::FileGone } else { Removal::Edited };
+            let how = if emptied.contains(&*held.place.file) { Removal::Relisted } else { Removal::Deleted };
             return Some(SourceEvent::Deleted { key, how });
         };
         let held = self.objects.get(&key);
         match item {
-            Some((place, Item { json: Some(json), .. })) => {
-                let same = held.is_some_and(|held| held.problem.is_none() && held.json.as_ref() == Some(&json));
+            Some((place, Item { usable: Some(Usable { object, hash, spec }), .. })) => {
+                let same = held.is_some_and(|held| held.problem.is_none() && held.hash == Some(hash));
                 let moved = held.is_none_or(|held| held.place != place);
-                let told = Held { place: place.clone(), json: Some(json.clone()), problem: None };
+                let told = Held { place: place.clone(), hash: Some(hash), problem: None };
                 self.objects.insert(key.clone(), told);
                 match (same, moved) {
-                    (false, _) => Some(SourceEvent::Applied(Manifest { key, place, json })),
+                    (false, _) => Some(SourceEvent::Applied(Manifest { key, place, object, spec })),
                     (true, true) => Some(SourceEvent::Moved { key, place }),
                     (true, false) => None,
                 }
             }
             unreadable => {
-                let place = unreadable.map(|(place, _)| place).or_else(|| held.map(|held| held.place.clone()));
+                let place =
+                    unreadable.map(|(place, _)| place).or_else(|| held.map(|held| held.place.clone()));
                 let place = place.unwrap_or_else(|| Place { file: path.as_path().into(), line: 1 });
                 let problem = self.problem_of(&path, &key)?;
                 if held.is_some_and(|held| held.problem.as_ref() == Some(&problem)) {
                     return None;
                 }
-                let json = held.and_then(|held| held.json.clone());
-                self.objects.insert(key.clone(), Held { place, json, problem: Some(problem.clone()) });
+                let hash = held.and_then(|held| held.hash);
+                self.objects.insert(key.clone(), Held { place, hash, problem: Some(problem.clone()) });
                 Some(SourceEvent::Unreadable { key, problem })
             }
         }
     }
 
     /// The file that an object belongs to, and the object in it unless the file broke.
-    fn winner(&self, key: &Key) -> Option<(PathBuf, Option<(Place, Item)>)> {
+    fn winner(&self, key: &ObjectKey) -> Option<(PathBuf, Option<(Place, Item)>)> {
         let holders = self.holders.get(key).filter(|holders| !holders.is_empty())?;
         let owner = self.objects.get(key).map(|held| held.place.file.clone());
         let is_owner = |path: &&PathBuf| owner.as_deref() == Some(path.as_path());
@@ -178,7 +187,7 @@ impl Inventory {
     }
 
     /// Why an object of this file cannot be read.
-    fn problem_of(&self, path: &Path, key: &Key) -> Option<Problem> {
+    fn problem_of(&self, path: &Path, key: &ObjectKey) -> Option<Problem> {
         let file = self.files.get(path)?;
         let problems = file.problems();
         let own = problems.iter().find(|problem| problem.object.as_deref() == Some(&key.to_string()));
@@ -191,7 +200,8 @@ impl Inventory {
         let mut problems = file.problems();
         problems.extend(self.duplicates(path, file));
         problems.sort();
-        let gone = file.documents.is_empty() && file.unreadable.is_none() && !file.missing && file.kept.is_empty();
+        let gone =
+            file.documents.is_empty() && file.unreadable.is_none() && !file.missing && file.kept.is_empty();
         let news = file.told != problems;
         if gone && problems.is_empty() {
             self.files.remove(path);
@@ -206,7 +216,7 @@ impl Inventory {
         if file.missing {
             return Vec::new();
         }
-        let belongs = |key: &Key, line: u64| {
+        let belongs = |key: &ObjectKey, line: u64| {
             self.objects.get(key).is_none_or(|held| *held.place.file == *path && held.place.line == line)
         };
         let lost = file.items().filter(|(line, item)| !belongs(&item.key, *line));
@@ -215,8 +225,7 @@ impl Inventory {
             // After an error above it the first of two in one file may have moved; its own line is what counts.
             let is_first = *first.file == *path && file.item(&item.key)?.0.line == line;
             let message = format!(
-                "{} is already defined in {}:{}; that one is served: remove or rename one of them",
-                item.key,
+                "already defined in {}:{}, which is served: remove or rename one of them",
                 first.file.display(),
                 first.line
             );
@@ -235,15 +244,25 @@ impl Inventory {
 }
 
 impl File {
-    fn parse(&mut self, text: &str, kinds: &Kinds) {
-        let mut known: HashMap<[u8; 32], Arc<Decoded>> =
+    fn parse(&mut self, text: &str) {
+        let mut known: HashMap<Hash, Arc<Decoded>> =
             self.documents.drain(..).map(|parsed| (parsed.hash, parsed.decoded)).collect();
         for document in documents::split(text) {
             let hash = hash(document.text);
-            let decoded =
-                known.entry(hash).or_insert_with(|| Arc::new(decode::decode(&document, kinds))).clone();
+            let decoded = known.entry(hash).or_insert_with(|| Arc::new(decode::decode(&document))).clone();
             self.documents.push(Parsed { hash, first_line: document.first_line, decoded });
         }
+        self.index.clear();
+        for (document, parsed) in self.documents.iter().enumerate() {
+            for (item, decoded) in parsed.decoded.items.iter().enumerate() {
+                self.index.entry(decoded.key.clone()).or_insert((document, item));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.documents.clear();
+        self.index.clear();
     }
 
     /// Every object with its line.
@@ -254,8 +273,11 @@ impl File {
     }
 
     /// The first object of this name.
-    fn item(&self, key: &Key) -> Option<(Place, Item)> {
-        let (line, item) = self.items().find(|(_, item)| item.key == *key)?;
+    fn item(&self, key: &ObjectKey) -> Option<(Place, Item)> {
+        let &(document, item) = self.index.get(key)?;
+        let parsed = self.documents.get(document)?;
+        let item = parsed.decoded.items.get(item)?;
+        let line = parsed.first_line + item.line - 1;
         Some((Place { file: self.path.clone()?, line }, item.clone()))
     }
 
@@ -274,7 +296,7 @@ impl File {
                 line: Some(parsed.first_line + finding.at.line - 1),
                 column: Some(finding.at.column),
                 severity: finding.severity,
-                object: finding.object.as_ref().map(Key::to_string),
+                object: finding.object.as_ref().map(ObjectKey::to_string),
                 reason: finding.reason.to_owned(),
                 message: finding.message.clone(),
             })
@@ -283,9 +305,6 @@ impl File {
     }
 }
 
-fn hash(text: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut hash = [0; 32];
-    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    hash
-}
+#[cfg(test)]
+#[path = "inventory_tests.rs"]
+mod tests;

@@ -1,32 +1,16 @@
-//! The kinds of objects that are read, with their schemas.
+//! Which kinds of objects are read, and what the others are.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
-};
-
-/// One kind.
-#[derive(Debug)]
-pub(crate) struct Kind {
-    pub(crate) name: Arc<str>,
-    /// The schema of the whole object, metadata apart.
-    pub(crate) schema: JSONSchemaProps,
-}
-
-/// Every kind that is read: those of the custom resource definitions, and ConfigMap.
-#[derive(Debug)]
-pub struct Kinds {
-    /// `group/version` of the custom resources.
-    api_version: String,
-    custom: BTreeMap<String, Kind>,
-    config_map: Kind,
-}
+use bindy_api::{API_VERSION, GROUP, RECORD_KINDS};
+use bindy_model::Kind;
 
 /// What a manifest's `apiVersion` and `kind` stand for.
-pub(crate) enum Meaning<'a> {
-    Known(&'a Kind),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// One of Bindy's kinds.
+    Bindy(bindy_api::Kind),
+    /// A ConfigMap, which may hold zone files.
+    ConfigMap,
+    /// A list of objects.
     List,
     /// Somebody else's kind.
     Foreign,
@@ -34,74 +18,41 @@ pub(crate) enum Meaning<'a> {
     Unknown(String),
 }
 
-impl Kinds {
-    /// The kinds of these definitions, which are all of one group and version.
-    pub fn new(definitions: impl IntoIterator<Item = CustomResourceDefinition>) -> Self {
-        let mut api_version = String::new();
-        let mut custom = BTreeMap::new();
-        for definition in definitions {
-            let Some(version) = definition.spec.versions.into_iter().find(|version| version.storage) else {
-                continue;
-            };
-            api_version = format!("{}/{}", definition.spec.group, version.name);
-            let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).unwrap_or_default();
-            let name = definition.spec.names.kind;
-            custom.insert(name.clone(), Kind { name: name.into(), schema });
-        }
-        Self { api_version, custom, config_map: config_map() }
-    }
-
-    pub(crate) fn meaning(&self, api_version: &str, kind: &str) -> Meaning<'_> {
-        if api_version == self.api_version {
-            return match self.custom.get(kind) {
-                Some(kind) => Meaning::Known(kind),
-                None if kind.strip_suffix("List").is_some_and(|item| self.custom.contains_key(item)) => Meaning::List,
-                None => Meaning::Unknown(self.unknown_kind(kind)),
-            };
-        }
-        let group = |version: &str| version.split('/').next().unwrap_or_default().to_owned();
-        if self.custom.contains_key(kind) || group(api_version) == group(&self.api_version) {
-            let wanted = &self.api_version;
-            return Meaning::Unknown(format!("apiVersion is {api_version:?}; for {kind} it has to be {wanted}"));
-        }
-        match (api_version, kind) {
-            ("v1", "ConfigMap") => Meaning::Known(&self.config_map),
-            ("v1", "List") => Meaning::List,
-            _ => Meaning::Foreign,
-        }
-    }
-
-    fn unknown_kind(&self, kind: &str) -> String {
-        let known = || self.custom.keys().map(String::as_str);
-        match super::schema::closest(kind, known()) {
-            Some(other) => format!("{kind} is no kind of {}: did you mean {other}?", self.api_version),
-            None => {
-                let known: Vec<&str> = known().collect();
-                format!("{kind} is no kind of {}: there are {}", self.api_version, known.join(", "))
-            }
-        }
+pub(crate) fn meaning(api_version: &str, kind: &str) -> Meaning {
+    let known = bindy_api::Kind::from_name(kind);
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    match (api_version, kind, known) {
+        (API_VERSION, _, Some(kind)) => Meaning::Bindy(kind),
+        (API_VERSION, _, None) => match kind.strip_suffix("List").and_then(bindy_api::Kind::from_name) {
+            Some(_) => Meaning::List,
+            None => Meaning::Unknown(unknown_kind(kind)),
+        },
+        (_, _, Some(_)) => Meaning::Unknown(wrong_version(api_version, kind)),
+        (_, _, None) if group == GROUP => Meaning::Unknown(wrong_version(api_version, kind)),
+        ("v1", "ConfigMap", _) => Meaning::ConfigMap,
+        ("v1", "List", _) => Meaning::List,
+        _ => Meaning::Foreign,
     }
 }
 
-fn config_map() -> Kind {
-    let texts = || {
-        let text = JSONSchemaProps { type_: Some("string".to_owned()), ..Default::default() };
-        JSONSchemaProps {
-            type_: Some("object".to_owned()),
-            additional_properties: Some(
-                k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrBool::Schema(
-                    Box::new(text),
-                ),
-            ),
-            ..Default::default()
-        }
-    };
-    let boolean = JSONSchemaProps { type_: Some("boolean".to_owned()), ..Default::default() };
-    let properties = [("data", texts()), ("binaryData", texts()), ("immutable", boolean)];
-    let schema = JSONSchemaProps {
-        type_: Some("object".to_owned()),
-        properties: Some(properties.map(|(name, schema)| (name.to_owned(), schema)).into()),
-        ..Default::default()
-    };
-    Kind { name: "ConfigMap".into(), schema }
+fn wrong_version(api_version: &str, kind: &str) -> String {
+    format!("apiVersion is {api_version:?}: for {kind} write {API_VERSION}")
+}
+
+fn unknown_kind(kind: &str) -> String {
+    let records = RECORD_KINDS.iter().map(|row| row.name);
+    let known: Vec<&str> = ["Bind9Instance", "DNSZone"].into_iter().chain(records).collect();
+    match known.iter().find(|known| known.eq_ignore_ascii_case(kind)) {
+        Some(known) => format!("{kind} is no kind of {API_VERSION}: did you mean {known}?"),
+        None => format!("{kind} is no kind of {API_VERSION}: there are {}", known.join(", ")),
+    }
+}
+
+/// The model's name of a kind.
+pub(crate) fn model_kind(kind: bindy_api::Kind) -> Kind {
+    match kind {
+        bindy_api::Kind::Bind9Instance => Kind::Instance,
+        bindy_api::Kind::DNSZone => Kind::Zone,
+        bindy_api::Kind::Record(kind) => Kind::Record(kind),
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DIR ─ scan, notify ─► watch ─ texts ─► inventory ─ events ─► engine
-//!                                             │  documents ─► node ─► schema ─► decode
+//!                                             │  documents ─► node ─► decode
 //! ```
 //!
 //! Three states are kept apart: an object that is gone, one that cannot be read now, and one that has not been listed
@@ -13,37 +13,30 @@ mod decode;
 mod documents;
 mod inventory;
 mod kinds;
+mod metadata;
 mod node;
 mod scan;
-mod schema;
 mod watch;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bindy_model::{Object, ObjectKey, Removal};
+
 pub use inventory::{Inventory, Text};
-pub use kinds::Kinds;
 pub use scan::read_all;
 pub use watch::{Source, WatchError};
 
 use crate::status::Problem;
 
-/// Kind, namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The kind, as in its manifest.
-    pub kind: Arc<str>,
-    /// The namespace; `default` where the manifest has none.
-    pub namespace: Box<str>,
-    /// The name.
-    pub name: Box<str>,
-}
+/// SHA-256.
+pub type Hash = [u8; 32];
 
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
-    }
+fn hash(text: &str) -> Hash {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let mut hash = [0; 32];
+    hash.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    hash
 }
 
 /// Where an object is written.
@@ -56,48 +49,42 @@ pub struct Place {
 }
 
 /// An object as its manifest has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Manifest {
     /// What it is called.
-    pub key: Key,
+    pub key: ObjectKey,
     /// Where it is written.
     pub place: Place,
-    /// Its JSON, checked against the schema of its kind, `metadata.namespace` filled in.
-    pub json: Arc<str>,
-}
-
-/// Why an object is not there any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// Its file is still there and does not have it any more.
-    Edited,
-    /// Its file vanished or was emptied, which happens by mistake more often than on purpose.
-    FileGone,
+    /// The object; it has no UID, creation time and generation yet.
+    pub object: Arc<Object>,
+    /// Hash of its specification, for its generation.
+    pub spec: Hash,
 }
 
 /// What happened in the directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum SourceEvent {
     /// The object is new or has changed.
     Applied(Manifest),
     /// The same object stands somewhere else now.
     Moved {
         /// The object.
-        key: Key,
+        key: ObjectKey,
         /// Where it stands.
         place: Place,
     },
     /// The object is not there any more.
     Deleted {
         /// The object.
-        key: Key,
-        /// Why.
+        key: ObjectKey,
+        /// Whether it was edited away, or its file vanished or was emptied, which happens by mistake more often than on
+        /// purpose.
         how: Removal,
     },
     /// The object is there, or was there before its file broke, and cannot be read.
     Unreadable {
         /// The object.
-        key: Key,
+        key: ObjectKey,
         /// What is wrong with it.
         problem: Problem,
     },

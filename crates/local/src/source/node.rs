@@ -11,11 +11,11 @@ use serde_saphyr::Spanned;
 
 /// A position in a file, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub(crate) struct Position {
     /// Line.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Column, in characters.
-    pub column: u64,
+    pub(crate) column: u64,
 }
 
 /// A value and where it begins.
@@ -99,7 +99,36 @@ impl Node {
             Value::Number(number) => number.clone().into(),
             Value::Text(text) => text.as_str().into(),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(fields) => fields.iter().map(|field| (field.name.clone(), field.node.to_json())).collect(),
+            Value::Map(fields) => {
+                fields.iter().map(|field| (field.name.clone(), field.node.to_json())).collect()
+            }
+        }
+    }
+
+    /// Where the field `path` stands (`spec.list[1]`), or the deepest part of it that is there.
+    pub(crate) fn locate(&self, path: &str) -> Position {
+        self.locate_from(path).unwrap_or(self.at)
+    }
+
+    fn locate_from(&self, path: &str) -> Option<Position> {
+        match &self.value {
+            Value::Map(fields) => {
+                // Keys may contain dots: the longest that fits is meant.
+                let fits = fields.iter().filter(|field| {
+                    path.strip_prefix(&field.name)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                });
+                let field = fits.max_by_key(|field| field.name.len())?;
+                let rest = path.strip_prefix(&field.name)?;
+                let rest = rest.strip_prefix('.').unwrap_or(rest);
+                Some(field.node.locate_from(rest).unwrap_or(field.at))
+            }
+            Value::List(items) => {
+                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some(item.locate_from(rest.strip_prefix('.').unwrap_or(rest)).unwrap_or(item.at))
+            }
+            _ => None,
         }
     }
 
@@ -218,7 +247,10 @@ mod tests {
         assert_eq!(spec.text_of("text"), Some("a\nb\n"));
         let Value::List(items) = &spec.get("list").unwrap().value else { panic!("{spec:?}") };
         assert_eq!(items[1].at, Position { line: 12, column: 13 });
-        assert_eq!(node.to_json(), serde_json::json!({"kind": "A", "spec": {"list": [1, "x"], "text": "a\nb\n"}}));
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({"kind": "A", "spec": {"list": [1, "x"], "text": "a\nb\n"}})
+        );
     }
 
     #[test]

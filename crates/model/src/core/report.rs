@@ -3,6 +3,7 @@
 use bindy_zone::{Name, Serial};
 
 use super::{Core, LedgerKind, ServerId};
+use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
 use crate::publication::{Hold, LedgerEntry};
 use crate::verdict::ZoneProblem;
@@ -48,7 +49,7 @@ pub struct InstanceReport {
     /// A removal of zones that waits for a person's word.
     pub hold: Option<Hold>,
     /// What is wrong with it.
-    pub problem: Option<String>,
+    pub problem: Option<FleetProblem>,
 }
 
 /// The state of one server.
@@ -110,7 +111,7 @@ impl Core {
                 serial: served.map(|served| served.serial),
                 zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
                 hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
-                problem: self.world.instance_problem(&key).map(|problem| problem.to_string()),
+                problem: self.world.instance_problem(&key),
                 key,
             }
         })

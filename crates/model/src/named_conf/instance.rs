@@ -51,6 +51,8 @@ pub struct Paths {
 pub struct RateLimit {
     /// Equal answers a second to one network; at least 1.
     pub responses_per_second: u32,
+    /// Seconds over which answers are counted; 1 to 3600.
+    pub window: u32,
     /// Every how many limited answers are sent truncated instead of not at all; 0 is never.
     pub slip: u32,
 }
@@ -143,6 +145,7 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
     if let Some(limit) = settings.rate_limit {
         statements.push(Statement::new("rate-limit").block([
             Statement::new("responses-per-second").number(limit.responses_per_second.max(1)),
+            Statement::new("window").number(limit.window.clamp(1, 3600)),
             Statement::new("slip").number(limit.slip.min(10)),
         ]));
     }

@@ -1,16 +1,30 @@
-//! The client side: questions, transfers, NOTIFY and forwarding, over one connection after another.
+//! The client side: questions, transfers, NOTIFY and forwarding.
+//!
+//! ```text
+//! Endpoint ─► Connection ─ query, soa, notify ─► one message
+//!                 ├─ transfer ─► progress (order of records) ─► transfer (content) ─► Version
+//!                 └─ exchange ─► progress ─► messages passed on
+//! ```
+//! Every answer is verified before it is used, and a transfer counts only when its last record has arrived.
+
+mod connection;
+mod progress;
+mod query;
+mod transfer;
+mod udp;
+
+pub use connection::Connection;
+pub use udp::{udp_notify, udp_query, udp_soa};
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bindy_zone::{Name, Rtype, Serial, Version};
-use bytes::Bytes;
 use domain::base::iana::Rcode;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 use crate::keys::Key;
-use crate::server::Relayed;
+use crate::message::Malformed;
+use crate::tsig::BadAnswer;
 
 /// A server to ask.
 #[derive(Clone, Debug)]
@@ -21,7 +35,7 @@ pub struct Endpoint {
     pub key: Option<Key>,
 }
 
-/// How long to wait for what.
+/// How long to wait for what. [`Timeouts::default`] suits servers nearby.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// Until the connection stands.
@@ -30,6 +44,16 @@ pub struct Timeouts {
     pub answer: Duration,
     /// Between two messages of one answer.
     pub between: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            answer: Duration::from_secs(5),
+            between: Duration::from_secs(5),
+        }
+    }
 }
 
 /// The answer to a question.
@@ -106,94 +130,49 @@ pub enum ClientError {
     /// The answer is no DNS, or does not fit the request.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
+    /// The server has an older version than we have.
+    #[error("the server is at serial {theirs}, before our {ours}")]
+    Behind {
+        /// The server's serial.
+        theirs: Serial,
+        /// Ours.
+        ours: Serial,
+    },
     /// Nobody takes the answer that is being forwarded any more.
     #[error("the receiver of the answer has gone")]
     SinkGone,
 }
 
-/// A TCP connection to a server; requests go one after another.
-pub struct Connection {
-    stream: TcpStream,
-    key: Option<Key>,
-    timeouts: Timeouts,
-}
+impl ClientError {
+    /// Whether the connection can take another request: the answer was complete and is only not what we wanted.
+    pub fn leaves_connection_usable(&self) -> bool {
+        matches!(self, Self::Refused | Self::NotAuth | Self::ServFail | Self::Rcode(_) | Self::Behind { .. })
+    }
 
-impl Connection {
-    /// Connects.
-    pub async fn open(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let connect = TcpStream::connect(endpoint.address);
-        match tokio::time::timeout(timeouts.connect, connect).await {
-            Err(_) => Err(ClientError::Timeout(timeouts.connect)),
-            Ok(Err(error)) => Err(ClientError::Connect(endpoint.address, error)),
-            Ok(Ok(stream)) => Ok(Self { stream, key: endpoint.key.clone(), timeouts }),
+    /// The error that a response code is, if it is one.
+    pub(crate) fn of(rcode: Rcode) -> Option<Self> {
+        match rcode {
+            Rcode::NOERROR => None,
+            Rcode::REFUSED => Some(Self::Refused),
+            Rcode::NOTAUTH => Some(Self::NotAuth),
+            Rcode::SERVFAIL => Some(Self::ServFail),
+            other => Some(Self::Rcode(other)),
         }
     }
+}
 
-    /// Whether it can take another request: false after an error other than a response code.
-    pub fn is_usable(&self) -> bool {
-        let _ = (&self.stream, &self.key, &self.timeouts);
-        true
-    }
-
-    /// The serial of the server's version of `zone`.
-    pub async fn soa(&mut self, zone: &Name) -> Result<Serial, ClientError> {
-        let _ = zone;
-        Err(ClientError::Closed)
-    }
-
-    /// The answer to one question, whatever its response code.
-    pub async fn query(&mut self, name: &Name, rtype: Rtype) -> Result<Answer, ClientError> {
-        let _ = (name, rtype);
-        Err(ClientError::Closed)
-    }
-
-    /// Brings `base` up to date, or transfers the whole zone without one.
-    pub async fn transfer(&mut self, zone: &Name, base: Option<&Version>) -> Result<Transfer, ClientError> {
-        let _ = (zone, base);
-        Err(ClientError::Closed)
-    }
-
-    /// Announces a version; returns once that has been acknowledged.
-    pub async fn notify(&mut self, zone: &Name, serial: Serial) -> Result<(), ClientError> {
-        let _ = (zone, serial);
-        Err(ClientError::Closed)
-    }
-
-    /// Forwards a request (without TSIG) and passes every message of its answer on, verified and without TSIG.
-    pub async fn exchange(
-        &mut self,
-        message: Bytes,
-        sink: &mpsc::Sender<Relayed>,
-    ) -> Result<Rcode, ClientError> {
-        let _ = (message, sink);
-        Err(ClientError::Closed)
+impl From<Malformed> for ClientError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error.0)
     }
 }
 
-/// Asks for the serial over UDP.
-pub async fn udp_soa(endpoint: &Endpoint, zone: &Name, timeout: Duration) -> Result<Serial, ClientError> {
-    let _ = (endpoint, zone, timeout);
-    Err(ClientError::Closed)
-}
-
-/// Asks one question over UDP; asks again every 500 ms until `timeout`.
-pub async fn udp_query(
-    endpoint: &Endpoint,
-    name: &Name,
-    rtype: Rtype,
-    timeout: Duration,
-) -> Result<Answer, ClientError> {
-    let _ = (endpoint, name, rtype, timeout);
-    Err(ClientError::Closed)
-}
-
-/// Announces a version over UDP, again and again until it is acknowledged or `timeout` is over.
-pub async fn udp_notify(
-    endpoint: &Endpoint,
-    zone: &Name,
-    serial: Serial,
-    timeout: Duration,
-) -> Result<(), ClientError> {
-    let _ = (endpoint, zone, serial, timeout);
-    Err(ClientError::Closed)
+impl From<BadAnswer> for ClientError {
+    fn from(error: BadAnswer) -> Self {
+        match error {
+            BadAnswer::Malformed(text) => Self::Malformed(text),
+            BadAnswer::Signature(text) => Self::Signature(text),
+            BadAnswer::ClockSkew(ahead) => Self::ClockSkew { ahead },
+        }
+    }
 }

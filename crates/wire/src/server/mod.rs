@@ -1,18 +1,37 @@
-//! The server side: one port, TCP and UDP.
+//! The server side: one port, TCP and UDP, for SOA, AXFR, IXFR and NOTIFY.
+//!
+//! ```text
+//! accept ─► Connections (bounds) ─► tcp ─┐
+//!                                        ├─► exchange: parse, TSIG ─► Service ─► Reply ─► messages, signed
+//! datagram ─► semaphore (bounds) ─► udp ─┘
+//! ```
+//! What is no DNS, not signed or not ours to answer is answered here and never reaches the service.
+
+mod connections;
+mod exchange;
+mod tcp;
+mod udp;
+
+pub(crate) use exchange::unix_time;
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bindy_zone::{History, Name, Rtype, Serial};
 use bytes::Bytes;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::keys::KeyRing;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +127,10 @@ pub struct ServerLimits {
     pub stalled: Duration,
     /// How long the service may take for a reply.
     pub reply: Duration,
-    /// Octets of a request.
+    /// Octets of a request; the largest that is needed is an IXFR question with two names in its SOA.
     pub request_size: usize,
+    /// Datagrams that are being answered at one time; more are dropped.
+    pub datagrams: usize,
 }
 
 /// Where and how to serve.
@@ -158,42 +179,64 @@ pub struct ServerCounters {
 pub struct Server<S> {
     tcp: TcpListener,
     udp: UdpSocket,
-    keys: Arc<dyn KeyRing>,
+    shared: Arc<Shared<S>>,
+}
+
+/// What every task of a server uses.
+struct Shared<S> {
+    keys: Box<dyn KeyRing>,
     options: ServerOptions,
-    service: Arc<S>,
+    service: S,
     counters: Arc<ServerCounters>,
 }
 
 impl<S: Service> Server<S> {
     /// Binds TCP and UDP to one port.
-    pub async fn bind(options: ServerOptions, keys: impl KeyRing, service: S) -> std::io::Result<Self> {
-        let tcp = TcpListener::bind(options.address).await?;
-        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
-        Ok(Self {
-            tcp,
-            udp,
-            keys: Arc::new(keys),
-            options,
-            service: Arc::new(service),
-            counters: Arc::default(),
-        })
+    pub async fn bind(options: ServerOptions, keys: impl KeyRing, service: S) -> io::Result<Self> {
+        let mut attempts = 0;
+        let (tcp, udp) = loop {
+            let tcp = listen(options.address)?;
+            match UdpSocket::bind(tcp.local_addr()?).await {
+                Ok(udp) => break (tcp, udp),
+                // A port that is free for TCP may be taken for UDP.
+                Err(_) if options.address.port() == 0 && attempts < 20 => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let counters = Arc::default();
+        Ok(Self { tcp, udp, shared: Arc::new(Shared { keys: Box::new(keys), options, service, counters }) })
     }
 
     /// The address that it is bound to.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 
     /// What it has done so far; outlives the server.
     pub fn counters(&self) -> Arc<ServerCounters> {
-        self.counters.clone()
+        self.shared.counters.clone()
     }
 
     /// Serves until `cancel`; every task has ended when this returns.
     pub async fn serve(self, cancel: CancellationToken) {
-        let _ = (&self.udp, &self.keys, &self.options, &self.service);
-        cancel.cancelled().await;
+        let tasks = TaskTracker::new();
+        let udp = udp::serve(Arc::new(self.udp), self.shared.clone(), tasks.clone(), cancel.clone());
+        let tcp = tcp::serve(self.tcp, self.shared, tasks.clone(), cancel.clone());
+        tokio::join!(udp, tcp);
+        tasks.close();
+        tasks.wait().await;
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Default for ServerLimits {
@@ -204,7 +247,8 @@ impl Default for ServerLimits {
             idle: Duration::from_secs(300),
             stalled: Duration::from_secs(15),
             reply: Duration::from_secs(10),
-            request_size: 65_535,
+            request_size: 4_096,
+            datagrams: 256,
         }
     }
 }

@@ -1,0 +1,160 @@
+//! The watched directory, with real files and real events.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bindy_local::source::{Source, SourceEvent};
+use bindy_model::Removal;
+
+fn zone(name: &str, apex: &str) -> String {
+    format!(
+        "apiVersion: bindy.firestoned.io/v1beta1\nkind: DNSZone\nmetadata: {{name: {name}}}\nspec: {{zoneName: {apex}}}\n"
+    )
+}
+
+struct Watched {
+    source: Source,
+    directory: tempfile::TempDir,
+}
+
+impl Watched {
+    async fn start(files: &[(&str, String)]) -> (Self, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let source = Source::watch(directory.path()).unwrap();
+        let mut watched = Self { source, directory };
+        let first = watched.next().await;
+        (watched, first)
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    async fn next(&mut self) -> Vec<String> {
+        let batch = tokio::time::timeout(Duration::from_secs(10), self.source.next()).await;
+        batch
+            .expect("no event within ten seconds")
+            .unwrap()
+            .into_iter()
+            .map(|event| describe(&event))
+            .collect()
+    }
+
+    async fn quiet(&mut self) {
+        let batch = tokio::time::timeout(Duration::from_millis(400), self.source.next()).await;
+        assert!(batch.is_err(), "{batch:?}");
+    }
+}
+
+fn describe(event: &SourceEvent) -> String {
+    match event {
+        SourceEvent::Applied(manifest) => format!("applied {}", manifest.key),
+        SourceEvent::Moved { key, place } => format!("moved {key} {}", place.file.display()),
+        SourceEvent::Deleted { key, how: Removal::Deleted } => format!("deleted {key}"),
+        SourceEvent::Deleted { key, how: Removal::Relisted } => format!("vanished {key}"),
+        SourceEvent::Unreadable { key, .. } => format!("unreadable {key}"),
+        SourceEvent::Problems { file, problems } => format!("{} problems {}", problems.len(), file.display()),
+        SourceEvent::Listed => "listed".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn the_directory_is_listed_first_and_edits_are_seen_at_once() {
+    let (mut watched, first) = Watched::start(&[("a.yaml", zone("a", "a.test"))]).await;
+    assert_eq!(first, ["applied DNSZone default/a", "listed"]);
+    let start = Instant::now();
+    watched.write("a.yaml", &zone("a", "b.test"));
+    assert_eq!(watched.next().await, ["applied DNSZone default/a"]);
+    assert!(start.elapsed() < Duration::from_millis(80), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn editors_that_rename_into_place_never_delete() {
+    let (mut watched, _) = Watched::start(&[("a.yaml", zone("a", "a.test"))]).await;
+    let path = watched.path().join("a.yaml");
+    // As vim does: the old file becomes a backup, a new one is written.
+    fs::rename(&path, watched.path().join("a.yaml~")).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    fs::write(&path, zone("a", "b.test")).unwrap();
+    fs::remove_file(watched.path().join("a.yaml~")).unwrap();
+    assert_eq!(watched.next().await, ["applied DNSZone default/a"]);
+    // As sed -i does: a new file is renamed over the old one.
+    watched.write(".a.new", &zone("a", "c.test"));
+    fs::rename(watched.path().join(".a.new"), &path).unwrap();
+    assert_eq!(watched.next().await, ["applied DNSZone default/a"]);
+    watched.quiet().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_left_alone_until_it_is_closed() {
+    use std::io::Write;
+    let both = format!("{}---\n{}", zone("a", "a.test"), zone("b", "b.test"));
+    let (mut watched, _) = Watched::start(&[("a.yaml", both)]).await;
+    let mut file = fs::File::create(watched.path().join("a.yaml")).unwrap();
+    file.write_all(zone("a", "c.test").as_bytes()).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    write!(file, "---\n{}", zone("b", "d.test")).unwrap();
+    drop(file);
+    assert_eq!(watched.next().await, ["applied DNSZone default/a", "applied DNSZone default/b"]);
+    watched.quiet().await;
+}
+
+#[tokio::test]
+async fn a_removed_directory_is_a_vanished_file_and_a_new_one_is_read() {
+    let (mut watched, _) = Watched::start(&[]).await;
+    fs::create_dir_all(watched.path().join("x/y")).unwrap();
+    watched.write("x/y/a.yaml", &zone("a", "a.test"));
+    assert_eq!(watched.next().await, ["applied DNSZone default/a"]);
+    fs::rename(watched.path().join("x"), watched.path().join("z")).unwrap();
+    assert_eq!(watched.next().await, ["moved DNSZone default/a z/y/a.yaml"]);
+    fs::remove_dir_all(watched.path().join("z")).unwrap();
+    assert_eq!(watched.next().await, ["vanished DNSZone default/a"]);
+}
+
+#[tokio::test]
+async fn hidden_files_and_other_files_are_not_read() {
+    let (mut watched, _) = Watched::start(&[]).await;
+    fs::create_dir(watched.path().join(".bindy")).unwrap();
+    watched.write(".bindy/a.yaml", &zone("a", "a.test"));
+    watched.write("notes.txt", "hello");
+    watched.write(".b.yaml", &zone("b", "b.test"));
+    watched.quiet().await;
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_its_objects_until_it_is_put_right() {
+    let (mut watched, _) = Watched::start(&[("a.yaml", zone("a", "a.test"))]).await;
+    watched.write("a.yaml", "a: [");
+    assert_eq!(watched.next().await, ["unreadable DNSZone default/a", "1 problems a.yaml"]);
+    watched.write("a.yaml", &zone("a", "a.test"));
+    assert_eq!(watched.next().await, ["applied DNSZone default/a", "0 problems a.yaml"]);
+    watched.write("a.yaml", "");
+    assert_eq!(watched.next().await, ["vanished DNSZone default/a"]);
+}
+
+#[tokio::test]
+async fn rapid_rewrites_end_with_the_last_text_and_never_delete() {
+    let (mut watched, _) = Watched::start(&[("a.yaml", zone("a", "n0.test"))]).await;
+    for n in 1..=500 {
+        watched.write("a.yaml", &zone("a", &format!("n{n}.test")));
+    }
+    let mut last = String::new();
+    while let Ok(Some(batch)) = tokio::time::timeout(Duration::from_millis(500), watched.source.next()).await
+    {
+        for event in batch {
+            let SourceEvent::Applied(manifest) = &event else { panic!("{event:?}") };
+            last = format!("{:?}", manifest.object);
+        }
+    }
+    assert!(last.contains("n500.test"), "{last}");
+}

@@ -1,0 +1,159 @@
+//! From what is the case to the conditions that objects are told: one place for every reason.
+
+use bindy_api::{ConditionType, Reason, Verdict as Condition};
+use bindy_zone::NameError;
+
+use crate::core::{InstanceReport, ServerReport, ZoneReport};
+use crate::fleet::FleetProblem;
+use crate::publication::Hold;
+use crate::verdict::{Refusal, Verdict, ZoneProblem};
+
+use ConditionType::{Accepted, Degraded, Held, Ready};
+
+/// Accepted of a record.
+pub fn record_accepted(verdict: &Verdict) -> Condition {
+    match verdict {
+        Verdict::Accepted => Condition::yes(Accepted, Reason::Accepted, "the record is part of its zone"),
+        Verdict::LowerTtl { wished, served } => Condition::yes(
+            Accepted,
+            Reason::TtlMismatch,
+            format!(
+                "served with a TTL of {served} instead of {wished}, which other objects of this name and type ask for"
+            ),
+        ),
+        Verdict::TargetWithoutAddress(name) => Condition::yes(
+            Accepted,
+            Reason::TargetWithoutAddress,
+            format!("{name} is within the zone and has no address: create an ARecord or AAAARecord for it"),
+        ),
+        Verdict::Refused(refusal) => Condition::no(Accepted, refusal_reason(refusal), refusal.to_string()),
+    }
+}
+
+fn refusal_reason(refusal: &Refusal) -> Reason {
+    match refusal {
+        Refusal::Name(NameError::OutOfZone { .. }) => Reason::OutOfZone,
+        Refusal::Name(_) | Refusal::AmbiguousName { .. } | Refusal::InnerWildcard => Reason::InvalidName,
+        Refusal::Target { .. }
+        | Refusal::Data(_)
+        | Refusal::Invalid(_)
+        | Refusal::Ttl(_)
+        | Refusal::AtApex(_) => Reason::InvalidData,
+        Refusal::Conflict { .. } => Reason::Conflict,
+        Refusal::RrSetTooLarge { .. } => Reason::TooManyRecords,
+        Refusal::Occluded { .. } => Reason::Occluded,
+        Refusal::NoZone(_) => Reason::ZoneNotFound,
+        Refusal::ZoneRefused(_) => Reason::ZoneNotAccepted,
+    }
+}
+
+/// Accepted, Ready, Held and Degraded of a DNSZone.
+pub fn zone_conditions(report: &ZoneReport) -> Vec<Condition> {
+    let problem = report.refusal.iter().chain(&report.problems).next();
+    let accepted = match problem {
+        None => Condition::yes(Accepted, Reason::Accepted, "the zone is valid"),
+        Some(problem) => {
+            let reason = problem_reason(problem);
+            let all: Vec<String> =
+                report.refusal.iter().chain(&report.problems).map(ToString::to_string).collect();
+            // A zone whose name server lacks an address is served all the same.
+            match reason {
+                Reason::TargetWithoutAddress => Condition::yes(Accepted, reason, all.join("; ")),
+                _ => Condition::no(Accepted, reason, all.join("; ")),
+            }
+        }
+    };
+    vec![accepted, zone_ready(report), held(report.hold.as_ref(), "records"), zone_degraded(report)]
+}
+
+fn problem_reason(problem: &ZoneProblem) -> Reason {
+    match problem {
+        ZoneProblem::Unreadable(_) => Reason::Unreadable,
+        ZoneProblem::Name(_) | ZoneProblem::Root => Reason::InvalidName,
+        ZoneProblem::Target { .. } => Reason::InvalidData,
+        ZoneProblem::Claimed { .. } => Reason::Conflict,
+        ZoneProblem::NoInstances(_) => Reason::NoInstances,
+        ZoneProblem::FileMissing(..) => Reason::ZoneFileMissing,
+        ZoneProblem::File { .. } | ZoneProblem::FileRecord { .. } => Reason::InvalidZoneFile,
+    }
+}
+
+fn zone_ready(report: &ZoneReport) -> Condition {
+    let no = |reason, message: String| Condition::no(Ready, reason, message);
+    if let Some(refusal) = &report.refusal {
+        return no(problem_reason(refusal), refusal.to_string());
+    }
+    if report.hold.is_some() {
+        return no(Reason::Held, "the last good version is served: see the condition Held".to_owned());
+    }
+    if report.paused && report.pending {
+        return Condition::unknown(Ready, Reason::Paused, "changes wait until spec.paused is false");
+    }
+    let Some(published) = report.published.filter(|_| !report.pending) else {
+        return no(Reason::Publishing, "a version with the latest changes is being published".to_owned());
+    };
+    let (in_sync, desired, serial) = (report.in_sync, report.desired, published.serial);
+    if desired > 0 && in_sync == desired {
+        return Condition::yes(
+            Ready,
+            Reason::Served,
+            format!("serial {serial} is served by {in_sync} of {desired} servers"),
+        );
+    }
+    no(Reason::Propagating, format!("serial {serial} is served by {in_sync} of {desired} servers"))
+}
+
+fn zone_degraded(report: &ZoneReport) -> Condition {
+    let failing = report.lagging.iter().find_map(|(server, failure)| Some((server, failure.as_ref()?)));
+    match failing {
+        Some((server, failure)) => {
+            let message =
+                format!("{} of {} servers lag; {server}: {failure}", report.lagging.len(), report.desired);
+            Condition::yes(Degraded, Reason::ServerLagging, message)
+        }
+        None => Condition::no(Degraded, Reason::AllInSync, "no server is known to lag"),
+    }
+}
+
+fn held(hold: Option<&Hold>, what: &str) -> Condition {
+    match hold {
+        Some(Hold { version, removed, of }) => Condition::yes(
+            Held,
+            Reason::Held,
+            format!(
+                "{removed} of {of} {what} would be removed at once. If that is meant, annotate the object with {}={version}; \
+                 if not, bring them back",
+                bindy_api::RELEASE_ANNOTATION
+            ),
+        ),
+        None => Condition::no(Held, Reason::AllInSync, "no change is held back"),
+    }
+}
+
+/// Accepted, Ready and Held of a Bind9Instance. `servers` are those of this instance, `replicas` how many there should be.
+pub fn instance_conditions(
+    report: &InstanceReport,
+    servers: &[ServerReport],
+    replicas: usize,
+) -> Vec<Condition> {
+    let accepted = match &report.problem {
+        None => Condition::yes(Accepted, Reason::Accepted, "the instance is valid"),
+        Some(problem) => Condition::no(Accepted, fleet_reason(problem), problem.to_string()),
+    };
+    let ready = servers.iter().filter(|server| server.ready).count();
+    let message = format!("{ready} of {replicas} servers are ready");
+    let ready = if ready >= replicas {
+        Condition::yes(Ready, Reason::ServersReady, message)
+    } else {
+        Condition::no(Ready, Reason::ServersStarting, message)
+    };
+    vec![accepted, ready, held(report.hold.as_ref(), "zones")]
+}
+
+fn fleet_reason(problem: &FleetProblem) -> Reason {
+    match problem {
+        FleetProblem::UpstreamMissing(_) | FleetProblem::NoPrimary(_) => Reason::UpstreamNotFound,
+        FleetProblem::Loop(_) => Reason::UpstreamLoop,
+        FleetProblem::Unreadable(_) => Reason::Unreadable,
+    }
+}

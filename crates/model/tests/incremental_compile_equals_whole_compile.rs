@@ -1,0 +1,145 @@
+//! Whatever happens to objects, in whatever order: compiling only what changed gives the same zone, and the same
+//! verdicts, as compiling everything anew.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and shares the objects of its neighbours"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bindy_api::RecordKind;
+use bindy_model::{Kind, Object, ObjectKey, Removal, Role, Verdict, World};
+use bindy_zone::Content;
+use common::{file, instance, key, record, zone_with_file};
+use proptest::prelude::*;
+use serde_json::json;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(usize, usize, u8),
+    Remove(usize),
+    File(usize),
+    RemoveZone,
+    AddZone,
+    Compile,
+}
+
+const OWNERS: [&str; 8] = ["@", "www", "sub", "a.sub", "*.sub", "deep.a.sub", "ns.sub", "bad..name"];
+
+const FILES: [&str; 4] = [
+    "www 300 IN A 198.51.100.1\n",
+    "www 60 IN A 198.51.100.2\nsub 60 IN NS ns.sub\nns.sub 60 IN A 198.51.100.3\n",
+    "txt 60 IN TXT \"hello\"\nwww 60 IN CNAME txt\n",
+    "broken (\n",
+];
+
+/// Object `n` (its kind and name are fixed) with an owner name and data that depend on `owner` and `value`.
+fn object(n: usize, owner: usize, value: u8) -> Object {
+    let owner = OWNERS[owner % OWNERS.len()];
+    let name = format!("object-{n}");
+    let created = u32::try_from(n % 5).unwrap();
+    let ttl = 60 * u32::from(value % 3 + 1);
+    let (kind, spec) = match n % 5 {
+        0 => (RecordKind::A, json!({ "ttl": ttl, "ipv4Addresses": [format!("192.0.2.{value}")] })),
+        1 => (RecordKind::Cname, json!({ "ttl": ttl, "target": format!("target-{}", value % 2) })),
+        2 => {
+            let target = ["ns.sub.example.com.", "www.example.com.", "ns"][usize::from(value) % 3];
+            (RecordKind::Ns, json!({ "nameserver": target }))
+        }
+        3 => (RecordKind::Txt, json!({ "text": [format!("value {value}")] })),
+        _ => (RecordKind::Aaaa, json!({ "ipv6Addresses": [format!("2001:db8::{value:x}")] })),
+    };
+    record(kind, &name, owner, created, spec)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        10 => (0usize..15, 0usize..8, 0u8..4).prop_map(|(n, owner, value)| Step::Apply(n, owner, value)),
+        4 => (0usize..15).prop_map(Step::Remove),
+        2 => (0usize..4).prop_map(Step::File),
+        1 => Just(Step::RemoveZone),
+        2 => Just(Step::AddZone),
+        4 => Just(Step::Compile),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+fn fresh() -> World {
+    let mut world = World::new();
+    world.apply(instance("primary", Role::Primary, &[]));
+    world.listed();
+    world
+}
+
+fn result(world: &mut World) -> (Option<Content>, BTreeMap<ObjectKey, Verdict>) {
+    world.take_dirty();
+    let content = world.compile(&key("zone")).map(|compiled| compiled.content);
+    (content, world.remarks().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn incremental_compile_equals_whole_compile(steps in steps()) {
+        let mut world = fresh();
+        let mut objects: BTreeMap<ObjectKey, Object> = BTreeMap::new();
+        let mut last_good_file = None;
+        for step in steps {
+            match step {
+                Step::Apply(n, owner, value) => {
+                    let object = object(n, owner, value);
+                    objects.insert(object.key(), object.clone());
+                    world.apply(object);
+                }
+                Step::Remove(n) => {
+                    let key = object(n, 0, 0).key();
+                    objects.remove(&key);
+                    world.remove(&key, Removal::Deleted);
+                }
+                Step::File(n) => {
+                    // A broken text keeps the last good one, which the fresh world below has to know of.
+                    let has_zone = objects.keys().any(|key| key.kind == Kind::Zone);
+                    if n == 3 && (last_good_file.is_none() || !has_zone) {
+                        continue;
+                    }
+                    if n != 3 {
+                        last_good_file = Some(file(FILES[n]));
+                    }
+                    world.apply(file(FILES[n]));
+                }
+                Step::RemoveZone => {
+                    let key = ObjectKey { kind: Kind::Zone, key: key("zone") };
+                    objects.remove(&key);
+                    world.remove(&key, Removal::Deleted);
+                    if let Some(file) = &last_good_file {
+                        world.apply(file.clone());
+                    }
+                }
+                Step::AddZone => {
+                    let zone = zone_with_file("zone", "example.com");
+                    objects.insert(zone.key(), zone.clone());
+                    world.apply(zone);
+                }
+                Step::Compile => drop(result(&mut world)),
+            }
+        }
+        let mut whole = fresh();
+        for object in objects.into_values().rev().chain(last_good_file) {
+            whole.apply(object);
+        }
+        let (incremental, remarks) = result(&mut world);
+        let (content, expected) = result(&mut whole);
+        prop_assert_eq!(incremental.as_ref().map(Content::digest), content.as_ref().map(Content::digest));
+        prop_assert_eq!(&incremental, &content);
+        prop_assert_eq!(remarks, expected);
+    }
+}
