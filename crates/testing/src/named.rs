@@ -165,8 +165,8 @@ impl Named {
     }
 
     /// SIGSTOP: the kernel goes on accepting for it, and nothing is answered.
-    pub fn freeze(&mut self) -> Result<()> {
-        self.process()?.freeze()
+    pub async fn freeze(&mut self) -> Result<()> {
+        self.process()?.freeze().await
     }
 
     /// SIGCONT.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::os::unix::process::CommandExt;
 
@@ -86,9 +86,20 @@ impl Process {
         self.wait(limit).await
     }
 
-    /// SIGSTOP: it keeps its sockets and does nothing.
-    pub fn freeze(&mut self) -> Result<()> {
-        self.signal(Signal::STOP)
+    /// SIGSTOP, and the wait until every thread has stopped: they do so one after the other, and one that has not
+    /// yet may still answer. It keeps its sockets and does nothing.
+    pub async fn freeze(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let what = format!("{} (pid {}) to stop", self.name, self.pid());
+        wait_for(&what, KILL_LIMIT, async || {
+            for task in std::fs::read_dir(&tasks)? {
+                let status = std::fs::read_to_string(task?.path().join("status"))?;
+                ensure!(status.contains("State:\tT"), "a thread still runs");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// SIGCONT.
@@ -163,7 +174,7 @@ mod tests {
         let scratch = Scratch::new("process-ended").unwrap();
         let mut process = sleeper(&scratch);
         process.check_running().unwrap();
-        process.freeze().unwrap();
+        process.freeze().await.unwrap();
         process.thaw().unwrap();
         process.terminate(Duration::from_secs(5)).await.unwrap();
         assert!(process.check_running().unwrap_err().to_string().contains("sleeper ended"));

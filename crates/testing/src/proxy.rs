@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -178,7 +178,7 @@ async fn accept(listener: TcpListener, shared: Shared) {
     }
 }
 
-async fn connection(client: TcpStream, mut shared: Shared) {
+async fn connection(mut client: TcpStream, mut shared: Shared) {
     let mut cut = shared.fault.clone();
     let counters = Arc::clone(&shared.counters);
     let forward = async {
@@ -192,25 +192,29 @@ async fn connection(client: TcpStream, mut shared: Shared) {
         target = forward => target,
         _ = cut.wait_for(|fault| *fault == Fault::Cut) => None,
     };
-    let Some(target) = target else {
+    let Some(mut target) = target else {
         add(&counters.cut, 1);
         reset(&client);
         return;
     };
     let _ = (client.set_nodelay(true), target.set_nodelay(true));
-    let (client_read, client_write) = client.into_split();
-    let (target_read, target_write) = target.into_split();
-    let was_cut = tokio::select! {
-        () = async {
-            tokio::join!(
-                pump(client_read, target_write, Direction::ToTarget, shared.clone()),
-                pump(target_read, client_write, Direction::ToClient, shared.clone()),
-            );
-        } => false,
-        _ = cut.wait_for(|fault| *fault == Fault::Cut) => true,
+    let was_cut = {
+        let (client_read, client_write) = client.split();
+        let (target_read, target_write) = target.split();
+        tokio::select! {
+            () = async {
+                tokio::join!(
+                    pump(client_read, target_write, Direction::ToTarget, shared.clone()),
+                    pump(target_read, client_write, Direction::ToClient, shared.clone()),
+                );
+            } => false,
+            _ = cut.wait_for(|fault| *fault == Fault::Cut) => true,
+        }
     };
     if was_cut {
         add(&counters.cut, 1);
+        reset(&client);
+        reset(&target);
     }
 }
 
@@ -225,7 +229,7 @@ enum Direction {
     ToClient,
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direction, mut shared: Shared) {
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: Direction, mut shared: Shared) {
     let mut buffer = vec![0; 32 * 1024];
     loop {
         if !shared.passes(|fault| matches!(fault, Fault::Freeze | Fault::Drop)).await {

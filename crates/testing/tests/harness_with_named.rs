@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bindy_testing::checker::{Published, Rule, check, verify};
 use bindy_testing::dns::{self, Transport};
+use bindy_testing::history::{Observation, Outcome};
 use bindy_testing::{
     Fault, Key, Named, NamedConfig, ProbeTarget, Prober, ProberConfig, Proxy, Question, Scratch, ZoneSource,
     wait_for,
 };
 use bindy_zone::{Name, Rtype, Serial};
 use domain::base::iana::Rcode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -67,6 +69,25 @@ async fn key_is_needed_where_one_is_configured() {
     assert!(format!("{unsigned:#}").contains("REFUSED"), "{unsigned:#}");
     let wrong = Key { secret: b"another secret".to_vec(), ..key() };
     dns::transfer(named.address(), &zone(), Some(&wrong)).await.unwrap_err();
+
+    // One octet that changes on the way is noticed by the signature, not by luck of the parser.
+    let proxy = Proxy::start(named.address()).await.unwrap();
+    proxy.set(Fault::Corrupt);
+    let changed = dns::transfer(proxy.address(), &zone(), Some(&key())).await.unwrap_err();
+    assert!(format!("{changed:#}").contains("signature is wrong"), "{changed:#}");
+}
+
+#[tokio::test]
+async fn cut_resets_open_connections() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(proxy.address()).await.unwrap();
+    client.write_all(b"hello").await.unwrap();
+    let passed = async || if proxy.counts().to_target == 5 { Ok(()) } else { Err("nothing has passed") };
+    wait_for("the octets at the target", LIMIT, passed).await.unwrap();
+    proxy.set(Fault::Cut);
+    let ended = tokio::time::timeout(LIMIT, client.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset, "RST, not FIN");
 }
 
 #[tokio::test]
@@ -81,7 +102,7 @@ async fn named_survives_kill_freeze_wipe_and_restart() {
     let served = async || dns::serial(address, Transport::Udp, &zone()).await;
     wait_for("the zone on the secondary", LIMIT, served).await.unwrap();
 
-    secondary.freeze().unwrap();
+    secondary.freeze().await.unwrap();
     dns::is_answering(address).await.unwrap_err();
     secondary.thaw().unwrap();
     wait_for("an answer after the thaw", LIMIT, served).await.unwrap();
@@ -143,6 +164,8 @@ async fn prober_sees_changes_outages_and_wrong_answers() {
     let violations = check(&history, &published, 3);
     assert!(violations.iter().all(|v| matches!(v.rule, Rule::Lost | Rule::WrongRcode)), "{violations:#?}");
     assert!(!violations.is_empty());
+    let lost = |o: &&Observation| *o.outcome == Outcome::Lost && o.transport == Transport::Udp;
+    assert!(history.observations.iter().filter(lost).count() > 5, "datagrams to a stopped server are lost");
 }
 
 #[tokio::test]
