@@ -6,6 +6,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bench;
+mod demo;
+mod dns;
+mod fleet;
 mod fuzz;
 mod generate;
 mod prerequisites;
@@ -28,6 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The examples on real servers: answers, an edit arriving everywhere, a killed server that heals
+    Demo,
     /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
     Test {
         /// Only the tests whose file or name contains this
@@ -46,6 +51,12 @@ enum Command {
         /// One JSON object per result line instead of a table
         #[arg(long)]
         json: bool,
+        /// With `bindy up` and its local servers, where a benchmark could also use a cluster
+        #[arg(long)]
+        embedded: bool,
+        /// Arguments for the benchmark itself, after `--`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
     /// Writes everything that is generated from the types
     Generate {
@@ -61,7 +72,11 @@ fn main() -> ExitCode {
         Command::Test { only: Some(name), long } => test::only(&mut steps, &name, long),
         Command::Test { only: None, long } => test::all(&mut steps, long),
         Command::Check => test::check(&mut steps),
-        Command::Bench { name, json } => bench::run(&mut steps, &name, json),
+        Command::Demo => demo::run(&mut steps),
+        Command::Bench { name, json, embedded, mut arguments } => {
+            arguments.extend(embedded.then(|| "--embedded".to_owned()));
+            bench::run(&mut steps, &name, json, &arguments)
+        }
         Command::Generate { check } => generate::run(&mut steps, check),
     };
     steps.finish(&done);
