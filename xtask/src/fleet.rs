@@ -93,9 +93,11 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(15) {
+        if matches!(self.child.try_wait(), Ok(None)) {
             let _gone = send(self.child.id(), Signal::TERM);
-            std::thread::sleep(Duration::from_millis(100));
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(LOOK);
         }
         for pid in processes_of(&self.base).unwrap_or_default() {
             let _gone = send(pid, Signal::KILL);
