@@ -179,10 +179,9 @@ impl Simulation {
                 self.step(Input::Swapped(target, result));
             }
             Output::Fetch(target, name, wanted) => {
-                let having = self.servers.iter().filter_map(|server| server.zones.get(&name));
-                let found = having
-                    .filter(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)))
-                    .next_back();
+                let mut having = self.servers.iter().filter_map(|server| server.zones.get(&name));
+                let found =
+                    having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));
                 let found = found.cloned().filter(|_| !self.faults || self.random.random_ratio(9, 10));
                 self.step(Input::Fetched(target, found));
             }
