@@ -24,10 +24,10 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     steps.run("build bindy", executable)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(show(steps))
+    steps.run("demo", || runtime.block_on(show()))
 }
 
-async fn show(steps: &mut Steps) -> Result<()> {
+async fn show() -> Result<()> {
     let scratch = Scratch::new("demo")?;
     copy_examples(&scratch)?;
     let begun = Instant::now();
@@ -60,8 +60,7 @@ async fn show(steps: &mut Steps) -> Result<()> {
     print_answers(&status).await?;
 
     heal(&mut bindy).await?;
-    stop(bindy).await?;
-    steps.run("demo", || Ok(()))
+    stop(bindy).await
 }
 
 async fn heal(bindy: &mut Bindy) -> Result<()> {
