@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bench;
+mod demo;
 mod fuzz;
 mod generate;
 mod prerequisites;
@@ -28,6 +29,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serves the manifests of examples/ by real named processes, edits one, kills a server, and ends by itself
+    Demo,
     /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
     Test {
         /// Only the tests whose file or name contains this
@@ -58,6 +61,7 @@ enum Command {
 fn main() -> ExitCode {
     let mut steps = Steps::start();
     let done = match Arguments::parse().command {
+        Command::Demo => demo::run(&mut steps),
         Command::Test { only: Some(name), long } => test::only(&mut steps, &name, long),
         Command::Test { only: None, long } => test::all(&mut steps, long),
         Command::Check => test::check(&mut steps),

@@ -2,7 +2,7 @@
 //! writes down every answer, and a checker that compares such a history with what was published.
 //!
 //! ```text
-//!   Scratch (directory of the test, kept when it fails)
+//!   Scratch (directory of the test, kept until it runs again)
 //!     ├─ Named, Bindy    processes on reserved loopback ports, killed with the test
 //!     ├─ Proxy           between any two of them: delay, freeze, cut, drop, silence, corrupt
 //!     ├─ Prober          asks all servers all the time ──► History ─┐
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Nothing here uses the project's own DNS code on the wire: what checks a server shares no bug with it. Functions
-//! return `anyhow` errors; tests unwrap them, so that a failure panics and [`Scratch`] keeps its directory.
+//! return `anyhow` errors; tests unwrap them, so that a failure shows the line.
 
 pub mod checker;
 pub mod dns;
