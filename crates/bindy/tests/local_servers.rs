@@ -1,15 +1,16 @@
 //! The runner with real `named` processes and real agents.
-//!
-//! The agent is this test executable, started again with one ignored test that runs it: so the tests need no other
-//! binary. In the same way another process runs a runner that is killed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its functions too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its functions too"
+)]
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use bindy_agent::Kind;
@@ -21,37 +22,11 @@ use bindy_model::NamespacedName;
 use bindy_testing::{Process, Scratch, wait_for};
 use bindy_wire::{Generation, Key, MasterSecret};
 use bindy_zone::Name;
-use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(30);
-const STATE: &str = "BINDY_TEST_STATE";
-
-/// The last words of the command line are `--config FILE`; this is `$0`.
-const AS_AGENT: &str = r#"BINDY_TEST_CONFIG="$2" exec "$0" --ignored --exact agent_process"#;
-
-#[tokio::test]
-#[ignore = "not a test: the agent of the others"]
-async fn agent_process() {
-    if let Some(config) = std::env::var_os("BINDY_TEST_CONFIG") {
-        bindy_agent::run(Path::new(&config), CancellationToken::new()).await.unwrap();
-    }
-}
-
-#[tokio::test]
-#[ignore = "not a test: a runner that is killed"]
-async fn runner_process() {
-    if let Some(state) = std::env::var_os(STATE) {
-        let runner = Runner::start(options(Path::new(&state))).unwrap();
-        runner.set_wanted(vec![wanted(0)], Others::Remove);
-        std::future::pending::<()>().await;
-    }
-}
 
 fn options(state: &Path) -> RunnerOptions {
-    let mut options = RunnerOptions::new(state, "");
-    let executable = std::env::current_exe().unwrap().into_os_string();
-    options.agent_command = vec!["sh".into(), "-c".into(), OsString::from(AS_AGENT), executable];
-    options
+    RunnerOptions::new(state, env!("CARGO_BIN_EXE_bindy"))
 }
 
 fn key(index: u32) -> ServerKey {
@@ -197,10 +172,12 @@ async fn wiped_data_is_healed_with_another_incarnation() {
 #[tokio::test]
 async fn processes_of_a_killed_runner_are_adopted_without_a_restart() {
     let scratch = Scratch::new("runner-adopt").unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "runner_process"]).env(STATE, scratch.path());
-    command.stdin(Stdio::null());
-    let mut first = Process::start("runner", &command, &scratch.path().join("runner.log")).unwrap();
+    let instance = "apiVersion: bindy.firestoned.io/v1beta1\nkind: Bind9Instance\n\
+                    metadata: {namespace: prod, name: dns}\nspec: {replicas: 1}\n";
+    scratch.write("manifests/instance.yaml", instance).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
+    command.arg("up").arg(scratch.path().join("manifests")).arg("--state").arg(scratch.path());
+    let mut first = Process::start("bindy up", &command, &scratch.path().join("up.log")).unwrap();
     let directory = scratch.path().join("servers/prod.dns.0");
     let pid_of = |program: &str| {
         let text = std::fs::read_to_string(directory.join(format!("{program}.pid"))).unwrap_or_default();
