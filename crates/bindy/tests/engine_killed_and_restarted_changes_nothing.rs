@@ -81,7 +81,10 @@ async fn changes_made_while_the_engine_was_dead_arrive_after_its_restart() -> Re
     let serial = |status: &bindy_local::status::Status, key: &str| status.zone(key).and_then(|z| z.serial);
     ensure!(serial(&after, "default/z") > serial(&before, "default/z"), "the serial has not risen");
     ensure!(serial(&before, "default/other").is_some(), "the other zone has no serial");
-    ensure!(serial(&after, "default/other") == serial(&before, "default/other"), "another zone's serial changed");
+    ensure!(
+        serial(&after, "default/other") == serial(&before, "default/other"),
+        "another zone's serial changed"
+    );
     steady.all_right().await?;
     up.stop().await
 }

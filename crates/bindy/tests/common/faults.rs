@@ -318,7 +318,10 @@ impl ReadyMeansRight {
     pub async fn right(self) -> Result<()> {
         let before = self.asked.load(Ordering::Relaxed);
         let result = wait_for("answers of a ready server", LIMIT, async || {
-            ensure!(self.task.is_finished() || self.asked.load(Ordering::Relaxed) > before + 5, "too few yet");
+            ensure!(
+                self.task.is_finished() || self.asked.load(Ordering::Relaxed) > before + 5,
+                "too few yet"
+            );
             anyhow::Ok(())
         })
         .await;
