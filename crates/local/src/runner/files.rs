@@ -1,5 +1,7 @@
 //! The files of one server, and the ports that it keeps.
 
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{WantedServer, WantedSource};
+
+/// Where ports are looked for.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// The loopback ports of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,20 +37,26 @@ impl Ports {
         {
             return Ok(ports);
         }
-        let ports = Self::free()?;
+        let ports = Self::free(&Self::of_neighbours(directory))?;
         write(&file, serde_json::to_string(&ports).map_err(io::Error::other)?.as_bytes())?;
         Ok(ports)
     }
 
-    /// Five ports that are free for UDP and TCP now, held until all are found.
-    fn free() -> io::Result<Self> {
-        let mut held = Vec::new();
+    /// The ports that other servers keep, whether or not they use them now.
+    fn of_neighbours(directory: &Path) -> BTreeSet<u16> {
+        let servers = directory.parent().and_then(|servers| std::fs::read_dir(servers).ok());
+        let files = servers.into_iter().flatten().flatten().map(|server| server.path().join("ports.json"));
+        let texts = files.filter_map(|file| std::fs::read(file).ok());
+        let known = texts.filter_map(|text| serde_json::from_slice::<Self>(&text).ok());
+        known.flat_map(|p| [p.dns, p.control, p.relay, p.transfer, p.http]).collect()
+    }
+
+    fn free(taken: &BTreeSet<u16>) -> io::Result<Self> {
+        let mut taken = taken.clone();
         let mut next = || -> io::Result<u16> {
             loop {
-                let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-                let port = tcp.local_addr()?.port();
-                if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
-                    held.push((tcp, udp));
+                let port = free_port()?;
+                if taken.insert(port) {
                     return Ok(port);
                 }
             }
@@ -64,6 +75,20 @@ impl Ports {
     pub(crate) fn http(&self) -> SocketAddr {
         loopback(self.http)
     }
+}
+
+/// A port that is free for UDP and TCP now. It lies below the ports that the system gives to outgoing connections: one of
+/// those could take it while its server is down, and a client that tries again and again can even connect to itself.
+pub(crate) fn free_port() -> io::Result<u16> {
+    for _ in 0..1_000 {
+        let random = RandomState::new().build_hasher().finish();
+        let port = PORTS.start + (random % u64::from(PORTS.end - PORTS.start)) as u16;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port from 10000 to 31999 on 127.0.0.1"))
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -188,5 +213,24 @@ pub(crate) fn install_command() -> &'static str {
         "brew install bind"
     } else {
         "apt-get install -y bind9"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_never_share_a_port_even_while_none_of_them_runs() {
+        let state = tempfile::tempdir().unwrap();
+        let mut seen = BTreeSet::new();
+        for server in 0..40 {
+            let directory = state.path().join(format!("default.dns.{server}"));
+            let ports = Ports::of(&directory).unwrap();
+            assert_eq!(Ports::of(&directory).unwrap(), ports, "kept for the next run");
+            for port in [ports.dns, ports.control, ports.relay, ports.transfer, ports.http] {
+                assert!(PORTS.contains(&port) && seen.insert(port), "{port} twice");
+            }
+        }
     }
 }

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use files::Ports;
+pub(crate) use files::free_port;
 use server::{Plan, Stop};
 
 /// Which server of which instance.
