@@ -15,7 +15,7 @@ use crate::ledger::{LedgerError, LocalLedger};
 use crate::objects::Objects;
 use crate::plan;
 use crate::report::{self, Files};
-use crate::runner::{Others, Runner, RunnerError, RunnerOptions, RunningServer};
+use crate::runner::{Others, Runner, RunnerError, RunnerOptions, RunningServer, free_port};
 use crate::screen::Screen;
 use crate::source::{Source, SourceEvent, WatchError};
 use crate::status::{Problem, Severity, Status};
@@ -249,9 +249,9 @@ async fn listen(state: &Path, store: &Store) -> Result<(SocketAddr, bindy_wire::
     let server = match last {
         Some(port) => match bind(port).await {
             Ok(server) => server,
-            Err(_) => bind(0).await.map_err(UpError::Listen)?,
+            Err(_) => bind(free_port().map_err(UpError::Listen)?).await.map_err(UpError::Listen)?,
         },
-        None => bind(0).await.map_err(UpError::Listen)?,
+        None => bind(free_port().map_err(UpError::Listen)?).await.map_err(UpError::Listen)?,
     };
     let address = server.local_addr().map_err(UpError::Listen)?;
     std::fs::write(&file, address.port().to_string()).map_err(|error| UpError::State(file, error))?;

@@ -22,14 +22,14 @@ impl Scratch {
         Ok(Self { path, kept: false })
     }
 
-    /// Keeps the directory whatever comes of the test: it has failed without a panic.
-    pub fn keep(&mut self) {
-        self.kept = true;
-    }
-
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Keeps the directory even without a panic: a test that returns an error has failed as well.
+    pub fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Makes a directory in it.

@@ -39,6 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use fleet::{Fleet, Shared};
 use ports::PortTable;
+pub(crate) use ports::free_port;
 
 /// Which server of which instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

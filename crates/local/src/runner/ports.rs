@@ -147,6 +147,17 @@ impl PortTable {
     }
 }
 
+/// A port that is free now, below those that outgoing connections get: so it is likely to be free again later.
+pub(crate) fn free_port() -> io::Result<u16> {
+    for _ in 0..ATTEMPTS {
+        let port = random()?;
+        if is_free(port) {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no free port was found"))
+}
+
 fn random() -> io::Result<u16> {
     let mut octets = [0; 2];
     SystemRandom::new().fill(&mut octets).map_err(|_| io::Error::other("no randomness"))?;
