@@ -1,7 +1,4 @@
-//! A directory per test under `target/test-state`: it stays there when the test panics, and goes to `ended/` otherwise.
-//!
-//! A test that returns an error looks from here like one that passed, so nothing is deleted before the same test runs
-//! again. The path is printed always; the test runner shows it of failed tests only.
+//! A directory per test under `target/test-state`: gone when the test passed, kept when it panicked.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,18 +8,23 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    ended: PathBuf,
+    kept: bool,
 }
 
 impl Scratch {
     /// Makes an empty directory for the test `name`; what an earlier failure left there is removed.
     pub fn new(name: &str) -> io::Result<Self> {
-        let all = target_directory()?.join("test-state");
-        let (path, ended) = (all.join(name), all.join("ended").join(name));
-        remove(&path)?;
-        remove(&ended)?;
-        std::fs::create_dir_all(&path)?;
-        Ok(Self { path, ended })
+        let path = target_directory()?.join("test-state").join(name);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::create_dir_all(&path)?,
+        }
+        Ok(Self { path, kept: false })
+    }
+
+    /// Keeps the directory whatever comes of the test: it has failed without a panic.
+    pub fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// The directory.
@@ -51,23 +53,11 @@ impl Scratch {
 impl Drop for Scratch {
     #[expect(clippy::print_stderr, reason = "the path is for the person who reads the failure")]
     fn drop(&mut self) {
-        let moved = if std::thread::panicking() { false } else { move_to(&self.path, &self.ended).is_ok() };
-        let kept = if moved { &self.ended } else { &self.path };
-        eprintln!("state and logs: {}", kept.display());
-    }
-}
-
-fn move_to(path: &Path, ended: &Path) -> io::Result<()> {
-    if let Some(parent) = ended.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::rename(path, ended)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        if self.kept || std::thread::panicking() {
+            eprintln!("state and logs of the failed test: {}", self.path.display());
+        } else if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            eprintln!("{} cannot be removed: {error}", self.path.display());
+        }
     }
 }
 
@@ -85,16 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_is_kept_after_a_panic_and_after_an_error() {
-        let ended = Scratch::new("scratch-ended").unwrap();
-        let path = ended.write("a/b", "text").unwrap();
+    fn directory_is_gone_after_success_and_kept_after_a_panic() {
+        let passed = Scratch::new("scratch-passed").unwrap();
+        let path = passed.write("a/b", "text").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
-        let kept = ended.ended.join("a/b");
-        drop(ended);
+        drop(passed);
         assert!(!path.exists());
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "text");
-        drop(Scratch::new("scratch-ended").unwrap());
-        assert!(!kept.exists(), "the next run starts empty");
 
         let failed = std::thread::spawn(|| {
             let scratch = Scratch::new("scratch-failed").unwrap();
@@ -102,8 +88,8 @@ mod tests {
             panic!("on purpose");
         });
         assert!(failed.join().is_err());
-        let kept = target_directory().unwrap().join("test-state/scratch-failed");
+        let kept = Scratch::new("scratch-failed-other").unwrap().path().with_file_name("scratch-failed");
         assert_eq!(std::fs::read_to_string(kept.join("log")).unwrap(), "why");
-        remove(&kept).unwrap();
+        std::fs::remove_dir_all(kept).unwrap();
     }
 }

@@ -189,7 +189,10 @@ impl Up {
 impl Drop for Up {
     fn drop(&mut self) {
         let status = Status::read(&self.state()).unwrap_or_default();
-        self.process = None;
+        // A test that ends with an error does not get to its last `stop`.
+        if self.process.take().is_some() {
+            self.scratch.keep();
+        }
         for pid in status.servers.iter().flat_map(|server| [server.named_pid, server.agent_pid]).flatten() {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if contains(&command, self.scratch.path())

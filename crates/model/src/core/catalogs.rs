@@ -100,6 +100,8 @@ impl Core {
         for member in wanted.difference(&present) {
             catalog.insert(member);
         }
+        // A person may have released what was held, or ended a pause.
+        catalog.changed = true;
     }
 
     /// A zone has a first version, or other carriers: the catalogs follow.
