@@ -11,14 +11,15 @@ use serde_json::Value;
 use crate::prerequisites;
 use crate::steps::{Steps, cargo, output};
 
-/// Builds and runs one benchmark.
-pub(crate) fn run(steps: &mut Steps, name: &str, json: bool) -> Result<()> {
+/// Builds and runs one benchmark with its own arguments.
+pub(crate) fn run(steps: &mut Steps, name: &str, json: bool, arguments: &[String]) -> Result<()> {
     let known = benchmarks()?;
     let listed = known.iter().cloned().collect::<Vec<_>>().join(", ");
     ensure!(known.contains(name), "there is no benchmark {name:?}; there are {listed}");
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     steps.command("build", &mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
-    let mut command = cargo(&["bench", "--quiet", "--workspace", "--bench", name]);
+    let mut command = cargo(&["bench", "--quiet", "--workspace", "--bench", name, "--"]);
+    command.args(arguments);
     let results = steps.run(&format!("bench {name}"), || output(&mut command))?;
     let results: Vec<&str> = results.lines().filter(|line| line.starts_with('{')).collect();
     ensure!(!results.is_empty(), "benchmark {name} gave no result");

@@ -1,150 +1,177 @@
-//! `cargo xtask demo`: `bindy up` on a copy of `examples/`, with real answers of every server.
+//! `cargo xtask demo`: the examples on real servers, from nothing to a clean end, with measured times.
+//!
+//! Everything lives in one temporary directory. It is removed at the end; when something goes wrong it stays, and the
+//! error names it.
 
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use bindy_testing::bindy::{ServerStatus, Status, executable, is_alive};
-use bindy_testing::dns::{AnswerRecord, Transport, ask};
-use bindy_testing::{Bindy, Scratch, wait_for};
-use bindy_zone::{Name, Rdata, Rtype};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::prerequisites;
-use crate::steps::{Steps, root};
+use crate::fleet::{Fleet, Server, send};
+use crate::steps::{Steps, cargo, output, root};
+use crate::{dns, prerequisites};
 
-/// How long any of its waits may take.
+/// How long anything may take that takes seconds or less.
 const LIMIT: Duration = Duration::from_secs(60);
-const FILE: &str = "example-com.yaml";
-const NAME: &str = "www.example.com";
-const BEFORE: &str = "198.51.100.10";
-const AFTER: &str = "198.51.100.99";
+const QUESTIONS: [&str; 4] =
+    ["www.example.com", "blog.example.com", "anything.apps.example.com", "api.example.org"];
+const NEW_ZONE: &str = "\
+apiVersion: bindy.firestoned.io/v1beta1
+kind: DNSZone
+metadata: {name: example-net}
+spec: {zoneName: example.net}
+---
+apiVersion: bindy.firestoned.io/v1beta1
+kind: ARecord
+metadata: {name: www-example-net}
+spec: {zoneRef: example-net, name: www, ipv4Addresses: [192.0.2.99]}
+";
 
-/// Runs all of it.
+/// Installs, builds, serves, changes, kills, stops.
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
-    prerequisites::install(steps, &prerequisites::SERVERS)?;
-    steps.run("build bindy", executable)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    steps.run("demo", || runtime.block_on(show()))
+    prerequisites::install(steps, &prerequisites::NAMED)?;
+    steps.command("build bindy", &mut cargo(&["build", "--quiet", "--package", "bindy"]))?;
+    let bindy = binary()?;
+    let base = std::env::temp_dir().join(format!("bindy-demo-{}", std::process::id()));
+    steps.run("demo", || {
+        let shown = serve(&bindy, &base);
+        shown.with_context(|| format!("logs and state are kept in {}", base.display()))
+    })
 }
 
-async fn show() -> Result<()> {
-    let scratch = Scratch::new("demo")?;
-    copy_examples(&scratch)?;
+fn serve(bindy: &Path, base: &Path) -> Result<()> {
+    let manifests = base.join("manifests");
+    std::fs::create_dir_all(&manifests)?;
+    for example in std::fs::read_dir(root().join("examples"))? {
+        let example = example?.path();
+        std::fs::copy(&example, manifests.join(example.file_name().context("an example without a name")?))?;
+    }
+    println!("\nbindy up {}", manifests.display());
     let begun = Instant::now();
-    let mut bindy = Bindy::start(&scratch).await?;
-    let status = settled(&mut bindy).await?;
-    println!(
-        "\nbindy up examples/: {} servers ready with {} zones after {} ms",
-        status.servers.len(),
-        status.zones.len(),
-        millis(begun)
-    );
-    for zone in &status.zones {
-        let serial = zone.serial.map_or_else(|| "none".to_owned(), |serial| serial.to_string());
-        println!(
-            "  {:<24} serial {serial}, {} records, {} servers",
-            zone.zone_name, zone.records, zone.servers.in_sync
-        );
-    }
-    print_answers(&status).await?;
+    let mut fleet = Fleet::start(bindy, base)?;
+    let servers = fleet.settled(LIMIT)?;
+    println!("  {} servers have everything after {:.1} s", servers.len(), begun.elapsed().as_secs_f64());
+    show_answers(&servers)?;
+    show_edit(base, &servers)?;
+    show_new_zone(base, &servers)?;
+    fleet.settled(LIMIT)?;
+    show_kill(&fleet)?;
+    fleet.settled(LIMIT)?;
 
-    println!("\nAn edit: {BEFORE} becomes {AFTER} in {FILE}");
-    let text = std::fs::read_to_string(bindy.manifests().join(FILE))?;
-    ensure!(text.contains(BEFORE), "{FILE} has no {BEFORE} to edit");
-    let edited = Instant::now();
-    bindy.write(FILE, &text.replace(BEFORE, AFTER))?;
-    for server in &status.servers {
-        wait_for(&format!("{AFTER} on {}", server.name()), LIMIT, async || has(server, AFTER).await).await?;
-    }
-    println!("every server answers it {} ms after the file was written", millis(edited));
-    print_answers(&status).await?;
-
-    heal(&mut bindy).await?;
-    stop(bindy).await
-}
-
-async fn heal(bindy: &mut Bindy) -> Result<()> {
-    let status = settled(bindy).await?;
-    let victim = status.servers.first().context("there is no server")?;
-    println!("\nnamed of {} is killed", victim.name());
-    let killed = Instant::now();
-    victim.signal_named(Signal::KILL)?;
-    for other in status.servers.iter().skip(1) {
-        has(other, AFTER).await.with_context(|| format!("{} while another is down", other.name()))?;
-    }
-    println!("the other {} answer", status.servers.len() - 1);
-    let restarted = |now: &Status| {
-        let again = now.servers.iter().find(|server| server.name() == victim.name());
-        let again = again.context("the server is gone")?;
-        ensure!(again.ready && again.named_pid != victim.named_pid, "{again:?}");
-        Ok(())
-    };
-    let now = bindy.wait_until("the killed server to be ready again", LIMIT, restarted).await?;
-    let healed = now.servers.first().context("there is no server")?;
-    wait_for("its right answer", LIMIT, async || has(healed, AFTER).await).await?;
-    println!("it answers again after {} ms", millis(killed));
+    println!("\nSIGTERM to bindy up");
+    let begun = Instant::now();
+    fleet.stop(LIMIT)?;
+    std::fs::remove_dir_all(base)?;
+    ensure!(!base.exists(), "{} is still there", base.display());
+    println!("  ended after {:.1} s; no process and no file is left\n", begun.elapsed().as_secs_f64());
     Ok(())
 }
 
-async fn stop(mut bindy: Bindy) -> Result<()> {
-    let status = bindy.status()?;
-    let begun = Instant::now();
-    let ended = bindy.terminate().await?;
-    ensure!(ended.success(), "bindy up ended with {ended}");
-    let pids = status.servers.iter().flat_map(|server| [server.named_pid, server.agent_pid]);
-    let left: Vec<u32> = pids.flatten().filter(|pid| is_alive(*pid)).collect();
-    ensure!(left.is_empty(), "processes {left:?} were left behind");
-    println!("\nstopped in {} ms, no process left behind\n", millis(begun));
+fn show_answers(servers: &[Server]) -> Result<()> {
+    println!("\nanswers, asked over UDP");
+    for (server, name) in servers.iter().zip(QUESTIONS.iter().cycle()) {
+        let answer = dns::addresses(server.dns, name).with_context(|| server.name.clone())?;
+        ensure!(!answer.is_empty(), "{} has no address for {name}", server.name);
+        let answer: Vec<String> = answer.iter().map(Ipv4Addr::to_string).collect();
+        println!("  {:<16} {:<16} {name:<27} A  {}", server.name, server.dns.to_string(), answer.join(" "));
+    }
     Ok(())
 }
 
-fn copy_examples(scratch: &Scratch) -> Result<()> {
-    let to = scratch.directory("manifests")?;
-    for entry in std::fs::read_dir(root().join("examples"))? {
-        let entry = entry?;
-        if entry.path().extension().is_some_and(|extension| extension == "yaml") {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+fn show_edit(base: &Path, servers: &[Server]) -> Result<()> {
+    let (file, before, after) = ("example-com.yaml", "192.0.2.25", "192.0.2.26");
+    let text = std::fs::read_to_string(base.join("manifests").join(file))?;
+    ensure!(text.contains(before), "{file} does not mention {before}");
+    println!("\nan edit of {file}: mail.example.com A {before} becomes {after}");
+    let written = put(base, file, &text.replace(before, after))?;
+    show_arrival(servers, "mail.example.com", Ipv4Addr::new(192, 0, 2, 26), written)
+}
+
+fn show_new_zone(base: &Path, servers: &[Server]) -> Result<()> {
+    println!("\na new file with a new zone: www.example.net A 192.0.2.99");
+    let written = put(base, "example-net.yaml", NEW_ZONE)?;
+    show_arrival(servers, "www.example.net", Ipv4Addr::new(192, 0, 2, 99), written)
+}
+
+/// Puts a manifest in place as editors do, in one moment, which is returned.
+fn put(base: &Path, file: &str, text: &str) -> Result<Instant> {
+    let next = base.join("next");
+    std::fs::write(&next, text)?;
+    let written = Instant::now();
+    std::fs::rename(next, base.join("manifests").join(file))?;
+    Ok(written)
+}
+
+/// Asks all servers in turn, without a pause, until each has given this answer.
+fn show_arrival(servers: &[Server], name: &str, expected: Ipv4Addr, written: Instant) -> Result<()> {
+    let mut arrived: Vec<Option<Duration>> = vec![None; servers.len()];
+    while arrived.iter().any(Option::is_none) {
+        for (server, arrived) in servers.iter().zip(&mut arrived).filter(|(_, arrived)| arrived.is_none()) {
+            match dns::addresses(server.dns, name) {
+                Ok(found) if found == [expected] => *arrived = Some(written.elapsed()),
+                found if written.elapsed() > LIMIT => {
+                    bail!("{} does not answer {expected} for {name} but {found:?}", server.name)
+                }
+                _ => {}
+            }
         }
     }
-    Ok(())
-}
-
-/// Waits until every server and zone that there is has settled.
-async fn settled(bindy: &mut Bindy) -> Result<Status> {
-    bindy
-        .wait_until("every server ready and every zone in sync", LIMIT, |status| {
-            ensure!(status.listed && !status.servers.is_empty() && !status.zones.is_empty(), "nothing yet");
-            let unready = status.servers.iter().find(|server| !server.ready);
-            ensure!(unready.is_none(), "not ready: {unready:?}");
-            let behind = status.zones.iter().find(|zone| !zone.is_in_sync());
-            ensure!(behind.is_none(), "not in sync: {behind:?}");
-            Ok(())
-        })
-        .await
-}
-
-async fn print_answers(status: &Status) -> Result<()> {
-    for server in &status.servers {
-        let name = Name::parse(NAME)?;
-        let answer = ask(server.dns, Transport::Udp, &name, Rtype::A).await?;
-        let addresses: Vec<String> = answer.records.iter().map(show_data).collect();
-        println!("  {:<28} {:<22} {NAME} A {}", server.name(), server.dns.to_string(), addresses.join(" "));
+    for (server, arrived) in servers.iter().zip(arrived) {
+        let milliseconds = arrived.unwrap_or_default().as_secs_f64() * 1e3;
+        println!(
+            "  {:<16} {:<16} answers {expected} after {milliseconds:>6.1} ms",
+            server.name,
+            server.dns.to_string()
+        );
     }
     Ok(())
 }
 
-async fn has(server: &ServerStatus, address: &str) -> Result<()> {
-    let name = Name::parse(NAME)?;
-    let answer = ask(server.dns, Transport::Udp, &name, Rtype::A).await?;
-    let found = answer.records.iter().any(|record| show_data(record) == address);
-    ensure!(found, "it answers {}", answer.outcome(&name));
-    Ok(())
+/// Kills the first server's named and asks the others until it is ready again.
+fn show_kill(fleet: &Fleet) -> Result<()> {
+    let servers = fleet.servers()?;
+    let (victim, others) = servers.split_first().context("no servers")?;
+    let pid = victim.named_pid.context("its named does not run")?;
+    let (name, expected) = ("mail.example.com", [Ipv4Addr::new(192, 0, 2, 26)]);
+    println!("\nkill -9 {pid} (named of {})", victim.name);
+    let begun = Instant::now();
+    send(pid, Signal::KILL)?;
+    let mut asked = 0_u32;
+    let mut answering = None;
+    loop {
+        for server in others {
+            let found = dns::addresses(server.dns, name);
+            let found = found.with_context(|| format!("{} while {} is down", server.name, victim.name))?;
+            ensure!(found == expected, "{} answers {found:?} while {} is down", server.name, victim.name);
+            asked += 1;
+        }
+        let now = fleet.servers()?;
+        let now = now.iter().find(|server| server.name == victim.name).context("the server is gone")?;
+        let is_new = now.named_pid.is_some_and(|now| now != pid);
+        if is_new && answering.is_none() && dns::addresses(now.dns, name).is_ok_and(|found| found == expected)
+        {
+            answering = Some(begun.elapsed());
+        }
+        if let Some(answering) = answering
+            && now.ready
+        {
+            let milliseconds = answering.as_secs_f64() * 1e3;
+            println!("  the other {} answered all {asked} questions meanwhile", others.len());
+            println!("  {} answers again after {milliseconds:.0} ms", victim.name);
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < LIMIT, "{} has not come back after {} s", victim.name, LIMIT.as_secs());
+    }
 }
 
-fn show_data(record: &AnswerRecord) -> String {
-    Rdata::from_canonical(&record.rdata).display(record.rtype).to_string()
-}
-
-fn millis(since: Instant) -> u128 {
-    since.elapsed().as_millis()
+/// Where cargo put the program.
+fn binary() -> Result<PathBuf> {
+    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let target = metadata.get("target_directory").and_then(Value::as_str).context("no target directory")?;
+    Ok(Path::new(target).join("debug/bindy"))
 }

@@ -7,6 +7,8 @@
 
 mod bench;
 mod demo;
+mod dns;
+mod fleet;
 mod fuzz;
 mod generate;
 mod prerequisites;
@@ -29,7 +31,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves the manifests of examples/ by real named processes, edits one, kills a server, and ends by itself
+    /// The examples on real servers: answers, an edit arriving everywhere, a killed server that heals
     Demo,
     /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
     Test {
@@ -49,6 +51,12 @@ enum Command {
         /// One JSON object per result line instead of a table
         #[arg(long)]
         json: bool,
+        /// With `bindy up` and its local servers, where a benchmark could also use a cluster
+        #[arg(long)]
+        embedded: bool,
+        /// Arguments for the benchmark itself, after `--`
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
     /// Writes everything that is generated from the types
     Generate {
@@ -61,11 +69,14 @@ enum Command {
 fn main() -> ExitCode {
     let mut steps = Steps::start();
     let done = match Arguments::parse().command {
-        Command::Demo => demo::run(&mut steps),
         Command::Test { only: Some(name), long } => test::only(&mut steps, &name, long),
         Command::Test { only: None, long } => test::all(&mut steps, long),
         Command::Check => test::check(&mut steps),
-        Command::Bench { name, json } => bench::run(&mut steps, &name, json),
+        Command::Demo => demo::run(&mut steps),
+        Command::Bench { name, json, embedded, mut arguments } => {
+            arguments.extend(embedded.then(|| "--embedded".to_owned()));
+            bench::run(&mut steps, &name, json, &arguments)
+        }
         Command::Generate { check } => generate::run(&mut steps, check),
     };
     steps.finish(&done);

@@ -9,6 +9,8 @@ use crate::steps::{Steps, output, run, search_path};
 /// A program and the Debian package that has it.
 type Tool = (&'static str, &'static str);
 
+/// What `bindy up` needs.
+pub(crate) const NAMED: [Tool; 1] = [("named", "bind9")];
 /// What tests with real servers need.
 pub(crate) const SERVERS: [Tool; 4] = [
     ("named", "bind9"),

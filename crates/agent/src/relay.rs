@@ -15,6 +15,7 @@ use bindy_wire::{ClientError, Opcode, Relayed, Reply, Request, Service};
 use bindy_zone::{Name, Rtype, Serial};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
 use crate::agent::Agent;
 use crate::answer::{Verdict, judge};
@@ -155,6 +156,7 @@ pub(crate) async fn stream_to(stream: Stream, sender: mpsc::Sender<Relayed>) -> 
 /// Writes down how a transfer ended. One that broke makes the next source's turn, and named is told to ask again: by
 /// itself it would wait for the zone's retry time.
 async fn ended(agent: &Agent, zone: &Name, source: &str, serial: Option<Serial>) {
+    debug!(%zone, source, serial = ?serial.map(Serial::get), "transferred");
     let transfers = agent.transfer_ended(zone, serial);
     if *zone == agent.config().catalog {
         agent.look.notify_one();

@@ -202,6 +202,11 @@ impl<L: Ledger> Engine<L> {
     }
 
     fn step(&mut self, input: Input) {
+        match &input {
+            Input::Objects(events) => tracing::debug!(events = events.len(), "objects seen"),
+            Input::Swapped(target, result) => tracing::debug!(?target, ?result, "swapped"),
+            _ => {}
+        }
         let outputs = self.core.step(input, self.clock.now());
         for output in outputs {
             self.carry_out(output);
@@ -216,7 +221,10 @@ impl<L: Ledger> Engine<L> {
             }
             Output::Grant(target, zone, instances) => self.store.grant(&target, &zone, instances),
             Output::Retire(target) => self.store.retire(&target),
-            Output::Swap { target, expected, next } => self.swap(target, expected, next),
+            Output::Swap { target, expected, next } => {
+                tracing::debug!(?target, serial = %next.serial, "compiled");
+                self.swap(target, expected, next);
+            }
             Output::Fetch(target, zone, wanted) => self.fetch(target, zone, wanted),
             Output::Probe(id, probes) => self.probe(&id, probes),
         }

@@ -59,7 +59,7 @@ async fn notify(
             Err(error) => Err(error),
         };
         match sent {
-            Ok(()) => {}
+            Ok(()) => tracing::debug!(zone = %probe.zone, serial = %probe.serial, "notified"),
             // The server is alive and does not know the zone yet: the question will tell.
             Err(error) if is_answer(&error) => {}
             Err(error) => {

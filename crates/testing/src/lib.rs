@@ -12,7 +12,6 @@
 //! Nothing here uses the project's own DNS code on the wire: what checks a server shares no bug with it. Functions
 //! return `anyhow` errors; tests unwrap them, so that a failure shows the line.
 
-pub mod bindy;
 pub mod checker;
 pub mod dns;
 mod expected;
@@ -25,7 +24,6 @@ mod proxy;
 mod scratch;
 mod wait;
 
-pub use bindy::Bindy;
 pub use history::History;
 pub use named::{Key, Named, NamedConfig, Place, ZoneSource};
 pub use ports::Port;

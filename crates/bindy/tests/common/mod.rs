@@ -36,7 +36,7 @@ impl Up {
         self.starts += 1;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
         command.arg("up").arg(self.manifests()).arg("--state").arg(self.state());
-        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug");
+        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug,bindy_agent=debug");
         let log = self.scratch.path().join(format!("up-{}.log", self.starts));
         self.process = Some(Process::start("bindy up", &command, &log)?);
         Ok(())
