@@ -2,8 +2,8 @@
 //! writes down every answer, and a checker that compares such a history with what was published.
 //!
 //! ```text
-//!   Scratch (directory of the test, kept until it runs again)
-//!     ├─ Named, Bindy    processes on reserved loopback ports, killed with the test
+//!   Scratch (directory of the test, kept when it fails)
+//!     ├─ Named           processes on reserved loopback ports, killed with the test
 //!     ├─ Proxy           between any two of them: delay, freeze, cut, drop, silence, corrupt
 //!     ├─ Prober          asks all servers all the time ──► History ─┐
 //!     └─ published versions ────────────────────────────────────────┴─► checker::check ─► Violations
