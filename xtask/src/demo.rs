@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -38,8 +38,9 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     let bindy = binary()?;
     let base = std::env::temp_dir().join(format!("bindy-demo-{}", std::process::id()));
     steps.run("demo", || {
-        let shown = serve(&bindy, &base);
-        shown.with_context(|| format!("logs and state are kept in {}", base.display()))
+        let kept = base.display();
+        serve(&bindy, &base)
+            .map_err(|error| anyhow!("{error:#}; see {kept}/up.log and the servers' logs below {kept}"))
     })
 }
 

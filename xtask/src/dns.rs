@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How long an answer from the same machine may take.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long an answer from the same machine may take when it is busy; a server that is down refuses at once.
+const PATIENCE: Duration = Duration::from_secs(1);
 const A: u16 = 1;
 const IN: u16 = 1;
 

@@ -52,7 +52,9 @@ impl Fleet {
             match status.as_ref().map(|status| (is_settled(status), status)) {
                 Ok((true, status)) => return servers(status),
                 Ok(_) | Err(_) if begun.elapsed() < limit => std::thread::sleep(LOOK),
-                Ok(_) => bail!("not everything is served after {} s", limit.as_secs()),
+                Ok((_, status)) => {
+                    bail!("not everything is served after {} s{}", limit.as_secs(), first_message(status));
+                }
                 Err(error) => bail!("no status after {} s: {error:#}", limit.as_secs()),
             }
         }
@@ -91,9 +93,11 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(15) {
+        if matches!(self.child.try_wait(), Ok(None)) {
             let _gone = send(self.child.id(), Signal::TERM);
-            std::thread::sleep(Duration::from_millis(100));
+        }
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(LOOK);
         }
         for pid in processes_of(&self.base).unwrap_or_default() {
             let _gone = send(pid, Signal::KILL);
@@ -122,6 +126,13 @@ fn is_settled(status: &Value) -> bool {
             zone.get("serial").is_some_and(Value::is_u64)
                 && zone.pointer("/servers/desired") == zone.pointer("/servers/inSync")
         })
+}
+
+/// Why a server is not ready, where one says so.
+fn first_message(status: &Value) -> String {
+    let servers = status.get("servers").and_then(Value::as_array);
+    let message = servers.into_iter().flatten().find_map(|server| server.get("message")?.as_str());
+    message.map_or_else(String::new, |message| format!(": {message}"))
 }
 
 fn servers(status: &Value) -> Result<Vec<Server>> {
