@@ -18,7 +18,7 @@ impl Steps {
         Self { start: Instant::now(), done: Vec::new(), failed: Vec::new() }
     }
 
-    /// Announces and runs one step; the steps after a failed one do not run.
+    /// Announces and runs one step.
     pub(crate) fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         eprintln!("── {name}");
         let start = Instant::now();
@@ -50,7 +50,11 @@ impl Steps {
         match result {
             Ok(()) => eprintln!("xtask: passed in {total:.0} s ({})", steps.join(", ")),
             Err(error) => {
-                let at = self.failed.last().map(|name| format!(" at {name}")).unwrap_or_default();
+                let at = if self.failed.is_empty() {
+                    String::new()
+                } else {
+                    format!(" at {}", self.failed.join(", "))
+                };
                 eprintln!("xtask: FAILED{at} after {total:.0} s: {error:#}");
             }
         }

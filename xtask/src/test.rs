@@ -7,21 +7,22 @@ use anyhow::Result;
 use crate::steps::{Steps, cargo};
 use crate::{fuzz, generate, prerequisites, selection};
 
-/// Everything; cargo's tests come last, so that their closing lines end the output.
+/// Everything, also after a failed step: one run shows all there is to mend. Cargo's tests come last, so that their
+/// closing lines end the output.
 pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
-    lints(steps)?;
-    fuzz::run_all(steps)?;
+    let before = [lints(steps), fuzz::run_all(steps)];
     let mut tests = tests(long);
-    steps.command("tests", &mut tests)
+    let tests = steps.command("tests", &mut tests);
+    before.into_iter().chain([tests]).collect()
 }
 
 /// What needs neither servers nor a fuzzer.
 pub(crate) fn check(steps: &mut Steps) -> Result<()> {
-    lints(steps)?;
+    let lints = lints(steps);
     let mut unit = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
-    steps.command("unit and property tests", &mut unit)
+    lints.and(steps.command("unit and property tests", &mut unit))
 }
 
 /// Only what `name` selects.
@@ -41,12 +42,10 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
 }
 
 fn lints(steps: &mut Steps) -> Result<()> {
-    steps.command("format", &mut cargo(&["fmt", "--all", "--check"]))?;
-    steps.command(
-        "lints",
-        &mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    )?;
-    generate::run(steps, true)
+    let format = steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
+    let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    let clippy = steps.command("lints", &mut clippy);
+    [format, clippy, generate::run(steps, true)].into_iter().collect()
 }
 
 fn tests(long: bool) -> Command {

@@ -1,6 +1,7 @@
 //! Readiness, liveness and metrics over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,24 +13,40 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
+use crate::watch::{Look, Named};
+
+/// How long a look at named may hold up an answer.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Answers until `cancel`.
-pub(crate) async fn serve(agent: Arc<Agent>, listener: TcpListener, cancel: CancellationToken) {
+pub(crate) async fn serve(
+    agent: Arc<Agent>,
+    named: Arc<Named>,
+    listener: TcpListener,
+    cancel: CancellationToken,
+) {
     let router = Router::new()
         .route("/readyz", get(readyz))
         .route("/livez", get(async || "ok\n"))
         .route("/metrics", get(metrics))
-        .with_state(agent);
+        .with_state((agent, named));
     let served = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
     tokio::select! {
         result = served => if let Err(error) = result { warn!(%error, "http") },
         // A client that keeps its connection open does not hold up the end.
-        () = async { cancel.cancelled().await; tokio::time::sleep(std::time::Duration::from_millis(200)).await } => {}
+        () = async { cancel.cancelled().await; tokio::time::sleep(Duration::from_millis(200)).await } => {}
     }
 }
 
-async fn readyz(State(agent): State<Arc<Agent>>) -> Response {
-    let report = agent.report();
+/// Looks at named first: one that has just been replaced must not be called ready for what the one before had.
+async fn readyz(State((agent, named)): State<(Arc<Agent>, Arc<Named>)>) -> Response {
+    let seen = tokio::time::timeout(LOOK, named.look(&agent)).await;
+    let mut report = agent.report();
+    // A named that is only slow is judged by the answers that it owes in a row.
+    if report.readiness.ready && matches!(seen, Ok(Look::Gone | Look::Unknown)) {
+        report.readiness.ready = false;
+        report.readiness.waiting_for.push("named to answer".to_owned());
+    }
     let status = if report.readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let json = [(header::CONTENT_TYPE, "application/json")];
     match serde_json::to_string(&report) {
@@ -38,7 +55,7 @@ async fn readyz(State(agent): State<Arc<Agent>>) -> Response {
     }
 }
 
-async fn metrics(State(agent): State<Arc<Agent>>) -> Response {
+async fn metrics(State((agent, _)): State<(Arc<Agent>, Arc<Named>)>) -> Response {
     let report = agent.report().readiness;
     agent.metrics.ready.set(i64::from(report.ready));
     agent.metrics.missing.set(i64::try_from(report.missing).unwrap_or(i64::MAX));

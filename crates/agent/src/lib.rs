@@ -98,9 +98,10 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(task));
     spawn(Box::pin(relay.serve(cancel.clone())));
     spawn(Box::pin(port.serve(cancel.clone())));
-    spawn(Box::pin(http::serve(Arc::clone(&agent), listener, cancel.clone())));
+    let named = Arc::new(watch::Named::new(Arc::clone(&members)));
+    spawn(Box::pin(http::serve(Arc::clone(&agent), Arc::clone(&named), listener, cancel.clone())));
     spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), cancel.clone())));
-    spawn(Box::pin(watch::named(Arc::clone(&agent), Arc::clone(&members), cancel.clone())));
+    spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
     spawn(Box::pin(members::load(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(poll::catalog(Arc::clone(&agent), cancel.clone())));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_wire::{Rndc, RndcError};
+use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -115,31 +116,66 @@ async fn boot_time(agent: &Agent) -> Result<String, RndcError> {
 }
 
 /// Follows named: whether it answers, whether it is a new process, and what its catalog lists.
-pub(crate) async fn named(agent: Arc<Agent>, members: Arc<Members>, cancel: CancellationToken) {
+pub(crate) async fn named(agent: Arc<Agent>, named: Arc<Named>, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(NAMED);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut process = Process::default();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = ticks.tick() => {}
             () = agent.look.notified() => {}
         }
+        match named.look(&agent).await {
+            Look::Gone => agent.readiness().named_answered(false),
+            Look::Unknown => {}
+            Look::Known(serial) => {
+                agent.readiness().named_answered(true);
+                if let Some(serial) = serial {
+                    named.members.follow(&agent, serial).await;
+                }
+            }
+        }
+    }
+}
+
+/// named as it was last seen.
+#[derive(Debug)]
+pub(crate) struct Named {
+    process: tokio::sync::Mutex<Process>,
+    members: Arc<Members>,
+}
+
+/// What a look at named shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It does not answer.
+    Gone,
+    /// Something answers, but whether it is the same process is not known.
+    Unknown,
+    /// It answers, and what was seen of it is of this process; with the serial of its catalog.
+    Known(Option<Serial>),
+}
+
+impl Named {
+    pub(crate) fn new(members: Arc<Members>) -> Self {
+        Self { process: tokio::sync::Mutex::default(), members }
+    }
+
+    /// Asks named; what was seen of an earlier process is forgotten.
+    pub(crate) async fn look(&self, agent: &Agent) -> Look {
+        // One look at a time: two could tell the same new process twice, and forget what is seen of it in between.
+        let mut process = self.process.lock().await;
         let catalog = agent.config().catalog.clone();
         let answer = agent.named.soa(&catalog).await;
         if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
-            agent.readiness().named_answered(false);
-            continue;
+            return Look::Gone;
         }
-        match process.look(&agent).await {
+        match process.look(agent).await {
             Seen::Same => {}
-            Seen::Unknown => continue,
-            Seen::Another => members.forget(&agent),
+            Seen::Unknown => return Look::Unknown,
+            Seen::Another => self.members.forget(agent),
         }
-        agent.readiness().named_answered(true);
-        if let Ok(serial) = answer {
-            members.follow(&agent, serial).await;
-        }
+        Look::Known(answer.ok())
     }
 }
 

@@ -34,8 +34,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Up { directory, state } => {
             let state = state.unwrap_or_else(|| directory.join(".bindy"));
             let executable = std::env::current_exe().context("the path of this program is not known")?;
-            let agent_command = vec![executable.into(), "agent".into()];
-            let options = bindy_local::UpOptions { directory, state, agent_command };
+            let options = bindy_local::UpOptions { directory, state, executable };
             until_signal(async |cancel| Ok(bindy_local::up(options, cancel).await?))?;
             Ok(ExitCode::SUCCESS)
         }

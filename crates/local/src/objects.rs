@@ -16,17 +16,22 @@ use crate::source::{Hash, Manifest, SourceEvent};
 pub(crate) struct Objects {
     identities: BTreeMap<String, Identity>,
     changed: Vec<(String, Option<Identity>)>,
+    /// Creation time of the objects that are first seen now: later than that of every older one, so that the older
+    /// of two that conflict is always the one that was there first.
+    now: u32,
 }
 
 impl Objects {
     /// Nothing was seen before.
     pub(crate) fn new() -> Self {
-        Self { identities: BTreeMap::new(), changed: Vec::new() }
+        Self { identities: BTreeMap::new(), changed: Vec::new(), now: unix_seconds() }
     }
 
     /// Goes on from what the ledger remembers.
     pub(crate) fn open(ledger: &LocalLedger) -> Result<Self, LedgerError> {
-        Ok(Self { identities: ledger.identities()?, changed: Vec::new() })
+        let identities = ledger.identities()?;
+        let last = identities.values().map(|identity| identity.created).max().unwrap_or(0);
+        Ok(Self { identities, changed: Vec::new(), now: last })
     }
 
     /// What the events of the source mean for the world; new identities are in the ledger when this returns.
@@ -35,6 +40,7 @@ impl Objects {
         events: Vec<SourceEvent>,
         ledger: &LocalLedger,
     ) -> Result<Vec<ObjectEvent>, LedgerError> {
+        self.now = unix_seconds().max(self.now.saturating_add(1));
         let converted = events.into_iter().filter_map(|event| self.event(event)).collect();
         if !self.changed.is_empty() {
             ledger.remember(&std::mem::take(&mut self.changed))?;
@@ -79,7 +85,7 @@ impl Objects {
         }
         let identity = match known {
             Some(known) => Identity { generation: known.generation + 1, spec, ..known.clone() },
-            None => Identity { uid: uid(), created: unix_seconds(), generation: 1, spec },
+            None => Identity { uid: uid(), created: self.now, generation: 1, spec },
         };
         self.identities.insert(key.to_owned(), identity.clone());
         self.changed.push((key.to_owned(), Some(identity.clone())));

@@ -1,14 +1,13 @@
 //! `bindy up`: puts source, engine, ledger and runner together, and keeps `status.json` and the screen up to date.
 
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bindy_engine::{Engine, EngineHandle, Server, Store};
-use bindy_model::{Fleet, ObjectEvent, ServerId, ServerState};
+use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
+use bindy_model::{Kind, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterSecret, ServerOptions, Signatures};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use crate::ledger::{LedgerError, LocalLedger};
 use crate::objects::Objects;
 use crate::plan;
 use crate::report::{self, Files};
-use crate::runner::{Runner, RunnerError, RunnerOptions, RunningServer};
+use crate::runner::{Others, Runner, RunnerError, RunnerOptions, RunningServer, free_port};
 use crate::screen::Screen;
 use crate::source::{Source, SourceEvent, WatchError};
 use crate::status::{Problem, Severity, Status};
@@ -31,8 +30,8 @@ pub struct UpOptions {
     pub directory: PathBuf,
     /// Where serials, keys and the servers' data are kept.
     pub state: PathBuf,
-    /// Program and first arguments that start an agent; `--config FILE` is added.
-    pub agent_command: Vec<OsString>,
+    /// The `bindy` program itself, which agents are started with.
+    pub executable: PathBuf,
 }
 
 /// Why `bindy up` cannot run.
@@ -67,7 +66,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
     let store = Store::default();
     let (hidden_primary, server) = listen(&state, &store).await?;
     let source = Source::watch(&options.directory)?;
-    let runner = Runner::start(RunnerOptions { state: state.clone(), agent_command: options.agent_command })?;
+    let runner = Runner::start(RunnerOptions::new(state.clone(), options.executable))?;
     let objects = Objects::open(&ledger)?;
     let (engine, handle) = Engine::new(ledger.clone(), entries, store.clone());
     let stop = CancellationToken::new();
@@ -153,7 +152,7 @@ impl Up {
             self.take(batch).await?;
         }
         if let Some(snapshot) = self.handle.snapshot().await {
-            self.plan(&snapshot.fleet).await;
+            self.plan(&snapshot).await;
             let mut servers = self.runner.servers();
             let known =
                 servers.wait_for(|running| running.len() >= self.wanted).await.map(|running| running.clone());
@@ -176,7 +175,8 @@ impl Up {
     }
 
     /// Tells the runner and the store which servers there should be.
-    async fn plan(&mut self, fleet: &Fleet) {
+    async fn plan(&mut self, snapshot: &Snapshot) {
+        let fleet = &snapshot.fleet;
         self.store.set_keys(&plan::keys(fleet, &self.secret));
         self.plan_problems.clear();
         let mut wanted = Vec::new();
@@ -196,7 +196,9 @@ impl Up {
             self.handle.addresses(instance.metadata.key.clone(), addresses).await;
         }
         self.wanted = wanted.len();
-        self.runner.set_wanted(wanted);
+        let unreadable = snapshot.unreadable.iter().any(|(key, _)| key.kind == Kind::Instance);
+        let others = if unreadable { Others::Leave } else { Others::Remove };
+        self.runner.set_wanted(wanted, others);
     }
 
     async fn tell_servers(&self, running: &[RunningServer]) {
@@ -215,7 +217,7 @@ impl Up {
 
     async fn report(&mut self, running: &[RunningServer]) {
         let Some(snapshot) = self.handle.snapshot().await else { return };
-        self.plan(&snapshot.fleet).await;
+        self.plan(&snapshot).await;
         let mut problems = self.files.problems(&snapshot);
         problems.extend(self.plan_problems.iter().cloned());
         let status = report::status(&snapshot, running, problems, self.hidden_primary);
@@ -247,9 +249,9 @@ async fn listen(state: &Path, store: &Store) -> Result<(SocketAddr, bindy_wire::
     let server = match last {
         Some(port) => match bind(port).await {
             Ok(server) => server,
-            Err(_) => bind(0).await.map_err(UpError::Listen)?,
+            Err(_) => bind(free_port().map_err(UpError::Listen)?).await.map_err(UpError::Listen)?,
         },
-        None => bind(0).await.map_err(UpError::Listen)?,
+        None => bind(free_port().map_err(UpError::Listen)?).await.map_err(UpError::Listen)?,
     };
     let address = server.local_addr().map_err(UpError::Listen)?;
     std::fs::write(&file, address.port().to_string()).map_err(|error| UpError::State(file, error))?;

@@ -86,15 +86,15 @@ pub(crate) fn compile(
             soa
         }
     };
+    let mut queue = match std::mem::replace(&mut zone.dirty, Dirty::none()) {
+        Dirty::Everything => zone.wanted_names(table),
+        Dirty::Names(names) => names,
+    };
     let mut content = match zone.content.take() {
         Some(content) => content,
         None => Content::new(apex.clone(), soa.clone()),
     };
     content.set_soa(soa);
-    let mut queue = match std::mem::replace(&mut zone.dirty, Dirty::none()) {
-        Dirty::Everything => zone.wanted_names(table),
-        Dirty::Names(names) => names,
-    };
     let given: BTreeSet<OwnerName> = servers
         .iter()
         .filter_map(|server| server.name.relative_to(&apex))

@@ -143,6 +143,13 @@ impl Publication {
         }
     }
 
+    /// Lets no serial be used that is not above this one: what the zone name was published with before.
+    #[must_use]
+    pub fn above(mut self, serial: Option<Serial>) -> Self {
+        self.seen = serial;
+        self
+    }
+
     /// The version that is served.
     pub fn served(&self) -> Option<&Version> {
         self.served.as_ref()

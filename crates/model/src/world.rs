@@ -147,6 +147,11 @@ impl World {
         self.zones.keys()
     }
 
+    /// The zones that have this name, served or not.
+    pub fn zones_named(&self, apex: &Name) -> impl Iterator<Item = &NamespacedName> {
+        self.by_apex.get(apex).into_iter().flatten()
+    }
+
     /// Number of record objects.
     pub fn record_count(&self) -> usize {
         self.records.len()

@@ -28,7 +28,7 @@ enum Step {
     Remove(usize),
     File(usize),
     RemoveZone,
-    AddZone,
+    AddZone(u32),
     Compile,
 }
 
@@ -66,7 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0usize..15).prop_map(Step::Remove),
         2 => (0usize..4).prop_map(Step::File),
         1 => Just(Step::RemoveZone),
-        2 => Just(Step::AddZone),
+        2 => (1u32..4).prop_map(Step::AddZone),
         4 => Just(Step::Compile),
     ];
     proptest::collection::vec(step, 1..60)
@@ -124,8 +124,17 @@ proptest! {
                         world.apply(file.clone());
                     }
                 }
-                Step::AddZone => {
-                    let zone = zone_with_file("zone", "example.com");
+                Step::AddZone(ttl) => {
+                    // A text that is broken when the zone begins to name it has no last good state.
+                    if let Some(file) = &last_good_file {
+                        world.apply(file.clone());
+                    }
+                    let Object::Zone(mut zone) = zone_with_file("zone", "example.com") else { panic!("no zone") };
+                    zone.ttl = Some(ttl);
+                    if ttl == 3 {
+                        zone.zone_files.clear();
+                    }
+                    let zone = Object::Zone(zone);
                     objects.insert(zone.key(), zone.clone());
                     world.apply(zone);
                 }

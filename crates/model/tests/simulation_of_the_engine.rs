@@ -117,14 +117,14 @@ impl Simulation {
     fn step(&mut self, input: Input) {
         for output in self.core.step(input, self.now) {
             match output {
-                Output::Publish(target, name, version) => self.publish(&target, name, version),
+                Output::Publish(target, name, version) => self.publish(&target, &name, &version),
                 Output::Grant(..) | Output::Retire(_) => {}
                 output => self.under_way.push_back(output),
             }
         }
     }
 
-    fn publish(&mut self, target: &Target, name: Name, version: Version) {
+    fn publish(&mut self, target: &Target, name: &Name, version: &Version) {
         let digest = version.content.digest();
         let named = self.contents.insert((name.clone(), version.serial.get()), digest);
         assert!(
@@ -134,12 +134,8 @@ impl Simulation {
         );
         if let Target::Zone(key, _) = target {
             let entry = self.ledger.get(&(key.clone(), LedgerKind::Zone));
-            assert_eq!(
-                entry,
-                Some(&LedgerEntry::of(&version)),
-                "{name} is served before the ledger names it"
-            );
-            let steady = OwnerName::parse("steady", &name).unwrap();
+            assert_eq!(entry, Some(&LedgerEntry::of(version)), "{name} is served before the ledger names it");
+            let steady = OwnerName::parse("steady", name).unwrap();
             assert!(version.content.get(&steady).is_some(), "a wanted record vanished from {name}");
         }
         if let Some(before) = self.published.insert(name.clone(), version.clone()) {
@@ -183,10 +179,9 @@ impl Simulation {
                 self.step(Input::Swapped(target, result));
             }
             Output::Fetch(target, name, wanted) => {
-                let having = self.servers.iter().filter_map(|server| server.zones.get(&name));
-                let found = having
-                    .filter(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)))
-                    .last();
+                let mut having = self.servers.iter().filter_map(|server| server.zones.get(&name));
+                let found =
+                    having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));
                 let found = found.cloned().filter(|_| !self.faults || self.random.random_ratio(9, 10));
                 self.step(Input::Fetched(target, found));
             }

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //!   Scratch (directory of the test, kept when it fails)
-//!     ├─ Named, Bindy    processes on reserved loopback ports, killed with the test
+//!     ├─ Named           processes on reserved loopback ports, killed with the test
 //!     ├─ Proxy           between any two of them: delay, freeze, cut, drop, silence, corrupt
 //!     ├─ Prober          asks all servers all the time ──► History ─┐
 //!     └─ published versions ────────────────────────────────────────┴─► checker::check ─► Violations
 //! ```
 //!
 //! Nothing here uses the project's own DNS code on the wire: what checks a server shares no bug with it. Functions
-//! return `anyhow` errors; tests unwrap them, so that a failure panics and [`Scratch`] keeps its directory.
+//! return `anyhow` errors; tests unwrap them, so that a failure shows the line.
 
 pub mod checker;
 pub mod dns;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    kept: bool,
 }
 
 impl Scratch {
@@ -18,12 +19,17 @@ impl Scratch {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::create_dir_all(&path)?,
         }
-        Ok(Self { path })
+        Ok(Self { path, kept: false })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Keeps the directory even without a panic: a test that returns an error has failed as well.
+    pub fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Makes a directory in it.
@@ -47,7 +53,7 @@ impl Scratch {
 impl Drop for Scratch {
     #[expect(clippy::print_stderr, reason = "the path is for the person who reads the failure")]
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.kept || std::thread::panicking() {
             eprintln!("state and logs of the failed test: {}", self.path.display());
         } else if let Err(error) = std::fs::remove_dir_all(&self.path) {
             eprintln!("{} cannot be removed: {error}", self.path.display());

@@ -1,5 +1,7 @@
 //! `bindy up` on a directory of manifests, as a test drives it.
 
+pub mod faults;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +21,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 pub struct Up {
     process: Option<Process>,
     starts: u32,
+    passed: bool,
     /// Dropped last: the processes above write into it.
     scratch: Scratch,
 }
@@ -28,7 +31,7 @@ impl Up {
     pub fn new(test: &str) -> Result<Self> {
         let scratch = Scratch::new(test)?;
         scratch.directory("manifests")?;
-        Ok(Self { process: None, starts: 0, scratch })
+        Ok(Self { process: None, starts: 0, passed: false, scratch })
     }
 
     /// Starts `bindy up`, again after it was stopped or killed.
@@ -36,7 +39,7 @@ impl Up {
         self.starts += 1;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
         command.arg("up").arg(self.manifests()).arg("--state").arg(self.state());
-        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug,bindy_agent=debug");
+        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug");
         let log = self.scratch.path().join(format!("up-{}.log", self.starts));
         self.process = Some(Process::start("bindy up", &command, &log)?);
         Ok(())
@@ -76,6 +79,7 @@ impl Up {
         let mut process = self.process.take().context("bindy up does not run")?;
         let status = process.terminate(LIMIT).await?;
         ensure!(status.success(), "bindy up ended with {status}: {}", process.last_lines(20));
+        self.passed = true;
         Ok(())
     }
 
@@ -150,7 +154,7 @@ impl Up {
         .await
     }
 
-    async fn content_is(&self, server: &ServerStatus, zone: &ZoneStatus) -> Result<()> {
+    pub async fn content_is(&self, server: &ServerStatus, zone: &ZoneStatus) -> Result<()> {
         let key = self.key(server)?;
         let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
         let version = dns::transfer(server.transfer, &Name::parse(&zone.zone_name)?, Some(&key)).await?;
@@ -188,9 +192,12 @@ impl Up {
 /// Servers outlive a killed engine; the test must not leave them behind.
 impl Drop for Up {
     fn drop(&mut self) {
-        let status = Status::read(&self.state()).unwrap_or_default();
         self.process = None;
-        for pid in status.servers.iter().flat_map(|server| [server.named_pid, server.agent_pid]).flatten() {
+        if !self.passed {
+            self.scratch.keep();
+        }
+        // What the runner notes itself; status.json may not have the last start yet.
+        for pid in faults::noted_pids(&self.state()) {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if contains(&command, self.scratch.path())
                 && let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)

@@ -1,192 +1,148 @@
-//! The files of one server, and the ports that it keeps.
+//! Where the files of a server are, and how they are written: whole or not at all, and only when they change.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bindy_model::named_conf::{LogLevel, NamedSettings, Paths, Text, TextError, instance_config};
-use bindy_zone::Name;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use super::ServerKey;
 
-use super::{WantedServer, WantedSource};
+/// A log that has this many octets starts anew; the one before is kept beside it.
+const LOG_LIMIT: u64 = 8 << 20;
 
-/// The loopback ports of one server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ports {
-    dns: u16,
-    control: u16,
-    relay: u16,
-    transfer: u16,
-    http: u16,
+/// The files of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// Everything is below it.
+    pub(super) root: PathBuf,
 }
 
-impl Ports {
-    /// The ports of the server in `directory`: those of the last run, or free ones, remembered for the next.
-    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let file = directory.join("ports.json");
-        if let Ok(text) = std::fs::read(&file)
-            && let Ok(ports) = serde_json::from_slice(&text)
-        {
-            return Ok(ports);
-        }
-        let ports = Self::free()?;
-        write(&file, serde_json::to_string(&ports).map_err(io::Error::other)?.as_bytes())?;
-        Ok(ports)
+impl Layout {
+    /// `NAMESPACE.INSTANCE.INDEX` below `servers`; a namespace has no dot, so this is unambiguous.
+    pub(super) fn new(servers: &Path, key: &ServerKey) -> Self {
+        let ServerKey { instance, index } = key;
+        Self { root: servers.join(format!("{}.{}.{index}", instance.namespace, instance.name)) }
     }
 
-    /// Five ports that are free for UDP and TCP now, held until all are found.
-    fn free() -> io::Result<Self> {
-        let mut held = Vec::new();
-        let mut next = || -> io::Result<u16> {
-            loop {
-                let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-                let port = tcp.local_addr()?.port();
-                if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
-                    held.push((tcp, udp));
-                    return Ok(port);
-                }
-            }
-        };
-        Ok(Self { dns: next()?, control: next()?, relay: next()?, transfer: next()?, http: next()? })
+    /// named's working directory.
+    pub(super) fn data(&self) -> PathBuf {
+        self.root.join("named")
     }
 
-    pub(crate) fn dns(&self) -> SocketAddr {
-        loopback(self.dns)
+    /// Is lost with named's data.
+    fn marker(&self) -> PathBuf {
+        self.root.join("named/incarnation")
     }
 
-    pub(crate) fn transfer(&self) -> SocketAddr {
-        loopback(self.transfer)
+    pub(super) fn keys(&self) -> PathBuf {
+        self.root.join("keys")
     }
 
-    pub(crate) fn http(&self) -> SocketAddr {
-        loopback(self.http)
+    pub(super) fn local_key(&self) -> PathBuf {
+        self.root.join("agent.key")
+    }
+
+    pub(super) fn agent_config(&self) -> PathBuf {
+        self.root.join("agent.json")
+    }
+
+    pub(super) fn named_config(&self) -> PathBuf {
+        self.root.join("named.conf")
+    }
+
+    pub(super) fn ports(&self) -> PathBuf {
+        self.root.join("ports.json")
+    }
+
+    pub(super) fn pid_file(&self, program: &str) -> PathBuf {
+        self.root.join(format!("{program}.pid"))
+    }
+
+    pub(super) fn log(&self, program: &str) -> PathBuf {
+        self.root.join(format!("{program}.log"))
+    }
+
+    /// The number that was chosen when named's directory was made; `None` when that is gone.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        std::fs::read_to_string(self.marker()).ok()?.trim().parse().ok()
+    }
+
+    /// Makes the directories, and gives named's a new number.
+    pub(super) fn create(&self) -> io::Result<u64> {
+        make_private(&self.data())?;
+        make_private(&self.keys())?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let incarnation = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        replace(&self.marker(), &format!("{incarnation}\n"))?;
+        Ok(incarnation)
     }
 }
 
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
+/// A directory for this user only, and those above it.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Where things are in a server's directory.
-pub(crate) fn data(directory: &Path) -> PathBuf {
-    directory.join("named")
-}
-
-/// The file with the key between agent and named. Outside of named's data: it must survive a wipe while named runs.
-pub(crate) fn local_key(directory: &Path) -> PathBuf {
-    directory.join("local.key")
-}
-
-pub(crate) fn named_conf_file(directory: &Path) -> PathBuf {
-    directory.join("named.conf")
-}
-
-pub(crate) fn agent_json_file(directory: &Path) -> PathBuf {
-    directory.join("agent.json")
-}
-
-pub(crate) fn key_file(directory: &Path, number: usize) -> PathBuf {
-    directory.join("keys").join(number.to_string())
-}
-
-/// The configuration of named.
-pub(crate) fn named_conf(server: &WantedServer, directory: &Path, ports: Ports) -> Result<String, TextError> {
-    let text = |path: PathBuf| Text::new(path.to_string_lossy());
-    Ok(instance_config(&NamedSettings {
-        paths: Paths {
-            directory: text(data(directory))?,
-            pid_file: text(directory.join("named.own-pid"))?,
-            key_file: text(local_key(directory))?,
-        },
-        listen: vec![ports.dns()],
-        control: loopback(ports.control),
-        relay: loopback(ports.relay),
-        catalog: server.catalog.clone(),
-        local_key: Name::parse(bindy_agent::LOCAL_KEY).unwrap_or_else(|_| Name::root()),
-        allow_query: server.allow_query.clone(),
-        rate_limit: server.rate_limit,
-        lmdb_mapsize_mib: None,
-        log: LogLevel::Info,
-    }))
-}
-
-/// The configuration of the agent.
-pub(crate) fn agent_json(
-    server: &WantedServer,
-    directory: &Path,
-    ports: Ports,
-    address: impl Fn(&WantedSource) -> Option<SocketAddr>,
-) -> String {
-    let sources: Vec<serde_json::Value> = server
-        .sources
-        .iter()
-        .filter_map(|source| {
-            let address = address(source)?;
-            Some(json!({
-                "name": source.name, "kind": source.kind, "address": address, "key": source.key.to_string()
-            }))
-        })
-        .collect();
-    let keys: Vec<PathBuf> = (0..server.keys.len()).map(|number| key_file(directory, number)).collect();
-    let config = json!({
-        "instance": server.key.instance.to_string(),
-        "catalog": server.catalog.to_string(),
-        "relay": loopback(ports.relay),
-        "transfer": ports.transfer(),
-        "http": ports.http(),
-        "named": {
-            "dns": ports.dns(),
-            "control": loopback(ports.control),
-            "keyFile": local_key(directory),
-            "configFile": named_conf_file(directory),
-        },
-        "keys": keys,
-        "sources": sources,
-    });
-    format!("{config:#}\n")
-}
-
-/// Replaces a file as a whole, and only when it differs. Only its owner can read it.
-pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    if std::fs::read(path).is_ok_and(|old| old == content) {
-        return Ok(());
+/// Puts `text` into the file unless it is there already; true when it was not.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<bool> {
+    if std::fs::read(path).is_ok_and(|now| now == text.as_bytes()) {
+        return Ok(false);
     }
-    if let Some(directory) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(temporary, path)?;
+    Ok(true)
+}
+
+/// Starts a log anew when it has become long. Its writer appends, so it goes on at the new beginning; what it writes
+/// between the copy and the cut is lost.
+pub(super) fn bound_log(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > LOG_LIMIT) {
+        std::fs::copy(path, path.with_extension("log.1"))?;
+        File::options().write(true).open(path)?.set_len(0)?;
     }
-    let temporary = path.with_extension("new");
-    let mut file =
-        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    io::Write::write_all(&mut file, content)?;
-    std::fs::rename(temporary, path)
+    Ok(())
 }
 
-/// Where named is; distributions keep it out of the path of ordinary users.
-pub(crate) fn find_named() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin"].map(PathBuf::from);
-    let directories = std::env::split_paths(&path).chain(usual.into_iter().filter(|_| !path.is_empty()));
-    directories.map(|directory| directory.join("named")).find(|named| named.is_file())
+/// The last line of a log that is not empty.
+pub(super) fn last_line(path: &Path) -> Option<String> {
+    let text = std::fs::read(path).ok()?;
+    let tail = text.get(text.len().saturating_sub(4096)..)?;
+    let tail = String::from_utf8_lossy(tail);
+    tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The command that installs BIND on this system.
-pub(crate) fn install_command() -> &'static str {
-    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let is = |name: &str| system.lines().any(|line| line.starts_with("ID") && line.contains(name));
-    if is("alpine") {
-        "apk add bind"
-    } else if is("fedora") || is("rhel") || is("centos") {
-        "dnf install -y bind"
-    } else if is("suse") {
-        "zypper install -y bind"
-    } else if is("arch") {
-        "pacman -S bind"
-    } else if cfg!(target_os = "macos") {
-        "brew install bind"
-    } else {
-        "apt-get install -y bind9"
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn unchanged_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        assert!(replace(&path, "a").unwrap());
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        assert!(!replace(&path, "a").unwrap());
+        assert!(replace(&path, "b").unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "b");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn log_is_bounded_and_its_end_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("named.log");
+        std::fs::write(&path, "first\nlast\n\n").unwrap();
+        bound_log(&path).unwrap();
+        assert_eq!(last_line(&path).unwrap(), "last");
+        File::options().write(true).open(&path).unwrap().set_len(LOG_LIMIT + 1).unwrap();
+        bound_log(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        assert_eq!(std::fs::metadata(directory.path().join("named.log.1")).unwrap().len(), LOG_LIMIT + 1);
     }
 }

@@ -1,42 +1,184 @@
-//! Runs the wanted servers as processes of this machine: one `named` and one agent each.
+//! Local servers: what is wanted becomes pairs of `named` and `bindy agent` on loopback ports.
 //!
 //! ```text
-//!   set_wanted ─► directories and ports ─► one task a server ─┬─► agent, then named: start, adopt, start again
-//!                                                             └─► readiness, by the agent's /readyz
+//!   set_wanted ─► Fleet ─► one task per server ─► servers/NAMESPACE.INSTANCE.INDEX/
+//!                   │            │                  agent.json named.conf keys/ named/ *.log *.pid ports.json
+//!   servers() ◄─────┴────────────┘
 //! ```
-//! The processes outlive a killed `bindy up`: the next one finds them by pid and start time and adopts them. They are
-//! stopped when `bindy up` stops, or when nobody wants them any more.
+//!
+//! The processes do not depend on this one: when it is killed they go on serving, and the next [`Runner::start`] on
+//! the same directory adopts them without a restart. Only [`Runner::stop`] ends them. A dropped runner leaves them
+//! running. Root is never needed.
 
+mod config;
 mod files;
+mod fleet;
+mod install;
+mod ports;
 mod process;
+mod program;
 mod readiness;
 mod server;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bindy_agent::Kind;
 use bindy_model::NamespacedName;
 use bindy_model::named_conf::{AclElement, RateLimit};
 use bindy_wire::Key;
 use bindy_zone::Name;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use files::Ports;
-use server::{Plan, Stop};
+use fleet::{Fleet, Shared};
+use ports::PortTable;
+pub(crate) use ports::free_port;
 
 /// Which server of which instance.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerKey {
     /// The instance.
     pub instance: NamespacedName,
-    /// Its number within the instance, from 0.
+    /// Counted from 0.
     pub index: u32,
+}
+
+/// A server that shall run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedServer {
+    /// Which one.
+    pub key: ServerKey,
+    /// Name of its catalog zone.
+    pub catalog: Name,
+    /// Who may ask; empty means everybody.
+    pub allow_query: Vec<AclElement>,
+    /// Limits on equal answers.
+    pub rate_limit: Option<RateLimit>,
+    /// Its own keys, and those that it signs with at its sources.
+    pub keys: Vec<Key>,
+    /// Where its zones come from.
+    pub sources: Vec<WantedSource>,
+}
+
+/// One source of zones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedSource {
+    /// What logs call it; unique within the server.
+    pub name: String,
+    /// What it is to the server.
+    pub kind: Kind,
+    /// Where it is.
+    pub at: SourceAddress,
+    /// Name of the key that signs requests to it.
+    pub key: Name,
+}
+
+/// Where a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// There.
+    Fixed(SocketAddr),
+    /// The transfer port of that local server; nowhere while there is no such server.
+    Server(ServerKey),
+}
+
+/// What becomes of servers that are not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They are stopped and removed with their data.
+    Remove,
+    /// They go on as they are: the object that wants them may only be unreadable.
+    Leave,
+}
+
+/// A server as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningServer {
+    /// Which one.
+    pub key: ServerKey,
+    /// Where it answers DNS.
+    pub dns: SocketAddr,
+    /// Where it gives zones away and takes NOTIFY.
+    pub transfer: SocketAddr,
+    /// Where its agent tells readiness and metrics.
+    pub http: SocketAddr,
+    /// Process id of `named`, while it runs.
+    pub named_pid: Option<u32>,
+    /// Process id of the agent, while it runs.
+    pub agent_pid: Option<u32>,
+    /// Another one means: whatever it had may be lost. Microseconds since 1970; 0 before there is a directory.
+    pub incarnation: u64,
+    /// Whether clients may ask it.
+    pub ready: bool,
+    /// What is missing while it is not ready.
+    pub message: Option<String>,
+    /// Its directory: configuration, data and logs.
+    pub directory: PathBuf,
+}
+
+/// What a runner needs.
+#[derive(Clone, Debug)]
+pub struct RunnerOptions {
+    /// Everything is kept below `servers` in this directory, which is made if it is missing.
+    pub state: PathBuf,
+    /// Program and first arguments of an agent; `--config FILE` is added.
+    pub agent_command: Vec<OsString>,
+    /// Directories that `named` is looked for in.
+    pub search_path: Vec<PathBuf>,
+}
+
+impl RunnerOptions {
+    /// Agents by `executable agent --config FILE`, and the `named` of this system.
+    pub fn new(state: impl Into<PathBuf>, executable: impl Into<PathBuf>) -> Self {
+        let agent_command = vec![executable.into().into_os_string(), "agent".into()];
+        Self { state: state.into(), agent_command, search_path: install::search_path() }
+    }
+}
+
+/// Why servers cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// There is no `named`.
+    #[error("named (BIND 9) is not installed: {install}")]
+    NamedMissing {
+        /// The command that installs it on this system.
+        install: &'static str,
+    },
+    /// There is one, but it does not start.
+    #[error("{path} cannot be started: {error}")]
+    Named {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another runner works in this directory.
+    #[error("{0} is in use by another bindy")]
+    Busy(PathBuf),
+    /// A path that named's configuration cannot express.
+    #[error("{0}")]
+    Path(String),
+    /// A file cannot be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl RunnerError {
+    fn io(path: &Path, error: io::Error) -> Self {
+        Self::File { path: path.to_owned(), error }
+    }
 }
 
 impl fmt::Display for ServerKey {
@@ -45,208 +187,51 @@ impl fmt::Display for ServerKey {
     }
 }
 
-/// A server that should run.
-#[derive(Clone, Debug)]
-pub struct WantedServer {
-    /// Which.
-    pub key: ServerKey,
-    /// The catalog that tells it its zones.
-    pub catalog: Name,
-    /// Who may ask; empty is everybody.
-    pub allow_query: Vec<AclElement>,
-    /// Limits on equal answers.
-    pub rate_limit: Option<RateLimit>,
-    /// Its instance's key, and the keys that it has at its upstreams.
-    pub keys: Vec<Key>,
-    /// Where it gets zones from, the best first.
-    pub sources: Vec<WantedSource>,
-}
-
-/// Where a server gets zones from.
-#[derive(Clone, Debug)]
-pub struct WantedSource {
-    /// Unique among the server's sources.
-    pub name: String,
-    /// What the source is to the server.
-    pub kind: bindy_agent::Kind,
-    /// Its address.
-    pub at: SourceAddress,
-    /// The key to use.
-    pub key: Name,
-}
-
-/// The address of a source.
-#[derive(Clone, Debug)]
-pub enum SourceAddress {
-    /// Known already.
-    Fixed(SocketAddr),
-    /// The transfer port of another server of this runner.
-    Server(ServerKey),
-}
-
-/// A server as it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunningServer {
-    /// Which.
-    pub key: ServerKey,
-    /// Where named answers.
-    pub dns: SocketAddr,
-    /// Where the agent takes signed requests.
-    pub transfer: SocketAddr,
-    /// Health and metrics of the agent.
-    pub http: SocketAddr,
-    /// Process of named.
-    pub named_pid: Option<u32>,
-    /// Process of the agent.
-    pub agent_pid: Option<u32>,
-    /// Changes when the server may have lost what it had.
-    pub incarnation: u64,
-    /// Whether the agent calls it ready.
-    pub ready: bool,
-    /// Why it is not ready, or what else is the matter.
-    pub message: Option<String>,
-    /// Everything of this server.
-    pub directory: PathBuf,
-}
-
-/// What a runner needs to know.
-#[derive(Clone, Debug)]
-pub struct RunnerOptions {
-    /// The state directory.
-    pub state: PathBuf,
-    /// Program and first arguments of an agent; `--config FILE` is added.
-    pub agent_command: Vec<OsString>,
-}
-
-/// Why servers cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunnerError {
-    /// There is no named on this machine.
-    #[error("named (BIND 9) is not installed; install it with: {0}")]
-    NoNamed(&'static str),
-}
-
-/// Runs servers until it is stopped.
+/// Keeps local servers as wanted.
+#[derive(Debug)]
 pub struct Runner {
-    options: RunnerOptions,
-    named: PathBuf,
-    servers: Mutex<BTreeMap<ServerKey, Running>>,
-    updates: mpsc::UnboundedSender<Update>,
-    running: watch::Receiver<Vec<RunningServer>>,
+    wanted: watch::Sender<Option<(Vec<WantedServer>, Others)>>,
+    servers: watch::Receiver<Vec<RunningServer>>,
+    stop: CancellationToken,
+    fleet: AbortOnDropHandle<()>,
 }
-
-struct Running {
-    ports: Ports,
-    plan: watch::Sender<Plan>,
-    stop: watch::Sender<Option<Stop>>,
-    task: JoinHandle<()>,
-}
-
-/// What a server's task tells: its state, or that it has ended.
-type Update = (ServerKey, Option<RunningServer>);
 
 impl Runner {
-    /// A runner without servers.
+    /// Starts it, within a tokio runtime. Nothing runs until [`Runner::set_wanted`] says what.
     pub fn start(options: RunnerOptions) -> Result<Self, RunnerError> {
-        let named = files::find_named().ok_or_else(|| RunnerError::NoNamed(files::install_command()))?;
-        let (updates, mut received) = mpsc::unbounded_channel::<Update>();
-        let (sender, running) = watch::channel(Vec::new());
-        tokio::spawn(async move {
-            let mut servers: BTreeMap<ServerKey, RunningServer> = BTreeMap::new();
-            while let Some((key, state)) = received.recv().await {
-                match state {
-                    Some(state) => servers.insert(key, state),
-                    None => servers.remove(&key),
-                };
-                let now: Vec<RunningServer> = servers.values().cloned().collect();
-                sender.send_if_modified(|shown| {
-                    let changed = *shown != now;
-                    *shown = now;
-                    changed
-                });
-            }
-        });
-        Ok(Self { options, named, servers: Mutex::default(), updates, running })
+        let named = install::find(&options.search_path)?;
+        let servers = options.state.join("servers");
+        let error = |error| RunnerError::io(&servers, error);
+        files::make_private(&servers).map_err(error)?;
+        let servers = servers.canonicalize().map_err(error)?;
+        config::text(&servers)?;
+        let path = servers.join(".lock");
+        let lock = File::create(&path).map_err(|error| RunnerError::io(&path, error))?;
+        lock.try_lock().map_err(|_| RunnerError::Busy(options.state))?;
+        let (board, running) = watch::channel(Vec::new());
+        let agent_command = options.agent_command;
+        let shared = Shared { named, agent_command, servers, ports: PortTable::new(), board, _lock: lock };
+        let (wanted, follow) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let fleet = tokio::spawn(Fleet::new(Arc::new(shared)).run(follow, stop.clone()));
+        Ok(Self { wanted, servers: running, stop, fleet: AbortOnDropHandle::new(fleet) })
     }
 
-    /// The servers as they run.
+    /// Says which servers shall run, and what becomes of the others of this directory. It returns at once.
+    pub fn set_wanted(&self, servers: Vec<WantedServer>, others: Others) {
+        self.wanted.send_replace(Some((servers, others)));
+    }
+
+    /// The servers as they are, ordered by key.
     pub fn servers(&self) -> watch::Receiver<Vec<RunningServer>> {
-        self.running.clone()
+        self.servers.clone()
     }
 
-    /// Makes exactly these servers run, in the background.
-    pub fn set_wanted(&self, wanted: Vec<WantedServer>) {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.retain(|key, server| {
-            let keep = wanted.iter().any(|wanted| wanted.key == *key);
-            if !keep {
-                server.stop.send_replace(Some(Stop::Remove));
-            }
-            keep
-        });
-        let mut ports: BTreeMap<ServerKey, Ports> = BTreeMap::new();
-        for server in &wanted {
-            let known = servers.get(&server.key).map(|running| running.ports);
-            let directory = self.directory(&server.key);
-            match known.map_or_else(|| Ports::of(&directory), Ok) {
-                Ok(found) => drop(ports.insert(server.key.clone(), found)),
-                Err(error) => {
-                    tracing::error!(server = %server.key, %error, "the server has no directory or ports");
-                }
-            }
-        }
-        for server in wanted {
-            let Some(own) = ports.get(&server.key).copied() else { continue };
-            let plan = self.plan(&server, own, &ports);
-            match servers.get(&server.key) {
-                Some(running) => drop(running.plan.send_if_modified(|old| {
-                    let changed = *old != plan;
-                    *old = plan;
-                    changed
-                })),
-                None => drop(servers.insert(server.key.clone(), self.run(server.key, own, plan))),
-            }
-        }
-    }
-
-    fn directory(&self, key: &ServerKey) -> PathBuf {
-        let ServerKey { instance, index } = key;
-        self.options.state.join("servers").join(format!("{}.{}.{index}", instance.namespace, instance.name))
-    }
-
-    fn plan(&self, server: &WantedServer, own: Ports, ports: &BTreeMap<ServerKey, Ports>) -> Plan {
-        let directory = self.directory(&server.key);
-        let address = |source: &WantedSource| match &source.at {
-            SourceAddress::Fixed(address) => Some(*address),
-            SourceAddress::Server(key) => Some(ports.get(key)?.transfer()),
-        };
-        Plan {
-            named_conf: files::named_conf(server, &directory, own),
-            agent_json: files::agent_json(server, &directory, own, address),
-            keys: server.keys.iter().map(Key::to_file).collect(),
-            agent_command: self.options.agent_command.clone(),
-            named: self.named.clone(),
-            directory,
-        }
-    }
-
-    fn run(&self, key: ServerKey, ports: Ports, plan: Plan) -> Running {
-        let (plan, plans) = watch::channel(plan);
-        let (stop, stopped) = watch::channel(None);
-        let task = tokio::spawn(server::run(key, ports, plans, stopped, self.updates.clone()));
-        Running { ports, plan, stop, task }
-    }
-
-    /// Stops every server and waits until all of its processes are gone.
+    /// Ends every process of this directory, within some 15 seconds; data and ports stay for the next start.
     pub async fn stop(self) {
-        let servers = self.servers.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for server in servers.values() {
-            server.stop.send_replace(Some(Stop::Keep));
-        }
-        for (key, server) in servers {
-            if let Err(error) = server.task.await {
-                tracing::error!(server = %key, %error, "the server's task failed");
-            }
+        self.stop.cancel();
+        if let Err(error) = self.fleet.await {
+            tracing::error!(%error, "the runner failed; processes may be left");
         }
     }
 }

@@ -1,47 +1,45 @@
-//! Asks an agent whether its server is ready, as a kubelet would.
+//! Asks an agent whether its server is ready: one HTTP/1.1 GET on loopback.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long the agent may take.
+/// How long an agent may take to answer.
 const LIMIT: Duration = Duration::from_secs(1);
+/// More than any answer has.
+const ANSWER_LIMIT: u64 = 1 << 20;
 
-/// The most that is read of an answer.
-const ANSWER: u64 = 64 << 10;
-
-/// Whether the server is ready, and otherwise why not.
-pub(crate) async fn ask(agent: SocketAddr) -> Result<(), String> {
-    match tokio::time::timeout(LIMIT, get(agent)).await {
-        Ok(Ok(answer)) => read(&answer),
-        Ok(Err(error)) => Err(format!("its agent does not answer: {error}")),
-        Err(_) => Err("its agent is silent".to_owned()),
-    }
+/// What an agent says of its server.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer {
+    pub(super) ready: bool,
+    /// What is missing, in words.
+    pub(super) waiting_for: Vec<String>,
 }
 
-async fn get(agent: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(agent).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+/// Asks; the error is told in words.
+pub(super) async fn ask(address: SocketAddr) -> Result<Answer, String> {
+    let got = tokio::time::timeout(LIMIT, get(address)).await;
+    let text = got.map_err(|_| "the agent does not answer".to_owned())?;
+    parse(&text.map_err(|error| format!("the agent cannot be asked: {error}"))?)
 }
 
-fn read(answer: &str) -> Result<(), String> {
-    if answer.starts_with("HTTP/1.1 200 ") {
-        return Ok(());
-    }
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let report: Value = serde_json::from_str(body).unwrap_or_default();
-    let list = |field: &str| -> Vec<String> {
-        let items = report.get(field).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-    };
-    let waiting: Vec<String> = list("waitingFor").into_iter().chain(list("missingZones")).collect();
-    Err(if waiting.is_empty() { "not ready".to_owned() } else { format!("waits for {}", waiting.join(", ")) })
+async fn get(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.take(ANSWER_LIMIT).read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+fn parse(response: &str) -> Result<Answer, String> {
+    let (_, body) = response.split_once("\r\n\r\n").ok_or("the agent's answer is cut off")?;
+    serde_json::from_str(body).map_err(|error| format!("the agent's answer makes no sense: {error}"))
 }
 
 #[cfg(test)]
@@ -49,10 +47,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_says_what_is_missing() {
-        let answer = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"waitingFor\":[\"catalog\"],\"missingZones\":[\"a.\"]}";
-        assert_eq!(read(answer), Err("waits for catalog, a.".to_owned()));
-        assert_eq!(read("HTTP/1.1 200 OK\r\n\r\n{}"), Ok(()));
-        assert_eq!(read("nonsense"), Err("not ready".to_owned()));
+    fn what_is_missing_is_read_from_the_body() {
+        let body = r#"{"ready":false,"waitingFor":["the catalog zone"],"missing":0}"#;
+        let answer = parse(&format!("HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\n{body}")).unwrap();
+        assert_eq!(answer, Answer { ready: false, waiting_for: vec!["the catalog zone".to_owned()] });
+        assert!(parse("HTTP/1.1 200 OK\r\n").unwrap_err().contains("cut off"));
     }
 }

@@ -1,206 +1,267 @@
-//! Keeps one server running.
+//! One local server: a loop that compares what is wanted with what is there, and acts.
+//!
+//! ```text
+//!   directory ─► ports ─► files ─► agent ─► its local key ─► named ─► readiness
+//!       ▲                                                        │
+//!       └── every 100 ms until ready, then every 250 ms ─────────┘
+//! ```
+//! Every round starts at the beginning, so whatever has been lost meanwhile (a process, a file, the whole directory)
+//! is made again in its place.
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bindy_model::named_conf::TextError;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
 
-use super::files::{self, Ports};
-use super::process::Process;
-use super::{RunningServer, ServerKey, Update, readiness};
+use super::config::{self, Files};
+use super::files::{self, Layout};
+use super::fleet::{End, Shared};
+use super::ports::{Ports, is_free, loopback};
+use super::process::Launch;
+use super::program::Program;
+use super::{RunnerError, RunningServer, WantedServer, readiness};
 
-/// Pause between two looks at a server that is not ready, and at one that is.
-const LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
+/// How long a process may take to end by itself.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long an agent may take to write its key.
+const KEY_LIMIT: Duration = Duration::from_secs(15);
+const STARTING: Duration = Duration::from_millis(100);
+const RUNNING: Duration = Duration::from_millis(250);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Pause before a process that ended is started again; doubled each time, up to the second.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-
-/// A process that ran this long is started again without delay.
-const STEADY: Duration = Duration::from_secs(10);
-
-/// Contents of a server's files, and how it is started.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) named_conf: Result<String, TextError>,
-    pub(crate) agent_json: String,
-    pub(crate) keys: Vec<String>,
-    pub(crate) agent_command: Vec<OsString>,
-    pub(crate) named: PathBuf,
-    pub(crate) directory: PathBuf,
-}
-
-/// What becomes of the files of a server that is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// The next run goes on with them.
-    Keep,
-    /// Nobody wants the server any more.
-    Remove,
-}
-
-/// Runs a server until told to stop.
-pub(crate) async fn run(
-    key: ServerKey,
+/// A server and its two programs.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    layout: Layout,
+    wanted: WantedServer,
     ports: Ports,
-    mut plans: watch::Receiver<Plan>,
-    mut stop: watch::Receiver<Option<Stop>>,
-    updates: mpsc::UnboundedSender<Update>,
-) {
-    let plan = plans.borrow_and_update().clone();
-    let mut server = Server::new(plan);
-    let mut state = RunningServer {
-        key: key.clone(),
-        dns: ports.dns(),
-        transfer: ports.transfer(),
-        http: ports.http(),
-        named_pid: None,
-        agent_pid: None,
-        incarnation: 0,
-        ready: false,
-        message: None,
-        directory: server.plan.directory.clone(),
-    };
-    loop {
-        let kept = server.keep_running();
-        let ready = match &kept {
-            Ok(()) => readiness::ask(state.http).await,
-            Err(message) => Err(message.clone()),
-        };
-        state.named_pid = server.named.pid();
-        state.agent_pid = server.agent.pid();
-        state.incarnation = server.incarnation;
-        state.ready = ready.is_ok();
-        state.message = ready.err();
-        // Nobody listens any more at shutdown.
-        let _shutdown = updates.send((key.clone(), Some(state.clone())));
-        let [soon, later] = LOOKS;
-        tokio::select! {
-            () = tokio::time::sleep(if state.ready { later } else { soon }) => {}
-            Ok(()) = plans.changed() => server.plan = plans.borrow_and_update().clone(),
-            _ = stop.wait_for(Option::is_some) => break,
-        }
-    }
-    let Server { agent, named, plan, .. } = server;
-    named.stop().await;
-    agent.stop().await;
-    let remove = *stop.borrow() == Some(Stop::Remove);
-    if remove && let Err(error) = std::fs::remove_dir_all(&plan.directory) {
-        tracing::warn!(server = %key, %error, "its directory cannot be removed");
-    }
-    let _shutdown = updates.send((key, None));
-}
-
-struct Server {
-    plan: Plan,
-    agent: Supervised,
-    named: Supervised,
+    agent: Program,
+    named: Program,
     incarnation: u64,
+    ready: bool,
+    message: Option<String>,
+    asked: Option<Instant>,
 }
 
 impl Server {
-    fn new(plan: Plan) -> Self {
-        let agent = Supervised::adopt(plan.directory.join("agent.pid"));
-        let named = Supervised::adopt(plan.directory.join("named.pid"));
-        let incarnation = incarnation(&files::data(&plan.directory)).unwrap_or(0);
-        Self { plan, agent, named, incarnation }
+    /// Takes over what is in its directory.
+    pub(super) fn open(shared: Arc<Shared>, wanted: WantedServer) -> Result<Self, RunnerError> {
+        let layout = Layout::new(&shared.servers, &wanted.key);
+        files::make_private(&layout.root).map_err(|error| RunnerError::io(&layout.root, error))?;
+        let ports = shared.ports.load(&wanted.key, &layout.ports());
+        let ports = ports.map_err(|error| RunnerError::io(&layout.ports(), error))?;
+        let (agent, named) = launches(&shared, &layout);
+        let incarnation = layout.incarnation().unwrap_or_default();
+        let server = Self {
+            agent: Program::new("bindy agent", agent),
+            named: Program::new("named", named),
+            ready: false,
+            message: Some("starts".to_owned()),
+            asked: None,
+            shared,
+            layout,
+            wanted,
+            ports,
+            incarnation,
+        };
+        server.publish();
+        Ok(server)
     }
 
-    /// Writes what changed and starts what does not run; the error says what keeps the server from running.
-    fn keep_running(&mut self) -> Result<(), String> {
-        self.write_files().map_err(|error| format!("its files cannot be written: {error}"))?;
-        let directory = self.plan.directory.clone();
-        let (program, first) = self.plan.agent_command.split_first().ok_or("no command for agents")?;
-        let config = files::agent_json_file(&directory).into_os_string();
-        let arguments: Vec<OsString> = first.iter().cloned().chain(["--config".into(), config]).collect();
-        self.agent.keep(Path::new(program), &arguments, &directory.join("agent.log"))?;
-        // named includes the key that the agent makes.
-        if !files::local_key(&directory).exists() {
-            return Err("waits for its agent".to_owned());
+    /// Keeps it as wanted until `end` says what becomes of it.
+    pub(super) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<WantedServer>,
+        mut end: watch::Receiver<Option<End>>,
+    ) {
+        let mut table = self.shared.ports.subscribe();
+        loop {
+            self.wanted.clone_from(&wanted.borrow_and_update());
+            table.mark_unchanged();
+            if let Err(error) = self.round().await {
+                warn!(server = %self.wanted.key, %error, "not as wanted");
+                self.ready = false;
+                self.message = Some(error.to_string());
+            }
+            self.publish();
+            let pause = if self.ready { RUNNING } else { STARTING };
+            tokio::select! {
+                // An error means a dropped runner, that leaves its servers running.
+                Ok(_) = end.wait_for(Option::is_some) => break,
+                Ok(()) = wanted.changed() => {}
+                Ok(()) = table.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
         }
-        if !self.named.is_alive() {
-            self.incarnation = incarnation(&files::data(&directory)).map_err(|error| error.to_string())?;
+        self.stop().await;
+        if *end.borrow() == Some(End::Remove) {
+            remove(&self.layout.root);
+            info!(server = %self.wanted.key, "stopped and removed");
         }
-        let config = files::named_conf_file(&directory).into_os_string();
-        let named = self.plan.named.clone();
-        self.named.keep(&named, &["-f".into(), "-c".into(), config], &directory.join("named.log"))
+        self.shared.withdraw(&self.wanted.key);
     }
 
-    fn write_files(&self) -> io::Result<()> {
-        let Plan { named_conf, agent_json, keys, directory, .. } = &self.plan;
-        let named_conf = named_conf.as_ref().map_err(|error| io::Error::other(error.clone()))?;
-        std::fs::create_dir_all(files::data(directory))?;
-        for (number, key) in keys.iter().enumerate() {
-            files::write(&files::key_file(directory, number), key.as_bytes())?;
+    async fn round(&mut self) -> Result<(), RunnerError> {
+        self.directory().await?;
+        self.take_ports().await?;
+        self.write().await?;
+        if !self.agent.is_running() && self.agent.is_due() {
+            // It makes a new key then, which a running named does not know.
+            if !self.layout.local_key().exists() {
+                self.named.stop(STOP_LIMIT).await;
+            }
+            self.agent.start();
         }
-        files::write(&files::named_conf_file(directory), named_conf.as_bytes())?;
-        files::write(&files::agent_json_file(directory), agent_json.as_bytes())
-    }
-}
-
-/// A number that stays as long as named's data does.
-fn incarnation(data: &Path) -> io::Result<u64> {
-    let file = data.join("incarnation");
-    if let Some(known) = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
-        return Ok(known);
-    }
-    std::fs::create_dir_all(data)?;
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let fresh = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-    files::write(&file, fresh.to_string().as_bytes())?;
-    Ok(fresh)
-}
-
-/// A process that is started again when it ends.
-struct Supervised {
-    file: PathBuf,
-    process: Option<Process>,
-    started: Instant,
-    backoff: Duration,
-    not_before: Instant,
-}
-
-impl Supervised {
-    fn adopt(file: PathBuf) -> Self {
-        let now = Instant::now();
-        let [backoff, _] = BACKOFF;
-        Self { process: Process::adopt(&file), file, started: now, backoff, not_before: now }
-    }
-
-    fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::pid)
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.process.as_mut().is_some_and(Process::is_alive)
-    }
-
-    fn keep(&mut self, program: &Path, arguments: &[OsString], log: &Path) -> Result<(), String> {
-        if self.is_alive() {
-            return Ok(());
+        let has_key = self.layout.local_key().exists();
+        if !self.named.is_running() && self.named.is_due() && has_key {
+            self.named.start();
         }
-        let (now, [least, most]) = (Instant::now(), BACKOFF);
-        if self.process.take().is_some() {
-            let steady = now.duration_since(self.started) >= STEADY;
-            self.backoff = if steady { least } else { (self.backoff * 2).min(most) };
-            self.not_before = now + if steady { Duration::ZERO } else { self.backoff };
+        if !has_key && self.agent.process.as_ref().is_some_and(|process| process.age() > KEY_LIMIT) {
+            error!(server = %self.wanted.key, "no key of the agent after {KEY_LIMIT:?}; it is started again");
+            self.agent.stop(STOP_LIMIT).await;
         }
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        if now < self.not_before {
-            return Err(format!("{name} ended and is started again soon: see {}", log.display()));
-        }
-        let process = Process::start(program, arguments, log, &self.file);
-        self.process = Some(process.map_err(|error| format!("{name} cannot be started: {error}"))?);
-        self.started = now;
+        self.ask(has_key).await;
         Ok(())
     }
 
-    async fn stop(self) {
-        if let Some(process) = self.process {
-            process.stop().await;
+    /// Makes what is missing of the directory. What runs on a lost one cannot store anything, and is started again.
+    async fn directory(&mut self) -> Result<(), RunnerError> {
+        if let Some(incarnation) = self.layout.incarnation() {
+            self.incarnation = incarnation;
+            return Ok(());
         }
+        if self.agent.process.is_some() || self.named.process.is_some() {
+            warn!(server = %self.wanted.key, directory = %self.layout.root.display(), "its data is gone");
+            self.stop().await;
+        }
+        self.incarnation =
+            self.layout.create().map_err(|error| RunnerError::io(&self.layout.data(), error))?;
+        Ok(())
     }
+
+    /// Chooses other ports when one that is about to be used is taken.
+    async fn take_ports(&mut self) -> Result<(), RunnerError> {
+        let Ports { dns, control, relay, transfer, http } = self.ports;
+        let mut needed = Vec::new();
+        if !self.agent.is_running() {
+            needed.extend([("relay", relay), ("transfer", transfer), ("http", http)]);
+        }
+        if !self.named.is_running() {
+            needed.extend([("DNS", dns), ("control", control)]);
+        }
+        let file = self.layout.ports();
+        if let Some((purpose, port)) = needed.into_iter().find(|(_, port)| !is_free(*port)) {
+            self.stop().await;
+            let chosen = self.shared.ports.choose(&self.wanted.key, &file);
+            self.ports = chosen.map_err(|error| RunnerError::io(&file, error))?;
+            let key = &self.wanted.key;
+            warn!(server = %key, port, purpose, dns = self.ports.dns, "port is taken by another program; other ports chosen");
+        } else if !file.exists() {
+            let text = serde_json::to_string(&self.ports).map_err(io::Error::from);
+            let written = text.and_then(|text| files::replace(&file, &(text + "\n")));
+            written.map_err(|error| RunnerError::io(&file, error))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the files up to date: keys first, since the others name them.
+    async fn write(&mut self) -> Result<(), RunnerError> {
+        let shared = &self.shared;
+        let Files { agent, named, keys } =
+            config::build(&self.wanted, &self.layout, &self.ports, &shared.ports, shared.named.lmdb)?;
+        for (path, text) in &keys {
+            files::replace(path, text).map_err(|error| RunnerError::io(path, error))?;
+        }
+        let path = self.layout.agent_config();
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        if self.agent.is_running() && !before.is_empty() && config::needs_restart(&before, &agent) {
+            self.stop().await;
+        }
+        files::replace(&path, &agent).map_err(|error| RunnerError::io(&path, error))?;
+        let path = self.layout.named_config();
+        files::replace(&path, &named).map_err(|error| RunnerError::io(&path, error))?;
+        for entry in std::fs::read_dir(self.layout.keys()).into_iter().flatten().flatten() {
+            if !keys.contains_key(&entry.path()) {
+                // It is not listed any more; the next round tries again.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the agent says, or why it cannot say anything.
+    async fn ask(&mut self, has_key: bool) {
+        let failure = [&self.agent, &self.named].into_iter().find_map(|program| program.failure.clone());
+        let stopped = self.agent.process.is_none() || self.named.process.is_none();
+        if stopped || failure.is_some() {
+            let key = (!has_key).then(|| "waits for the key that the agent makes".to_owned());
+            (self.ready, self.asked) = (false, None);
+            self.message = failure.or(key).or_else(|| Some("starts".to_owned()));
+            return;
+        }
+        if self.ready && self.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        for program in [&self.agent, &self.named] {
+            if let Err(error) = files::bound_log(&program.launch.log) {
+                warn!(log = %program.launch.log.display(), %error, "cannot be shortened");
+            }
+        }
+        (self.ready, self.message) = match readiness::ask(loopback(self.ports.http)).await {
+            Ok(answer) if answer.ready => (true, None),
+            Ok(answer) => (false, Some(format!("waits for {}", answer.waiting_for.join(", ")))),
+            Err(why) => (false, Some(why)),
+        };
+    }
+
+    async fn stop(&mut self) {
+        tokio::join!(self.agent.stop(STOP_LIMIT), self.named.stop(STOP_LIMIT));
+    }
+
+    fn publish(&self) {
+        self.shared.publish(RunningServer {
+            key: self.wanted.key.clone(),
+            dns: loopback(self.ports.dns),
+            transfer: loopback(self.ports.transfer),
+            http: loopback(self.ports.http),
+            named_pid: self.named.pid(),
+            agent_pid: self.agent.pid(),
+            incarnation: self.incarnation,
+            ready: self.ready,
+            message: self.message.clone(),
+            directory: self.layout.root.clone(),
+        });
+    }
+}
+
+/// Removes a server's directory.
+pub(super) fn remove(root: &Path) {
+    match std::fs::remove_dir_all(root) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(directory = %root.display(), %error, "cannot be removed");
+        }
+        _ => {}
+    }
+}
+
+/// How the agent and the named of that directory are started.
+pub(super) fn launches(shared: &Shared, layout: &Layout) -> (Launch, Launch) {
+    let launch = |program: &str, command: Vec<OsString>| Launch {
+        command,
+        directory: if program == "named" { layout.data() } else { layout.root.clone() },
+        log: layout.log(program),
+        pid_file: layout.pid_file(program),
+    };
+    let mut agent = shared.agent_command.clone();
+    agent.extend(["--config".into(), layout.agent_config().into()]);
+    let mut named: Vec<OsString> = vec![shared.named.path.clone().into()];
+    // Two threads: local servers are many and share the machine.
+    named.extend(["-f", "-n", "2", "-c"].map(OsString::from));
+    named.push(layout.named_config().into());
+    (launch("agent", agent), launch("named", named))
 }

@@ -100,6 +100,8 @@ impl Core {
         for member in wanted.difference(&present) {
             catalog.insert(member);
         }
+        // A person may have released what was held, or ended a pause.
+        catalog.changed = true;
     }
 
     /// A zone has a first version, or other carriers: the catalogs follow.
@@ -117,11 +119,18 @@ impl Core {
         self.expect_everywhere(apex, zone, now);
     }
 
-    /// No object wants a zone any more: the catalogs that it was in follow.
+    /// An object does not want a zone any more: the catalogs that it was in follow, except where another object is
+    /// about to serve a zone of this name.
     pub(super) fn unenroll(&mut self, apex: &Name, zone: &NamespacedName) {
         let carriers = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| zone.carriers.clone());
-        for key in carriers.unwrap_or_default() {
-            if let Some(catalog) = self.catalogs.get_mut(&key) {
+        let heirs: BTreeSet<NamespacedName> = self
+            .world
+            .zones_named(apex)
+            .filter(|other| *other != zone)
+            .flat_map(|other| self.world.fleet().carriers(&self.world.serving(other)))
+            .collect();
+        for key in carriers.unwrap_or_default().difference(&heirs) {
+            if let Some(catalog) = self.catalogs.get_mut(key) {
                 catalog.remove(apex);
             }
         }

@@ -18,7 +18,7 @@ mod zones;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bindy_zone::{Name, Version};
+use bindy_zone::{Name, Serial, Version};
 
 pub use report::{InstanceReport, ServerReport, ZoneReport};
 pub use servers::{ServerId, ServerState};
@@ -84,7 +84,7 @@ pub enum Output {
         /// Zone or catalog.
         target: Target,
         /// Serial that the ledger has to have now.
-        expected: Option<bindy_zone::Serial>,
+        expected: Option<Serial>,
         /// What it has to say then.
         next: LedgerEntry,
     },
@@ -110,6 +110,8 @@ pub struct Core {
     /// Publications that no object wants any more, but a served catalog may still name.
     retiring: BTreeSet<(NamespacedName, Name)>,
     orphans: BTreeMap<Name, Orphan>,
+    /// The last serial that each zone name was published with, by whichever object.
+    serials: BTreeMap<Name, Serial>,
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
@@ -133,6 +135,7 @@ impl Core {
             current: BTreeMap::new(),
             retiring: BTreeSet::new(),
             orphans: BTreeMap::new(),
+            serials: BTreeMap::new(),
             catalogs: BTreeMap::new(),
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),

@@ -41,8 +41,9 @@ impl Core {
         self.current.insert(key.clone(), apex.clone());
         let carriers = self.world.fleet().carriers(&serving);
         let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
+        let before = self.serials.get(&apex).copied();
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
-            publication: Publication::new(Guard::Relist, ledger),
+            publication: Publication::new(Guard::Relist, ledger).above(before),
             carriers: BTreeSet::new(),
             problems: Vec::new(),
             retired: false,
@@ -51,8 +52,8 @@ impl Core {
         let target = Target::Zone(key.clone(), apex.clone());
         if zone.carriers != carriers {
             zone.carriers.clone_from(&carriers);
-            outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
             if zone.publication.served().is_some() {
+                outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
                 self.enroll(&apex, key, now);
             }
         }
@@ -144,20 +145,34 @@ impl Core {
                 Command::Publish(version) => {
                     let serial = version.serial;
                     self.note_ledger(target, LedgerEntry::of(&version));
+                    self.serials.insert(apex.clone(), serial);
                     outputs.push(Output::Publish(target.clone(), apex.clone(), version));
                     match target {
-                        Target::Zone(key, apex) => {
-                            self.enroll(apex, key, now);
-                            if self.orphans.remove(apex).is_some() {
-                                outputs.push(Output::Retire(Target::Orphan(apex.clone())));
-                            }
-                        }
+                        Target::Zone(key, apex) => self.zone_published(key, apex, now, outputs),
                         Target::Catalog(key) => self.catalog_published(key, now, outputs),
                         Target::Orphan(_) => {}
                     }
                     self.announce(target, &apex, serial, now);
                 }
             }
+        }
+    }
+
+    /// A zone has a version: its carriers get it, and whatever had its name before does not any more.
+    fn zone_published(&mut self, key: &NamespacedName, apex: &Name, now: Now, outputs: &mut Vec<Output>) {
+        let carriers = self.zones.get(&(key.clone(), apex.clone())).map(|zone| zone.carriers.clone());
+        let target = Target::Zone(key.clone(), apex.clone());
+        outputs.push(Output::Grant(target, apex.clone(), carriers.unwrap_or_default()));
+        self.enroll(apex, key, now);
+        if self.orphans.remove(apex).is_some() {
+            outputs.push(Output::Retire(Target::Orphan(apex.clone())));
+        }
+        let replaced: Vec<(NamespacedName, Name)> =
+            self.retiring.iter().filter(|(other, name)| name == apex && other != key).cloned().collect();
+        for (other, name) in replaced {
+            self.retiring.remove(&(other.clone(), name.clone()));
+            self.zones.remove(&(other.clone(), name.clone()));
+            outputs.push(Output::Retire(Target::Zone(other, name)));
         }
     }
 

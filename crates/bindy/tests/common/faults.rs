@@ -1,0 +1,378 @@
+//! What is done to running servers, and how their answers are judged meanwhile.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_local::status::{ServerStatus, Status};
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::history::{Observation, Outcome};
+use bindy_testing::{History, ProbeTarget, Prober, ProberConfig, Question, wait_for};
+use bindy_zone::{Name, Rtype, Serial};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::{LIMIT, Up, texts};
+
+/// The record that no test ever changes, relative to its zone.
+pub const STEADY: &str = "steady";
+/// Its address.
+pub const STEADY_ADDRESS: &str = "192.0.2.250";
+
+/// The pids that the runner has noted for its servers.
+pub fn noted_pids(state: &Path) -> Vec<u32> {
+    let servers = std::fs::read_dir(state.join("servers")).into_iter().flatten().flatten();
+    let files = servers.flat_map(|server| ["named.pid", "agent.pid"].map(|file| server.path().join(file)));
+    let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.filter_map(|text| text.split_whitespace().next()?.parse().ok()).collect()
+}
+
+/// `instance/index`, as histories call a server.
+pub fn name_of(server: &ServerStatus) -> String {
+    format!("{}/{}", server.instance, server.index)
+}
+
+/// Sends a signal to a process of a server.
+pub fn signal(pid: Option<u32>, signal: Signal) -> Result<()> {
+    let pid = pid.context("the process does not run")?;
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a pid out of range")?;
+    kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
+}
+
+/// Whether the process has ended; a zombie has.
+pub fn has_ended(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.is_empty() || status.contains("State:\tZ")
+}
+
+/// SIGKILL, and the wait for the end.
+pub async fn kill(pid: Option<u32>) -> Result<()> {
+    signal(pid, Signal::KILL)?;
+    let pid = pid.context("the process does not run")?;
+    wait_for("a killed process to end", LIMIT, async || {
+        ensure!(has_ended(pid), "it still runs");
+        anyhow::Ok(())
+    })
+    .await
+}
+
+/// Removes named's data and kills named. It is stopped first, so that nothing writes or starts again in between.
+pub async fn wipe_and_kill_named(server: &ServerStatus) -> Result<()> {
+    signal(server.named_pid, Signal::STOP)?;
+    wipe(server)?;
+    kill(server.named_pid).await
+}
+
+/// Removes named's data.
+pub fn wipe(server: &ServerStatus) -> Result<()> {
+    let data = server.directory.join("named");
+    ensure!(data.join("incarnation").is_file(), "{} is not the data of a named", data.display());
+    Ok(std::fs::remove_dir_all(&data)?)
+}
+
+/// What named and agent of a server have logged.
+pub fn log(server: &ServerStatus, file: &str) -> String {
+    let text = std::fs::read(server.directory.join(file)).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Transfers that named has begun, of whatever zone.
+pub fn transfers(server: &ServerStatus) -> usize {
+    log(server, "named.log").lines().filter(|line| line.contains("Transfer started")).count()
+}
+
+/// A generator of numbers that a seed repeats (SplitMix64).
+pub struct Random(pub u64);
+
+impl Random {
+    /// From `BINDY_TEST_SEED`, or from the clock; printed, so that a failure can be repeated.
+    #[expect(clippy::print_stderr, reason = "the seed is for the person who reads the failure")]
+    pub fn seeded() -> Self {
+        let given = std::env::var("BINDY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let clock = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
+        let seed = given.unwrap_or_else(|| u64::from(clock));
+        eprintln!("BINDY_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+/// A server, and the processes of its named and its agent.
+pub type Pids = (String, Option<u32>, Option<u32>);
+
+/// A zone, its serial and its digest.
+pub type Published = (String, Option<u32>, Option<String>);
+
+impl Up {
+    /// Processes of all servers, by server.
+    pub fn pids(&mut self) -> Result<Vec<Pids>> {
+        let servers = self.status()?.servers;
+        Ok(servers.iter().map(|server| (name_of(server), server.named_pid, server.agent_pid)).collect())
+    }
+
+    /// Serial and digest of every zone.
+    pub fn published(&mut self) -> Result<Vec<Published>> {
+        let zones = self.status()?.zones;
+        Ok(zones.into_iter().map(|zone| (zone.key, zone.serial, zone.digest)).collect())
+    }
+
+    /// One server, as it is now.
+    pub fn server(&mut self, instance: &str, index: u32) -> Result<ServerStatus> {
+        let status = self.status()?;
+        status.server(instance, index).cloned().with_context(|| format!("no {instance}/{index}"))
+    }
+
+    /// The servers of an instance, as they are now.
+    pub fn servers_of(&mut self, instance: &str) -> Result<Vec<ServerStatus>> {
+        let servers = self.status()?.servers;
+        Ok(servers.into_iter().filter(|server| server.instance == instance).collect())
+    }
+
+    /// Starts asking every server for the steady record of a zone, and for the zone's SOA.
+    pub async fn probe(&mut self, zone: &str) -> Result<Steady> {
+        let servers = self.status()?.servers;
+        let targets = servers.iter().map(|s| ProbeTarget { name: name_of(s), address: s.dns }).collect();
+        let steady = Name::parse(&format!("{STEADY}.{zone}"))?;
+        let questions = vec![
+            Question { name: steady, rtype: Rtype::A },
+            Question { name: Name::parse(zone)?, rtype: Rtype::SOA },
+        ];
+        let names = servers.iter().map(name_of).collect();
+        Ok(Steady { prober: Prober::start(ProberConfig::new(targets, questions)).await?, names })
+    }
+
+    /// Waits until this server runs as other processes than before and is ready again.
+    pub async fn healed(&mut self, before: &ServerStatus) -> Result<ServerStatus> {
+        let what = format!("{} to be ready again", name_of(before));
+        self.until(&what, |status| {
+            let now = status.server(&before.instance, before.index).context("it is gone")?;
+            ensure!(
+                now.named_pid != before.named_pid || now.agent_pid != before.agent_pid,
+                "the same processes"
+            );
+            ensure!(now.ready, "not ready: {:?}", now.message);
+            Ok(now.clone())
+        })
+        .await
+    }
+}
+
+/// A prober of the steady record.
+pub struct Steady {
+    prober: Prober,
+    names: Vec<String>,
+}
+
+impl Steady {
+    /// The servers with these names are about to be stopped.
+    pub fn outage_begins(&self, servers: &[ServerStatus]) {
+        servers.iter().for_each(|server| self.prober.outage_begins(&name_of(server)));
+    }
+
+    /// They are ready again.
+    pub fn outage_ends(&self, servers: &[ServerStatus]) {
+        servers.iter().for_each(|server| self.prober.outage_ends(&name_of(server)));
+    }
+
+    /// Waits until every server has given that many more answers.
+    pub async fn more_answers(&self, count: usize) -> Result<()> {
+        let answered = |history: &History, name: &str| {
+            let answers = history.observations.iter().filter(|o| *o.outcome != Outcome::Lost);
+            answers.filter(|o| &*o.server == name).count()
+        };
+        let before = self.prober.history();
+        wait_for(&format!("{count} more answers of every server"), LIMIT, async || {
+            let now = self.prober.history();
+            for name in &self.names {
+                let more = answered(&now, name) - answered(&before, name);
+                ensure!(more >= count, "{name} has given {more}");
+            }
+            anyhow::Ok(())
+        })
+        .await
+    }
+
+    /// Stops asking. No server may have given a wrong answer at any time, or one with a serial below an earlier one;
+    /// none may have been silent or failed outside of its outages.
+    pub async fn all_right(self) -> Result<History> {
+        let history = self.prober.stop().await?;
+        ensure!(history.dropped == 0, "observations did not fit");
+        for name in &self.names {
+            let own: Vec<&Observation> =
+                history.observations.iter().filter(|o| *o.server == **name).collect();
+            ensure!(own.iter().any(|o| *o.outcome != Outcome::Lost), "{name} never answered");
+            let mut wrong: Vec<String> = Vec::new();
+            for observation in &own {
+                if let Some(fault) = fault(observation, &history) {
+                    wrong.push(format!("{:?}: {fault}: {}", observation.sent, observation.outcome));
+                }
+            }
+            wrong.extend(backward(&own));
+            let count = wrong.len();
+            wrong.truncate(10);
+            ensure!(wrong.is_empty(), "{name}: {count} wrong answers\n{}", wrong.join("\n"));
+        }
+        Ok(history)
+    }
+}
+
+/// What is wrong with an answer.
+fn fault(observation: &Observation, history: &History) -> Option<&'static str> {
+    let excused = || {
+        let outages = history.outages.iter().filter(|outage| outage.server == observation.server);
+        outages.into_iter().any(|outage| {
+            outage.from <= observation.ended && outage.until.is_none_or(|until| observation.sent <= until)
+        })
+    };
+    let Outcome::Answer { rcode, records, .. } = &*observation.outcome else {
+        return (!excused()).then_some("no answer");
+    };
+    let address = STEADY_ADDRESS.parse::<std::net::Ipv4Addr>().map(|a| a.octets().to_vec());
+    let right = match observation.question.rtype {
+        Rtype::SOA => records.len() == 1,
+        _ => records.len() == 1 && records.iter().all(|(_, _, rdata)| Ok(rdata) == address.as_ref()),
+    };
+    match *rcode {
+        bindy_wire::Rcode::NOERROR => (!right).then_some("an empty or wrong answer"),
+        bindy_wire::Rcode::REFUSED | bindy_wire::Rcode::SERVFAIL => (!excused()).then_some("a failure"),
+        _ => Some("the name is denied"),
+    }
+}
+
+/// Answers with a serial below one that the same server had given before the question was sent.
+fn backward(observations: &[&Observation]) -> Vec<String> {
+    let mut known: Vec<(Duration, Serial)> = Vec::new();
+    let mut found = Vec::new();
+    for observation in observations {
+        let Outcome::Answer { serial: Some(serial), .. } = &*observation.outcome else { continue };
+        let position = known.partition_point(|(since, _)| *since <= observation.sent);
+        let floor = position.checked_sub(1).and_then(|last| known.get(last)).map(|(_, serial)| *serial);
+        if let Some(floor) = floor
+            && floor.is_after(*serial)
+        {
+            found.push(format!("{:?}: serial {serial} after {floor}", observation.sent));
+        }
+        if known.last().is_none_or(|(_, newest)| serial.is_after(*newest)) {
+            known.push((observation.ended, *serial));
+        }
+    }
+    found
+}
+
+/// Whether the agent calls its server ready.
+pub async fn is_ready(http: SocketAddr) -> Result<bool> {
+    Ok(get(http, "/readyz").await?.starts_with("HTTP/1.1 200 "))
+}
+
+/// An answer of an agent's HTTP port.
+pub async fn get(http: SocketAddr, path: &str) -> Result<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(http).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(1 << 20).read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    Ok(tokio::time::timeout(Duration::from_secs(2), ask).await??)
+}
+
+/// Asks a server for the steady record whenever its agent calls it ready; whatever it says then has to be right.
+pub struct ReadyMeansRight {
+    task: JoinHandle<Result<()>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl ReadyMeansRight {
+    /// Starts watching one server.
+    pub fn watch(server: &ServerStatus, zone: &str) -> Result<Self> {
+        let question = Name::parse(&format!("{STEADY}.{zone}"))?;
+        let (dns, http, name) = (server.dns, server.http, name_of(server));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                if !is_ready(http).await.unwrap_or(false) {
+                    continue;
+                }
+                // No answer at all is an outage, and seen by others.
+                let Ok(answer) = texts(dns, Transport::Udp, &question, Rtype::A).await else { continue };
+                count.fetch_add(1, Ordering::Relaxed);
+                if answer != [STEADY_ADDRESS] && is_ready(http).await.unwrap_or(false) {
+                    bail!("{name} is ready and answers {answer:?}");
+                }
+            }
+        });
+        Ok(Self { task, asked })
+    }
+
+    /// Stops watching, after so many more answers while ready.
+    pub async fn right(self) -> Result<()> {
+        let before = self.asked.load(Ordering::Relaxed);
+        let result = wait_for("answers of a ready server", LIMIT, async || {
+            ensure!(
+                self.task.is_finished() || self.asked.load(Ordering::Relaxed) > before + 5,
+                "too few yet"
+            );
+            anyhow::Ok(())
+        })
+        .await;
+        if self.task.is_finished() {
+            return self.task.await?;
+        }
+        self.task.abort();
+        result
+    }
+}
+
+/// Waits until these servers answer an A question with this address.
+pub async fn arrives(servers: &[ServerStatus], name: &str, address: &str, limit: Duration) -> Result<()> {
+    let question = Name::parse(name)?;
+    for server in servers {
+        let what = format!("{name} to be {address} on {}", name_of(server));
+        wait_for(&what, limit, async || {
+            let found = texts(server.dns, Transport::Udp, &question, Rtype::A).await?;
+            ensure!(found == [address], "it is {found:?}");
+            anyhow::Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The serial of a zone on each of these servers.
+pub async fn serials(servers: &[ServerStatus], zone: &str) -> Result<Vec<Serial>> {
+    let zone = Name::parse(zone)?;
+    let mut found = Vec::new();
+    for server in servers {
+        found.push(dns::serial(server.dns, Transport::Udp, &zone).await?);
+    }
+    Ok(found)
+}
+
+/// `status.json`, whoever wrote it.
+pub fn last_status(state: &Path) -> Result<Status> {
+    Ok(Status::read(state)?)
+}
+
+impl Up {
+    /// As [`Up::answers`], for an engine that may just be starting.
+    pub async fn answers_when_started(&mut self, name: &str, address: &str) -> Result<()> {
+        self.settled().await?;
+        self.answers(name, Rtype::A, &[address]).await
+    }
+}
