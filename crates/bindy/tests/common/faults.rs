@@ -24,6 +24,12 @@ pub const STEADY: &str = "steady";
 /// Its address.
 pub const STEADY_ADDRESS: &str = "192.0.2.250";
 
+/// A server, and the processes of its named and its agent.
+pub type Pids = (String, Option<u32>, Option<u32>);
+
+/// A zone's key, serial and digest.
+pub type Published = (String, Option<u32>, Option<String>);
+
 /// The pids that the runner has noted for its servers.
 pub fn noted_pids(state: &Path) -> Vec<u32> {
     let servers = std::fs::read_dir(state.join("servers")).into_iter().flatten().flatten();
