@@ -165,9 +165,9 @@ impl Publication {
         self.hold.as_ref()
     }
 
-    /// Whether the ledger names a version that is still being looked for.
-    pub fn is_starting(&self) -> bool {
-        self.needs_base() && !self.recovery_failed
+    /// Whether any version was ever published, in this run or before it.
+    pub fn was_published(&self) -> bool {
+        self.served.is_some() || self.ledger.is_some()
     }
 
     /// Whether what is wanted is what is served.

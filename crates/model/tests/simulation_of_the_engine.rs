@@ -3,7 +3,7 @@
 //!
 //! 1. a serial names one content;
 //! 2. serials of the ledger and of every server only rise (a wiped server starts anew);
-//! 5. a record that is wanted all the time is in every version that is published.
+//! 5. a record that is wanted all the time is in every version that is published, and its zone in every catalog.
 //!
 //! When the faults stop, every server has what a fresh compilation gives. Each run prints its seed when it fails;
 //! BINDY_SEED runs that one alone.
@@ -20,7 +20,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bindy_model::{
@@ -51,6 +51,8 @@ struct Simulation {
     /// Outputs whose answer is on its way.
     under_way: VecDeque<Output>,
     contents: BTreeMap<(Name, u32), Digest>,
+    /// Members of each catalog as they were last published, before crashes too.
+    members: BTreeMap<Name, BTreeSet<Name>>,
     faults: bool,
 }
 
@@ -90,6 +92,7 @@ impl Simulation {
             published: BTreeMap::new(),
             under_way: VecDeque::new(),
             contents: BTreeMap::new(),
+            members: BTreeMap::new(),
             faults: true,
         };
         simulation.start();
@@ -137,6 +140,12 @@ impl Simulation {
             assert_eq!(entry, Some(&LedgerEntry::of(version)), "{name} is served before the ledger names it");
             let steady = OwnerName::parse("steady", name).unwrap();
             assert!(version.content.get(&steady).is_some(), "a wanted record vanished from {name}");
+        }
+        if matches!(target, Target::Catalog(_)) {
+            let members: BTreeSet<Name> = Catalog::members(&version.content).collect();
+            let before = self.members.insert(name.clone(), members.clone()).unwrap_or_default();
+            let lost: Vec<&Name> = before.difference(&members).collect();
+            assert!(lost.is_empty(), "{name} loses {lost:?}, which are wanted all the time");
         }
         if let Some(before) = self.published.insert(name.clone(), version.clone()) {
             assert!(!before.serial.is_after(version.serial), "{name} went back");

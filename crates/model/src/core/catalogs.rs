@@ -86,7 +86,7 @@ impl Core {
         let catalogs =
             downstream.iter().filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
         let zones = self.zones.iter().filter(|(_, zone)| {
-            !zone.retired && zone.publication.served().is_some() && zone.carriers.contains(key)
+            !zone.retired && zone.publication.was_published() && zone.carriers.contains(key)
         });
         let wanted: BTreeSet<Name> = zones.map(|((_, apex), _)| apex.clone()).chain(catalogs).collect();
         let mut carriers: BTreeSet<NamespacedName> = self.world.fleet().carriers(std::slice::from_ref(key));
@@ -145,10 +145,6 @@ impl Core {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            // Before the zones of an earlier run are compiled, the catalog would lack them.
-            if self.is_recovering() {
-                continue;
-            }
             let release = self.world.fleet().get(&key).and_then(|instance| instance.metadata.release.clone());
             let paused = self.world.fleet().get(&key).is_some_and(|instance| instance.paused);
             let Some(catalog) = self.catalogs.get_mut(&key) else { continue };
@@ -159,11 +155,6 @@ impl Core {
             let commands = catalog.publication.want(catalog.content.clone(), false, now);
             self.carry_out(&Target::Catalog(key), commands, now, outputs);
         }
-    }
-
-    /// Whether the first version of a zone of this run is still being looked for.
-    fn is_recovering(&self) -> bool {
-        self.zones.values().any(|zone| !zone.retired && zone.publication.is_starting())
     }
 
     /// Takes in that a catalog version is served: zones that it names without an object stay, others may go.

@@ -54,6 +54,9 @@ impl Core {
             zone.carriers.clone_from(&carriers);
             if zone.publication.served().is_some() {
                 outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
+            }
+            // Servers have what an earlier run published, and must not lose it while its version is being found.
+            if zone.publication.was_published() {
                 self.enroll(&apex, key, now);
             }
         }
