@@ -116,12 +116,6 @@ impl Random {
     }
 }
 
-/// A server, and the processes of its named and its agent.
-pub type Pids = (String, Option<u32>, Option<u32>);
-
-/// A zone, its serial and its digest.
-pub type Published = (String, Option<u32>, Option<String>);
-
 impl Up {
     /// Processes of all servers, by server.
     pub fn pids(&mut self) -> Result<Vec<Pids>> {
