@@ -123,18 +123,9 @@ reasons! {
     ServersStarting: "Ready=False on Bind9Instances",
         "Servers are starting, or loading their zones for the first time.",
         "Wait; a server is ready once it has loaded every zone.";
-    ServersMissing: "Ready=False and Degraded=True on Bind9Instances",
-        "Fewer servers than asked for are ready; the message names those that are not.",
-        "See the logs of the servers that the message names. They are started again by themselves.";
     ServerLagging: "Degraded=True on DNSZones and Bind9Instances",
         "The servers that the message names do not answer the published version.",
         "See the logs of their agents; a server that cannot reach any source catches up as soon as it can.";
-    ClockSkew: "Degraded=True on DNSZones and Bind9Instances",
-        "Signed transfers fail because clocks differ by more than 300 seconds (RFC 8945 section 5.2.3).",
-        "Correct the clock of the machine that the message names.";
-    SerialAhead: "Degraded=True on DNSZones",
-        "A server answers a serial after the published one; the next version gets a serial above it.",
-        "Find out who else wrote to this server; nothing else is needed.";
     AllInSync: "Held=False and Degraded=False on all kinds that have them",
         "Everything is as published.",
         "Nothing to do.";

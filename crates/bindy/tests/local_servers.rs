@@ -219,7 +219,10 @@ async fn processes_of_a_killed_runner_are_adopted_without_a_restart() {
 async fn ports_stay_unless_a_stranger_has_taken_one() {
     let scratch = Scratch::new("runner-ports").unwrap();
     let start = async || {
-        let runner = Runner::start(options(scratch.path())).unwrap();
+        // A process that a test beside this one is about to start holds the lock until its exec.
+        let runner =
+            wait_for("the directory to be free", LIMIT, async || Runner::start(options(scratch.path())));
+        let runner = runner.await.unwrap();
         runner.set_wanted(vec![wanted(0)], Others::Remove);
         let server = running(&runner, &[0]).await.remove(0);
         runner.stop().await;

@@ -121,19 +121,31 @@ impl Up {
 
     /// Waits until every server answers this with exactly these texts, by UDP and TCP.
     pub async fn answers(&mut self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+        for server in self.status()?.servers {
+            let answered = self.answers_at(server.dns, name, rtype, expected).await;
+            answered.with_context(|| format!("{}/{}", server.instance, server.index))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the server at this address answers this with exactly these texts, by UDP and TCP.
+    pub async fn answers_at(
+        &self,
+        server: SocketAddr,
+        name: &str,
+        rtype: Rtype,
+        expected: &[&str],
+    ) -> Result<()> {
         let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
         expected.sort_unstable();
-        for server in self.status()?.servers {
-            for transport in [Transport::Udp, Transport::Tcp] {
-                let what =
-                    format!("{name} {rtype} to be {expected:?} on {}/{}", server.instance, server.index);
-                wait_for(&what, LIMIT, async || {
-                    let found = texts(server.dns, transport, &question, rtype).await?;
-                    ensure!(found == expected, "it is {found:?}");
-                    anyhow::Ok(())
-                })
-                .await?;
-            }
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let what = format!("{name} {rtype} to be {expected:?} at {server}");
+            wait_for(&what, LIMIT, async || {
+                let found = texts(server, transport, &question, rtype).await?;
+                ensure!(found == expected, "it is {found:?}");
+                anyhow::Ok(())
+            })
+            .await?;
         }
         Ok(())
     }
