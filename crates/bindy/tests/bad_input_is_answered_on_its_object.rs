@@ -11,9 +11,12 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
-use bindy_zone::Rtype;
-use common::{Up, a, condition, instance, manifest, zone};
+use bindy_testing::dns::Transport;
+use bindy_zone::{Name, Rtype};
+use common::{Up, a, condition, instance, manifest, texts, zone};
 
 /// A zone with one good record, next to which the mistakes are made.
 async fn served(test: &str) -> Result<Up> {
@@ -175,6 +178,29 @@ async fn a_manifest_that_is_no_yaml_keeps_what_was_served() -> Result<()> {
     up.write("other.yaml", &a("other", "z", "other", "192.0.2.2"))?;
     up.answers("other.example.com", Rtype::A, &["192.0.2.2"]).await?;
     up.answers("good.example.com", Rtype::A, &["192.0.2.1"]).await?;
+    // An engine that never saw the file whole does not take what it held for absent.
+    let before = up.settled().await?;
+    for file in ["zone.yaml", "instance.yaml"] {
+        up.write(file, "kind: [\n")?;
+        up.kill().await?;
+        up.start()?;
+        up.until("everything to be listed", |status| {
+            ensure!(status.listed && !status.problems.is_empty(), "not yet");
+            Ok(())
+        })
+        .await?;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(1) {
+            for server in &before.servers {
+                for (name, address) in [("good.example.com", "192.0.2.1"), ("other.example.com", "192.0.2.2")]
+                {
+                    let found = texts(server.dns, Transport::Udp, &Name::parse(name)?, Rtype::A).await?;
+                    ensure!(found == [address], "{name} is {found:?} while {file} cannot be read");
+                }
+            }
+        }
+    }
+    up.write("instance.yaml", &instance("primary", "primary", 1, &[]))?;
     up.write("zone.yaml", &(zone("z", "example.com") + &a("good", "z", "good", "192.0.2.3")))?;
     up.answers("good.example.com", Rtype::A, &["192.0.2.3"]).await?;
     no_problems(&mut up).await?;

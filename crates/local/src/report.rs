@@ -43,6 +43,12 @@ impl Files {
         }
     }
 
+    /// The files with something in them of which not even the name can be read.
+    pub(crate) fn obscure(&self) -> impl Iterator<Item = &PathBuf> {
+        let nameless = |problem: &Problem| problem.object.is_none() && problem.severity == Severity::Error;
+        self.problems.iter().filter(move |(_, problems)| problems.iter().any(nameless)).map(|(file, _)| file)
+    }
+
     /// Everything that is wrong, in the order of files and lines.
     pub(crate) fn problems(&self, snapshot: &Snapshot) -> Vec<Problem> {
         let of_files = self.problems.values().flatten().cloned();

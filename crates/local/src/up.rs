@@ -1,5 +1,6 @@
 //! `bindy up`: puts source, engine, ledger and runner together, and keeps `status.json` and the screen up to date.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
         objects,
         files: Files::default(),
         plan_problems: Vec::new(),
+        obscure: BTreeSet::new(),
         listed: false,
         wanted: 0,
         screen: Screen::new(),
@@ -109,6 +111,8 @@ struct Up {
     objects: Objects,
     files: Files,
     plan_problems: Vec<Problem>,
+    /// Files that could not be read from the start: what they hold was never seen in this run.
+    obscure: BTreeSet<PathBuf>,
     listed: bool,
     /// Number of servers that there should be.
     wanted: usize,
@@ -159,7 +163,9 @@ impl Up {
             // The receiver outlives the runner only at shutdown.
             self.tell_servers(&known.unwrap_or_default()).await;
         }
-        self.handle.objects(vec![ObjectEvent::Listed]).await;
+        self.obscure = self.files.obscure().cloned().collect();
+        let obscured = ObjectEvent::Obscured(!self.obscure.is_empty());
+        self.handle.objects(vec![obscured, ObjectEvent::Listed]).await;
         Ok(())
     }
 
@@ -167,7 +173,12 @@ impl Up {
         for event in &events {
             self.files.note(event);
         }
-        let events = self.objects.convert(events, &self.ledger)?;
+        let mut events = self.objects.convert(events, &self.ledger)?;
+        if !self.obscure.is_empty() {
+            let still: BTreeSet<&PathBuf> = self.files.obscure().collect();
+            self.obscure.retain(|file| still.contains(file));
+            events.push(ObjectEvent::Obscured(!self.obscure.is_empty()));
+        }
         if !events.is_empty() {
             self.handle.objects(events).await;
         }
@@ -197,7 +208,8 @@ impl Up {
         }
         self.wanted = wanted.len();
         let unreadable = snapshot.unreadable.iter().any(|(key, _)| key.kind == Kind::Instance);
-        let others = if unreadable { Others::Leave } else { Others::Remove };
+        let others =
+            if unreadable || self.files.obscure().next().is_some() { Others::Leave } else { Others::Remove };
         self.runner.set_wanted(wanted, others);
     }
 

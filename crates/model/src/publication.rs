@@ -197,9 +197,9 @@ impl Publication {
         self.released = released;
     }
 
-    /// Whether the ledger names a version of which the content is not known yet.
+    /// Whether the ledger names a version of which the content is not known yet, and may still be found.
     pub fn needs_base(&self) -> bool {
-        self.served.is_none() && self.ledger.is_some()
+        self.served.is_none() && self.ledger.is_some() && !self.recovery_failed
     }
 
     /// Fetches the version that the ledger names without wanting anything yet.

@@ -48,6 +48,7 @@ pub struct World {
     dirty: BTreeSet<NamespacedName>,
     fleet_changed: bool,
     listed: bool,
+    obscured: bool,
 }
 
 impl World {
@@ -110,6 +111,21 @@ impl World {
     /// Notes that all kinds have been listed: from now on an object that is not known is absent.
     pub fn listed(&mut self) {
         self.listed = true;
+    }
+
+    /// Notes whether objects may exist that were never seen, because the files that may have them cannot be read.
+    pub fn set_obscured(&mut self, obscured: bool) {
+        if self.obscured != obscured {
+            self.obscured = obscured;
+            self.dirty.extend(self.zones.keys().cloned());
+            self.fleet_changed = true;
+        }
+    }
+
+    /// Whether zones may exist that are not known, so that none may be taken for absent.
+    pub fn hides_zones(&self) -> bool {
+        let unknown = |object: &ObjectKey| object.kind == Kind::Zone && !self.zones.contains_key(&object.key);
+        self.obscured || self.unreadable.keys().any(unknown)
     }
 
     /// Whether all kinds have been listed.
@@ -227,7 +243,9 @@ impl World {
                 && object.key.namespace == key.namespace
                 && !self.is_known(object)
         };
-        self.zones.get(key).is_some_and(ZoneState::is_incomplete) || self.unreadable.keys().any(in_namespace)
+        self.obscured
+            || self.zones.get(key).is_some_and(ZoneState::is_incomplete)
+            || self.unreadable.keys().any(in_namespace)
     }
 
     fn is_known(&self, object: &ObjectKey) -> bool {

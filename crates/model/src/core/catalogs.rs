@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bindy_zone::{Catalog, Content, Name};
+use bindy_zone::{Catalog, Content, Name, Version};
 
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
-use crate::publication::{Guard, Now, Publication};
+use crate::publication::{Command, Guard, Now, Publication};
 
 /// Pause between two versions of a catalog, for each of its members.
 const PAUSE_PER_MEMBER: Duration = Duration::from_micros(4);
@@ -40,6 +40,17 @@ impl CatalogState {
 
     fn remove(&mut self, member: &Name) {
         self.changed |= Catalog::remove(&mut self.content, member);
+    }
+
+    /// What the next version should contain. While zones are hidden, every member that is served stays.
+    fn wanted(&self, hidden: bool) -> Content {
+        let mut wanted = self.content.clone();
+        if let Some(served) = self.publication.served().filter(|_| hidden) {
+            for member in Catalog::members(&served.content) {
+                Catalog::insert(&mut wanted, &member);
+            }
+        }
+        wanted
     }
 
     /// Whether the served version names `member`.
@@ -147,14 +158,34 @@ impl Core {
         for key in due {
             let release = self.world.fleet().get(&key).and_then(|instance| instance.metadata.release.clone());
             let paused = self.world.fleet().get(&key).is_some_and(|instance| instance.paused);
+            let hidden = self.world.hides_zones();
             let Some(catalog) = self.catalogs.get_mut(&key) else { continue };
             catalog.changed = false;
+            // Zones may exist that cannot be read: first get the catalog that was served.
+            if hidden && catalog.publication.needs_base() {
+                let commands = catalog.publication.recover();
+                self.carry_out(&Target::Catalog(key), commands, now, outputs);
+                continue;
+            }
             let members = u32::try_from(catalog.content.record_count()).unwrap_or(u32::MAX);
             catalog.not_before = now.monotonic + PAUSE_PER_MEMBER * members;
             catalog.publication.set_word(paused, release);
-            let commands = catalog.publication.want(catalog.content.clone(), false, now);
+            let wanted = catalog.wanted(hidden);
+            let commands = catalog.publication.want(wanted, false, now);
             self.carry_out(&Target::Catalog(key), commands, now, outputs);
         }
+    }
+
+    pub(super) fn take_fetched_catalog(
+        &mut self,
+        key: &NamespacedName,
+        version: Option<Version>,
+        now: Now,
+    ) -> Option<Vec<Command>> {
+        let catalog = self.catalogs.get_mut(key)?;
+        // What is wanted may depend on what was served.
+        catalog.changed = true;
+        Some(catalog.publication.fetched(version, now))
     }
 
     /// Takes in that a catalog version is served: zones that it names without an object stay, others may go.

@@ -51,6 +51,8 @@ pub enum ObjectEvent {
     Removed(ObjectKey, Removal),
     /// It exists but cannot be decoded.
     Unreadable(ObjectKey, String),
+    /// Whether objects may exist that were never seen, because what may hold them cannot be read.
+    Obscured(bool),
     /// All kinds have been listed.
     Listed,
 }
@@ -178,6 +180,7 @@ impl Core {
                 ObjectEvent::Applied(object) => self.world.apply(object),
                 ObjectEvent::Removed(key, how) => self.world.remove(&key, how),
                 ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
+                ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
                 ObjectEvent::Listed => self.world.listed(),
             }
         }
@@ -204,7 +207,7 @@ impl Core {
     ) {
         let commands = match target {
             Target::Zone(key, apex) => self.take_fetched_zone(key, apex, version, now),
-            Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.fetched(version, now)),
+            Target::Catalog(key) => self.take_fetched_catalog(key, version, now),
             Target::Orphan(apex) => {
                 self.take_orphan(apex, version, outputs);
                 None
