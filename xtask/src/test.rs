@@ -57,6 +57,8 @@ fn tests(long: bool) -> Command {
 fn tests_of(targets: &[String]) -> Command {
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
     command.args(targets).env("RUST_TEST_THREADS", threads().to_string());
+    // Errors of tests say what they waited for; where they passed by helps nobody.
+    command.env("RUST_LIB_BACKTRACE", "0");
     command
 }
 

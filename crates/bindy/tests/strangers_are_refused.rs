@@ -12,6 +12,8 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -223,20 +225,24 @@ async fn no_secret_is_readable_by_others() -> Result<()> {
     up.answers(&format!("www.{BOTH}"), Rtype::A, &["192.0.2.5"]).await?;
     let mut secrets = Vec::new();
     for server in &status.servers {
-        let local = std::fs::read_to_string(server.directory.join("local.key"))?;
+        let local = std::fs::read_to_string(server.directory.join("agent.key"))?;
         let local = local
             .split('"')
             .find(|word| word.len() > 30 && !word.contains(' '))
-            .context("no secret in local.key")?;
+            .context("no secret in agent.key")?;
         secrets.extend([local.to_owned(), up.key(server)?.secret_base64()]);
         // Not even in agent's answers.
         for path in ["/readyz", "/metrics"] {
             let answer = faults::get(server.http, path).await?;
             ensure!(secrets.iter().all(|secret| !answer.contains(secret)), "{path} tells a secret");
         }
-        for file in ["local.key", "keys/0"] {
-            let mode = std::fs::metadata(server.directory.join(file))?.permissions().mode();
-            ensure!(mode & 0o077 == 0, "{file} has mode {mode:o}");
+        let keys = std::fs::read_dir(server.directory.join("keys"))?.map(|entry| Ok(entry?.path()));
+        let mut keys: Vec<PathBuf> = keys.collect::<Result<_>>()?;
+        ensure!(!keys.is_empty(), "no keys");
+        keys.push(server.directory.join("agent.key"));
+        for file in keys {
+            let mode = std::fs::metadata(&file)?.permissions().mode();
+            ensure!(mode & 0o077 == 0, "{} has mode {mode:o}", file.display());
         }
     }
     let mode = std::fs::metadata(up.state())?.permissions().mode();

@@ -115,10 +115,12 @@ impl Server {
                 self.named.stop(STOP_LIMIT).await;
             }
             self.agent.start();
+            self.forget_readiness();
         }
         let has_key = self.layout.local_key().exists();
         if !self.named.is_running() && self.named.is_due() && has_key {
             self.named.start();
+            self.forget_readiness();
         }
         if !has_key && self.agent.process.as_ref().is_some_and(|process| process.age() > KEY_LIMIT) {
             error!(server = %self.wanted.key, "no key of the agent after {KEY_LIMIT:?}; it is started again");
@@ -126,6 +128,11 @@ impl Server {
         }
         self.ask(has_key).await;
         Ok(())
+    }
+
+    /// What was said of processes that have ended says nothing of those that replace them.
+    fn forget_readiness(&mut self) {
+        (self.ready, self.asked) = (false, None);
     }
 
     /// Makes what is missing of the directory. What runs on a lost one cannot store anything, and is started again.
