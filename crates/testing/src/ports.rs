@@ -51,14 +51,16 @@ impl Port {
 mod tests {
     use super::*;
 
-    #[test]
-    fn reserved_ports_are_distinct_and_free() {
+    #[tokio::test]
+    async fn reserved_ports_are_distinct_and_free() {
         let ports: Vec<Port> = (0..50).map(|_| Port::free().unwrap()).collect();
         let numbers: std::collections::BTreeSet<u16> = ports.iter().map(Port::number).collect();
         assert_eq!(numbers.len(), ports.len());
         for port in &ports {
             assert!(UdpSocket::bind((RESERVATIONS, port.number())).is_err(), "held until dropped");
-            TcpListener::bind(port.address()).unwrap();
+            // A process that a test beside this one is about to start has copies of our sockets until its exec.
+            let limit = std::time::Duration::from_secs(10);
+            crate::wait_for("the port", limit, async || TcpListener::bind(port.address())).await.unwrap();
         }
     }
 }
