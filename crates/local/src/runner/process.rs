@@ -272,8 +272,11 @@ mod tests {
         launch.command = vec!["sleep".into(), "600.0625".into()];
         let process = Process::start(&launch).unwrap();
         std::fs::remove_file(&launch.pid_file).unwrap();
-        // Between fork and exec the command line is this program's.
-        let adopted = Process::adopt(&launch).unwrap();
+        // The kernel tells a command line only some time after exec has closed what tells of its success.
+        let adopted = bindy_testing::wait_for("its command line", Duration::from_secs(10), async || {
+            Process::adopt(&launch).ok_or("no such process")
+        });
+        let adopted = adopted.await.unwrap();
         assert_eq!(adopted.identity, process.identity);
         process.stop(Duration::from_secs(5)).await;
         assert!(Process::adopt(&launch).is_none());
