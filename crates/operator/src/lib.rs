@@ -1,0 +1,2 @@
+//! Bindy on Kubernetes: watches the custom resources, drives the engine, runs the servers as pods, and says on each
+//! object what is served where.
