@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bindy_model::{
-    Core, Fleet, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Output, Probe,
+    Core, Fleet, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Notices, ObjectKey, Output,
+    Probe,
 };
 use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
@@ -47,9 +49,9 @@ pub struct Snapshot {
     /// Whether all objects have been listed.
     pub listed: bool,
     /// Every record that is not simply accepted.
-    pub remarks: Vec<(bindy_model::ObjectKey, Verdict)>,
+    pub remarks: Vec<(ObjectKey, Verdict)>,
     /// Objects that cannot be decoded.
-    pub unreadable: Vec<(bindy_model::ObjectKey, String)>,
+    pub unreadable: Vec<(ObjectKey, String)>,
     /// Number of record objects.
     pub records: usize,
 }
@@ -59,6 +61,9 @@ enum Message {
     Servers(Vec<Server>),
     Addresses(NamespacedName, Vec<std::net::IpAddr>),
     Snapshot(oneshot::Sender<Snapshot>),
+    Notices(usize, oneshot::Sender<(Notices, Option<tokio::time::Instant>)>),
+    TellAgain(ObjectKey, Duration),
+    LookAt(NamespacedName),
 }
 
 /// Feeds a running engine.
@@ -91,6 +96,24 @@ impl EngineHandle {
         receiver.await.ok()
     }
 
+    /// What at most `limit` objects of each kind have to be told, and when to ask again at the latest; `None` when the
+    /// engine has stopped. Only of an engine that is [`Engine::telling`].
+    pub async fn notices(&self, limit: usize) -> Option<(Notices, Option<tokio::time::Instant>)> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Message::Notices(limit, sender)).await;
+        receiver.await.ok()
+    }
+
+    /// An object could not be told: it is among the notices again after `pause`.
+    pub async fn tell_again(&self, key: ObjectKey, pause: Duration) {
+        self.send(Message::TellAgain(key, pause)).await;
+    }
+
+    /// An instance may have to be told something that the engine does not know of.
+    pub async fn look_at(&self, instance: NamespacedName) {
+        self.send(Message::LookAt(instance)).await;
+    }
+
     /// Counts steps: changes whenever a snapshot may have.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -113,6 +136,7 @@ pub struct Engine<L> {
     inputs: mpsc::Receiver<Input>,
     results: mpsc::Sender<Input>,
     changed: watch::Sender<u64>,
+    steps: u64,
     tasks: TaskTracker,
 }
 
@@ -136,9 +160,17 @@ impl<L: Ledger> Engine<L> {
             inputs,
             results,
             changed,
+            steps: 0,
             tasks: TaskTracker::new(),
         };
         (engine, EngineHandle { messages: sender, changes })
+    }
+
+    /// Gathers what objects have to be told, for [`EngineHandle::notices`].
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        self.core = self.core.telling();
+        self
     }
 
     /// Runs until cancelled; every task has ended when it returns.
@@ -163,7 +195,11 @@ impl<L: Ledger> Engine<L> {
             for message in gather(std::mem::take(&mut messages)) {
                 self.take(message);
             }
-            self.changed.send_modify(|steps| *steps += 1);
+            // Questions change nothing; who asks after every change would ask for ever.
+            self.changed.send_if_modified(|steps| {
+                let before = std::mem::replace(steps, self.steps);
+                before != self.steps
+            });
         }
         self.servers.clear();
         drop(self.inputs);
@@ -180,6 +216,19 @@ impl<L: Ledger> Engine<L> {
             }
             // Whoever asked may have gone.
             Message::Snapshot(sender) => drop(sender.send(Snapshot::of(&self.core))),
+            Message::Notices(limit, sender) => {
+                let notices = self.core.take_notices(limit, self.clock.now());
+                let next = notices.next.map(|at| self.clock.instant(at));
+                drop(sender.send((notices, next)));
+            }
+            Message::TellAgain(key, pause) => {
+                self.steps += 1;
+                self.core.tell_again(&key, pause, self.clock.now());
+            }
+            Message::LookAt(instance) => {
+                self.steps += 1;
+                self.core.mark_instance(&instance, self.clock.now().monotonic);
+            }
         }
     }
 
@@ -202,6 +251,7 @@ impl<L: Ledger> Engine<L> {
     }
 
     fn step(&mut self, input: Input) {
+        self.steps += 1;
         match &input {
             Input::Objects(events) => tracing::debug!(events = events.len(), "objects seen"),
             Input::Swapped(target, result) => tracing::debug!(?target, ?result, "swapped"),

@@ -30,6 +30,29 @@ pub fn record_accepted(verdict: &Verdict) -> Condition {
     }
 }
 
+/// Accepted and Ready of a record. `proven`: every server that had to was seen to serve this generation; `zone` is the
+/// state of its zone.
+pub fn record_conditions(verdict: &Verdict, proven: bool, zone: Option<&ZoneReport>) -> Vec<Condition> {
+    let accepted = record_accepted(verdict);
+    let no = |reason, message: String| Condition::no(Ready, reason, message);
+    let ready = match (verdict, zone) {
+        (Verdict::Refused(_), _) | (_, None) => {
+            no(accepted.reason, "not served: see the condition Accepted".to_owned())
+        }
+        _ if proven => Condition::yes(Ready, Reason::Served, "every server that was ready answered it"),
+        (_, Some(zone)) if zone.hold.is_some() => {
+            no(Reason::Held, format!("changes of DNSZone {} are held: see its condition Held", zone.key))
+        }
+        (_, Some(zone)) => match zone_ready(zone) {
+            Condition { reason: Reason::Served, .. } => {
+                no(Reason::Propagating, "not every server was seen to answer it yet".to_owned())
+            }
+            not_ready => no(not_ready.reason, format!("DNSZone {}: {}", zone.key, not_ready.message)),
+        },
+    };
+    vec![accepted, ready]
+}
+
 fn refusal_reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::Name(NameError::OutOfZone { .. }) => Reason::OutOfZone,
@@ -89,18 +112,21 @@ fn zone_ready(report: &ZoneReport) -> Condition {
     if report.paused && report.pending {
         return Condition::unknown(Ready, Reason::Paused, "changes wait until spec.paused is false");
     }
-    let Some(published) = report.published.filter(|_| !report.pending) else {
+    let Some(published) = report.published.filter(|_| report.proven || !report.pending) else {
         return no(Reason::Publishing, "a version with the latest changes is being published".to_owned());
     };
-    let (in_sync, desired, serial) = (report.in_sync, report.desired, published.serial);
-    if desired > 0 && in_sync == desired {
-        return Condition::yes(
-            Ready,
-            Reason::Served,
-            format!("serial {serial} is served by {in_sync} of {desired} servers"),
-        );
+    // The serial is in the status beside: here it would make every change of a record a change of the conditions.
+    match (&report.unserving, report.proven) {
+        (None, true) => Condition::yes(Ready, Reason::Served, "every instance of the zone answers with it"),
+        (Some(instance), _) => no(
+            Reason::Propagating,
+            format!("no ready server of Bind9Instance {instance} has the published version"),
+        ),
+        (None, false) => {
+            let (in_sync, desired, serial) = (report.in_sync, report.desired, published.serial);
+            no(Reason::Propagating, format!("serial {serial} is served by {in_sync} of {desired} servers"))
+        }
     }
-    no(Reason::Propagating, format!("serial {serial} is served by {in_sync} of {desired} servers"))
 }
 
 fn zone_degraded(report: &ZoneReport) -> Condition {

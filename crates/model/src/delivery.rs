@@ -167,6 +167,11 @@ impl Delivery {
         self.pending.is_empty()
     }
 
+    /// Whether the server should have a version of `zone` and has not answered for it yet.
+    pub fn is_unheard(&self, zone: &Name) -> bool {
+        self.pending.get(zone).is_some_and(|pending| pending.attempt == 0)
+    }
+
     /// Whether the server has the wanted version of `zone`.
     pub fn has(&self, zone: &Name) -> bool {
         !self.pending.contains_key(zone)

@@ -19,6 +19,7 @@ mod publication;
 mod record_data;
 mod record_table;
 mod symbol;
+pub mod told;
 mod verdict;
 mod world;
 mod zone_state;
@@ -26,8 +27,8 @@ mod zone_state;
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use core::{
-    Core, Input, InstanceReport, LedgerKind, ObjectEvent, Output, ServerId, ServerReport, ServerState,
-    Target, ZoneReport,
+    Core, Input, InstanceNotice, InstanceReport, LedgerKind, Notices, ObjectEvent, Output, RecordNotice,
+    ServerId, ServerReport, ServerState, Target, ZoneNotice, ZoneReport,
 };
 pub use decode::{decode, decode_config_map};
 pub use delivery::{Answer, Delivery, Pending, Probe, Progress};
@@ -39,5 +40,6 @@ pub use object::{
 pub use publication::{Command, Guard, Hold, LedgerEntry, Now, Publication, Swapped};
 pub use record_data::RecordData;
 pub use record_table::RecordId;
+pub use told::Told;
 pub use verdict::{Kept, Refusal, Verdict, ZoneProblem};
 pub use world::{Removal, World};

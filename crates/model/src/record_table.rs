@@ -33,6 +33,26 @@ pub(crate) struct Stored {
     pub(crate) created: u32,
     /// metadata.generation.
     pub(crate) generation: u32,
+    /// Tells this content apart from every other one that had or will have the same number.
+    pub(crate) stamp: u32,
+    /// Print of what the object's status says; see [`crate::Told`].
+    pub(crate) told: u32,
+    /// Every server that had to was seen to serve it in this generation.
+    pub(crate) proven: bool,
+}
+
+impl Stored {
+    /// Whether `record` is what is stored.
+    fn is_of(&self, record: &Record, table: &RecordTable) -> bool {
+        let Record { metadata, zone_ref, name, ttl, data } = record;
+        self.generation == metadata.generation
+            && self.created == metadata.created
+            && self.ttl == *ttl
+            && *self.owner == **name
+            && self.data == *data
+            && table.zone_ref(self) == zone_ref.as_deref()
+            && table.labels(self) == Some(&metadata.labels)
+    }
 }
 
 /// All record objects.
@@ -45,6 +65,7 @@ pub(crate) struct RecordTable {
     hasher: RandomState,
     names: Interner<str>,
     label_sets: Interner<Labels>,
+    stamps: u32,
 }
 
 const BLOCK: usize = 4096;
@@ -54,6 +75,18 @@ impl RecordTable {
     pub(crate) fn get(&self, id: RecordId) -> Option<&Stored> {
         let index = id.0 as usize;
         self.blocks.get(index / BLOCK)?.get(index % BLOCK)?.as_ref()
+    }
+
+    /// What is kept about the record with this number, to be changed.
+    pub(crate) fn get_mut(&mut self, id: RecordId) -> Option<&mut Stored> {
+        let index = id.0 as usize;
+        self.blocks.get_mut(index / BLOCK)?.get_mut(index % BLOCK)?.as_mut()
+    }
+
+    /// Whether the object is known exactly as it is in `record`.
+    pub(crate) fn has(&self, record: &Record) -> bool {
+        let known = self.find(record.data.kind(), &record.metadata.key).and_then(|id| self.get(id));
+        known.is_some_and(|stored| stored.is_of(record, self))
     }
 
     /// The number of the record with this key.
@@ -68,6 +101,7 @@ impl RecordTable {
         let namespace = self.names.intern(record.metadata.key.namespace.as_str());
         let kind = record.data.kind();
         let hash = self.hash(kind, namespace, &record.metadata.key.name);
+        self.stamps = self.stamps.wrapping_add(1);
         let stored = Stored {
             namespace,
             zone_ref: record.zone_ref.map(|zone| self.names.intern(zone.as_str())),
@@ -78,6 +112,9 @@ impl RecordTable {
             ttl: record.ttl,
             created: record.metadata.created,
             generation: record.metadata.generation,
+            stamp: self.stamps,
+            told: 0,
+            proven: false,
         };
         let id = self.place(stored);
         let (blocks, hasher) = (&self.blocks, &self.hasher);

@@ -17,7 +17,8 @@ use crate::fleet::{Fleet, FleetProblem};
 use crate::object::{
     ConfigMap, Instance, Kind, NamespacedName, Object, ObjectKey, Record, Zone, ZoneFileRef,
 };
-use crate::record_table::{RecordId, RecordTable};
+use crate::record_table::{RecordId, RecordTable, Stored};
+use crate::told::Told;
 use crate::verdict::{Verdict, ZoneProblem};
 use crate::zone_state::{Dirty, ZoneState, no_zone, parse_apex};
 
@@ -45,6 +46,10 @@ pub struct World {
     /// Zones by their name, to find two with the same one.
     by_apex: BTreeMap<Name, BTreeSet<NamespacedName>>,
     unreadable: BTreeMap<ObjectKey, String>,
+    /// Prints of the status of zones and instances.
+    told: BTreeMap<ObjectKey, u32>,
+    /// Records whose verdict may have changed without a compilation.
+    restless: Vec<RecordId>,
     dirty: BTreeSet<NamespacedName>,
     fleet_changed: bool,
     listed: bool,
@@ -71,6 +76,7 @@ impl World {
     /// Forgets an object that does not exist any more.
     pub fn remove(&mut self, key: &ObjectKey, how: Removal) {
         self.unreadable.remove(key);
+        self.told.remove(key);
         match key.kind {
             Kind::Record(kind) => {
                 if let Some(id) = self.records.find(kind, &key.key) {
@@ -101,6 +107,41 @@ impl World {
             self.dirty.insert(key.key.clone());
         }
         self.unreadable.insert(key, message);
+    }
+
+    /// Takes in what the status of an object says. Whether that is something else than before.
+    pub(crate) fn note_told(&mut self, key: &ObjectKey, told: Told) -> bool {
+        let Told { print, ready } = told;
+        let Kind::Record(kind) = key.kind else {
+            return self.told.insert(key.clone(), print).unwrap_or_default() != print;
+        };
+        let Some(id) = self.records.find(kind, &key.key) else { return false };
+        let listed = self.listed;
+        self.records.get_mut(id).is_some_and(|stored| {
+            // Later on only what was seen in this run counts: the status may be of an object that was replaced.
+            stored.proven |= ready && !listed;
+            std::mem::replace(&mut stored.told, print) != print
+        })
+    }
+
+    /// The print of what an object's status says; 0 when it says nothing.
+    pub(crate) fn told(&self, key: &ObjectKey) -> u32 {
+        self.told.get(key).copied().unwrap_or_default()
+    }
+
+    /// A record as it is stored.
+    pub(crate) fn stored(&self, id: RecordId) -> Option<&Stored> {
+        self.records.get(id)
+    }
+
+    /// A record as it is stored, to be changed.
+    pub(crate) fn stored_mut(&mut self, id: RecordId) -> Option<&mut Stored> {
+        self.records.get_mut(id)
+    }
+
+    /// The records whose verdict may have changed without a compilation since the last call.
+    pub(crate) fn take_restless(&mut self) -> Vec<RecordId> {
+        std::mem::take(&mut self.restless)
     }
 
     /// Objects that cannot be decoded, and why.
@@ -300,6 +341,9 @@ impl World {
     }
 
     fn apply_record(&mut self, record: Record) {
+        if self.records.has(&record) {
+            return;
+        }
         let key = &record.metadata.key;
         if let Some(id) = self.records.find(record.data.kind(), key) {
             self.detach_record(id, Removal::Deleted);
@@ -310,6 +354,8 @@ impl World {
         if zones.is_empty() {
             self.homeless.insert(id);
         }
+        // No compilation visits a record without a zone that is served.
+        self.restless.push(id);
         for key in &zones {
             if let Some(zone) = self.zones.get_mut(key) {
                 zone.add_member(&self.records, id);
@@ -334,7 +380,7 @@ impl World {
     }
 
     /// The zones that want a record: the one that it refers to, and those that select it.
-    fn zones_of(&self, id: RecordId) -> BTreeSet<NamespacedName> {
+    pub(crate) fn zones_of(&self, id: RecordId) -> BTreeSet<NamespacedName> {
         let Some(stored) = self.records.get(id) else { return BTreeSet::new() };
         let namespace = self.records.namespace(stored);
         let referred = self.records.zone_ref(stored).map(|zone| NamespacedName::new(namespace, zone));
@@ -350,6 +396,9 @@ impl World {
 
     fn apply_zone(&mut self, spec: Zone) {
         let key = spec.metadata.key.clone();
+        if self.zones.get(&key).is_some_and(|zone| zone.unreadable.is_none() && zone.spec == spec) {
+            return;
+        }
         self.dirty.insert(key.clone());
         let apex = parse_apex(&spec.zone_name);
         let same_members = self.zones.get(&key).is_some_and(|zone| {
@@ -418,6 +467,7 @@ impl World {
     /// Finds out what the members of a zone that is no more are waiting for now.
     fn settle_members(&mut self, key: &NamespacedName, zone: &ZoneState) {
         for id in zone.members() {
+            self.restless.push(id);
             let zones = self.zones_of(id);
             if zones.contains(key) {
                 self.waiting.entry(key.clone()).or_default().insert(id);
@@ -460,6 +510,7 @@ impl World {
                 && zone.claimed_by != winner
             {
                 zone.claimed_by = winner;
+                self.restless.extend(zone.members());
                 self.dirty.insert(key);
             }
         }

@@ -11,6 +11,8 @@
 //! any event, and a crash, between any two steps.
 
 mod catalogs;
+mod outbox;
+mod proof;
 mod report;
 mod servers;
 mod zones;
@@ -20,14 +22,17 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial, Version};
 
+pub use outbox::{InstanceNotice, Notices, RecordNotice, ZoneNotice};
 pub use report::{InstanceReport, ServerReport, ZoneReport};
 pub use servers::{ServerId, ServerState};
 
 use crate::delivery::{Answer, Probe};
 use crate::object::{NamespacedName, Object, ObjectKey};
 use crate::publication::{LedgerEntry, Now, Swapped};
+use crate::told::Told;
 use crate::world::{Removal, World};
 use catalogs::CatalogState;
+use outbox::{Outbox, SERVER_PATIENCE};
 use servers::Server;
 use zones::{Orphan, ZonePublication};
 
@@ -51,6 +56,8 @@ pub enum ObjectEvent {
     Removed(ObjectKey, Removal),
     /// It exists but cannot be decoded.
     Unreadable(ObjectKey, String),
+    /// Its status says this; comes after the event that it exists.
+    Told(ObjectKey, Told),
     /// Whether objects may exist that were never seen, because what may hold them cannot be read.
     Obscured(bool),
     /// All kinds have been listed.
@@ -117,6 +124,12 @@ pub struct Core {
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
+    /// What objects have to be told, where somebody tells them.
+    outbox: Option<Outbox>,
+    /// Zones whose status said before a restart that they are served as they are.
+    ready_before: BTreeSet<NamespacedName>,
+    /// Zones in which something waits for proof.
+    proving: BTreeSet<(NamespacedName, Name)>,
 }
 
 /// Whose ledger entry it is.
@@ -141,6 +154,9 @@ impl Core {
             catalogs: BTreeMap::new(),
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),
+            outbox: None,
+            ready_before: BTreeSet::new(),
+            proving: BTreeSet::new(),
         }
     }
 
@@ -153,7 +169,7 @@ impl Core {
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Output> {
         let mut outputs = Vec::new();
         match input {
-            Input::Objects(events) => self.take_objects(events),
+            Input::Objects(events) => self.take_objects(events, now),
             Input::Servers(states) => self.take_servers(states, now),
             Input::Addresses(instance, addresses) => self.world.set_addresses(&instance, addresses),
             Input::Swapped(target, result) => self.take_swapped(&target, result, now, &mut outputs),
@@ -174,12 +190,13 @@ impl Core {
         servers.chain(catalogs).min()
     }
 
-    fn take_objects(&mut self, events: Vec<ObjectEvent>) {
+    fn take_objects(&mut self, events: Vec<ObjectEvent>, now: Now) {
         for event in events {
             match event {
                 ObjectEvent::Applied(object) => self.world.apply(object),
                 ObjectEvent::Removed(key, how) => self.world.remove(&key, how),
                 ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
+                ObjectEvent::Told(key, told) => self.take_told(&key, told, now),
                 ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
                 ObjectEvent::Listed => self.world.listed(),
             }
@@ -223,10 +240,13 @@ impl Core {
         }
         if self.world.take_fleet_changed() {
             self.change_fleet(now, outputs);
+            self.mark_instances(now);
         }
         for key in self.world.take_dirty() {
             self.settle_zone(&key, now, outputs);
+            self.mark_zone_soon(&key, now);
         }
+        self.gather_restless(now);
         self.settle_catalogs(now, outputs);
         self.tell_servers(now, outputs);
     }

@@ -13,6 +13,8 @@ use crate::verdict::ZoneProblem;
 pub struct ZoneReport {
     /// The object.
     pub key: NamespacedName,
+    /// metadata.generation of the specification in force.
+    pub generation: u32,
     /// Its zone name as it was written.
     pub zone_name: String,
     /// The published version.
@@ -27,7 +29,11 @@ pub struct ZoneReport {
     pub paused: bool,
     /// Whether a wanted change is not published yet.
     pub pending: bool,
-    /// Servers that should have it.
+    /// Whether this generation was seen to be served by every server that was ready, at least one of each instance.
+    pub proven: bool,
+    /// An instance of which no ready server has the published version.
+    pub unserving: Option<NamespacedName>,
+    /// Servers that should have it: the replicas of every instance that serves it.
     pub desired: usize,
     /// Servers that were seen to have the published version.
     pub in_sync: usize,
@@ -40,6 +46,10 @@ pub struct ZoneReport {
 pub struct InstanceReport {
     /// The object.
     pub key: NamespacedName,
+    /// Its uid.
+    pub uid: String,
+    /// metadata.generation of the specification in force.
+    pub generation: u32,
     /// Its catalog's name.
     pub catalog: Option<Name>,
     /// Serial of the published catalog.
@@ -70,13 +80,15 @@ impl Core {
         let apex = self.current.get(key);
         let zone = apex.and_then(|apex| self.zones.get(&(key.clone(), apex.clone())));
         let serving = self.world.serving(key);
-        let should = self.servers.values().filter(|server| serving.contains(&server.state.id.instance));
-        let (mut desired, mut lagging) = (0, Vec::new());
-        for server in should {
-            desired += 1;
+        let wished = serving.iter().filter_map(|instance| self.world.fleet().get(instance));
+        let desired = wished.map(|instance| instance.replicas as usize).sum();
+        let (mut having, mut lagging) = (0, Vec::new());
+        for server in serving.iter().flat_map(|instance| self.servers_of(instance)) {
+            having += 1;
             if let Some(apex) = apex
                 && !server.has(apex)
             {
+                having -= 1;
                 let failure = server.delivery.pending().find(|(zone, _)| *zone == apex);
                 lagging.push((
                     server.state.id.clone(),
@@ -87,7 +99,10 @@ impl Core {
         let published = zone.and_then(|zone| zone.publication.served()).map(LedgerEntry::of);
         Some(ZoneReport {
             key: key.clone(),
+            generation: spec.metadata.generation,
             zone_name: spec.zone_name.clone(),
+            proven: zone.is_some_and(|zone| zone.proof.is_proven(spec.metadata.generation)),
+            unserving: apex.and_then(|apex| self.unserving(key, apex)),
             published,
             refusal: self.world.zone_refusal(key),
             problems: zone.map(|zone| zone.problems.clone()).unwrap_or_default(),
@@ -95,25 +110,30 @@ impl Core {
             paused: spec.paused,
             pending: zone.is_some_and(|zone| !zone.publication.is_settled()),
             desired,
-            in_sync: if published.is_some() { desired - lagging.len() } else { 0 },
+            in_sync: if published.is_some() { desired.min(having) } else { 0 },
             lagging,
         })
     }
 
     /// The state of every Bind9Instance.
     pub fn instance_reports(&self) -> impl Iterator<Item = InstanceReport> {
-        self.world.fleet().iter().map(|instance| {
-            let key = instance.metadata.key.clone();
-            let catalog = self.catalogs.get(&key);
-            let served = catalog.and_then(|catalog| catalog.publication.served());
-            InstanceReport {
-                catalog: catalog.map(|catalog| catalog.name.clone()),
-                serial: served.map(|served| served.serial),
-                zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
-                hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
-                problem: self.world.instance_problem(&key),
-                key,
-            }
+        self.world.fleet().iter().filter_map(|instance| self.instance_report(&instance.metadata.key))
+    }
+
+    /// The state of one Bind9Instance.
+    pub fn instance_report(&self, key: &NamespacedName) -> Option<InstanceReport> {
+        let instance = self.world.fleet().get(key)?;
+        let catalog = self.catalogs.get(key);
+        let served = catalog.and_then(|catalog| catalog.publication.served());
+        Some(InstanceReport {
+            key: key.clone(),
+            uid: instance.metadata.uid.clone(),
+            generation: instance.metadata.generation,
+            catalog: catalog.map(|catalog| catalog.name.clone()),
+            serial: served.map(|served| served.serial),
+            zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
+            hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
+            problem: self.world.instance_problem(key),
         })
     }
 

@@ -61,6 +61,11 @@ impl Server {
         self.waiting.len() + self.delivery.pending().count()
     }
 
+    /// Whether it should have a version of `zone` and was not asked for it yet.
+    pub(crate) fn is_unheard(&self, zone: &Name) -> bool {
+        self.waiting.contains_key(zone) || self.delivery.is_unheard(zone)
+    }
+
     /// Whether it was seen to have the latest version of `zone`.
     pub(crate) fn has(&self, zone: &Name) -> bool {
         self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains_key(zone)
@@ -68,7 +73,16 @@ impl Server {
 }
 
 impl Core {
+    /// The servers of one instance.
+    pub(super) fn servers_of(&self, instance: &NamespacedName) -> impl Iterator<Item = &Server> {
+        let first = ServerId { instance: instance.clone(), name: String::new() };
+        let all = self.servers.range(first..);
+        all.take_while(|(id, _)| id.instance == *instance).map(|(_, server)| server)
+    }
+
     pub(super) fn take_servers(&mut self, states: Vec<ServerState>, now: Now) {
+        let before: BTreeMap<ServerId, bool> =
+            self.servers.iter().map(|(id, server)| (id.clone(), server.state.ready)).collect();
         let present: BTreeSet<ServerId> = states.iter().map(|state| state.id.clone()).collect();
         self.servers.retain(|id, _| present.contains(id));
         for state in states {
@@ -81,6 +95,43 @@ impl Core {
                 }
                 _ => self.add_server(state, now),
             }
+        }
+        let after = self.servers.iter().map(|(id, server)| (id.clone(), server.state.ready)).collect();
+        if before != after {
+            self.mark_served_by(&before, &after, now);
+        }
+    }
+
+    /// Zones and instances whose servers changed may be told so, and records may be proven by those that are left.
+    fn mark_served_by(
+        &mut self,
+        before: &BTreeMap<ServerId, bool>,
+        after: &BTreeMap<ServerId, bool>,
+        now: Now,
+    ) {
+        let changed = before.iter().chain(after).filter(|(id, _)| before.get(*id) != after.get(*id));
+        let instances: BTreeSet<NamespacedName> = changed.map(|(id, _)| id.instance.clone()).collect();
+        let zones: Vec<NamespacedName> = self
+            .zones
+            .iter()
+            .filter(|(_, zone)| !zone.carriers.is_disjoint(&instances))
+            .map(|((key, _), _)| key.clone())
+            .collect();
+        for key in zones {
+            self.mark_zone(&key, now.monotonic + super::SERVER_PATIENCE);
+        }
+        for key in instances {
+            self.mark_instance(&key, now.monotonic);
+        }
+        self.prove_all(now);
+    }
+
+    /// All instances may be told something else.
+    pub(super) fn mark_instances(&mut self, now: Now) {
+        let keys: Vec<NamespacedName> =
+            self.world.fleet().iter().map(|instance| instance.metadata.key.clone()).collect();
+        for key in keys {
+            self.mark_instance(&key, now.monotonic);
         }
     }
 
@@ -189,12 +240,28 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(server) = self.servers.get_mut(id) else { return };
+        let seen = match &answer {
+            Answer::Serial(serial) => Some(*serial),
+            Answer::Failure(_) => None,
+        };
         match server.delivery.answered(&probe.zone, probe.serial, answer, now.monotonic) {
             Progress::Delivered(_) => {
                 server.had.insert(probe.zone.clone());
             }
             Progress::Ahead(serial) => self.take_ahead(&probe.zone, serial, now, outputs),
             Progress::Waiting | Progress::Stale => {}
+        }
+        match seen {
+            Some(serial) => self.note_seen(id, &probe.zone, serial, now),
+            None => self.mark_failure(&probe.zone, now),
+        }
+    }
+
+    /// A server failed to answer for a zone: its object is told if that goes on.
+    fn mark_failure(&mut self, apex: &Name, now: Now) {
+        let keys: Vec<NamespacedName> = self.world.zones_named(apex).cloned().collect();
+        for key in keys {
+            self.mark_zone_soon(&key, now);
         }
     }
 

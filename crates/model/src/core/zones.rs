@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bindy_zone::{Name, Version};
 
+use super::proof::Proof;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
 use crate::publication::{Command, Guard, LedgerEntry, Now, Publication};
@@ -12,6 +13,8 @@ use crate::verdict::ZoneProblem;
 /// One DNSZone under one name.
 pub(crate) struct ZonePublication {
     pub(crate) publication: Publication,
+    /// Its records that are not proven to be served yet.
+    pub(crate) proof: Proof,
     /// Instances that have to have it.
     pub(crate) carriers: BTreeSet<NamespacedName>,
     /// What its object is told.
@@ -42,8 +45,11 @@ impl Core {
         let carriers = self.world.fleet().carriers(&serving);
         let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
         let before = self.serials.get(&apex).copied();
+        let generation = self.world.zone(key).map_or(0, |zone| zone.metadata.generation);
+        let proven = self.ready_before.remove(key).then_some(generation);
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
             publication: Publication::new(Guard::Relist, ledger).above(before),
+            proof: Proof::of(proven),
             carriers: BTreeSet::new(),
             problems: Vec::new(),
             retired: false,
@@ -85,6 +91,7 @@ impl Core {
         let Some(compiled) = self.world.compile(key) else { return };
         let (paused, release) =
             self.world.zone(key).map_or((false, None), |zone| (zone.paused, zone.metadata.release.clone()));
+        self.gather(key, apex, &compiled.touched, now);
         let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
         zone.problems = compiled.problems;
         zone.publication.set_floor(compiled.serial_floor);
@@ -136,17 +143,24 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(apex) = self.name_of(target) else { return };
+        let mut published = None;
         for command in commands {
             match command {
                 Command::Fetch(entry) => {
                     outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)));
                 }
                 Command::Swap { expected, next } => {
+                    if let Target::Zone(key, apex) = target
+                        && let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone()))
+                    {
+                        zone.proof.begin_swap();
+                    }
                     let next = LedgerEntry::of(&next);
                     outputs.push(Output::Swap { target: target.clone(), expected, next });
                 }
                 Command::Publish(version) => {
                     let serial = version.serial;
+                    published = Some(serial);
                     self.note_ledger(target, LedgerEntry::of(&version));
                     self.serials.insert(apex.clone(), serial);
                     outputs.push(Output::Publish(target.clone(), apex.clone(), version));
@@ -159,6 +173,7 @@ impl Core {
                 }
             }
         }
+        self.advance_proof(target, published, now);
     }
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.

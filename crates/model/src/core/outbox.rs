@@ -1,0 +1,295 @@
+//! Which objects may have to be told something else than their status says, and from when on.
+//!
+//! What is decided is told at once. What is under way is told after a moment only, since most changes are served
+//! everywhere before it has passed: one status write for a change, not two. Whoever writes asks for the next few when
+//! it is ready for them; only what is still true then is written, and only if the status does not say it already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bindy_api::{DNSZoneStatus, RecordStatus};
+
+use super::{Core, InstanceReport, ServerReport};
+use crate::conditions::record_conditions;
+use crate::object::{Kind, NamespacedName, ObjectKey};
+use crate::publication::Now;
+use crate::record_table::RecordId;
+use crate::told::{self, Told};
+use crate::verdict::Verdict;
+
+/// What is under way is not told before it has taken this long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Zones that lost or got a server are told this much later: a pod that is replaced would tell each of them twice.
+pub(super) const SERVER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Objects by the moment from which on they may be told.
+#[derive(Default)]
+pub(super) struct Outbox {
+    records: BTreeSet<(Duration, RecordId)>,
+    zones: Queue,
+    instances: Queue,
+}
+
+/// Keys with their earliest moment.
+#[derive(Default)]
+struct Queue {
+    due: BTreeMap<NamespacedName, Duration>,
+    order: BTreeSet<(Duration, NamespacedName)>,
+}
+
+impl Queue {
+    fn put(&mut self, key: &NamespacedName, at: Duration) {
+        if self.due.get(key).is_some_and(|due| *due <= at) {
+            return;
+        }
+        if let Some(later) = self.due.insert(key.clone(), at) {
+            self.order.remove(&(later, key.clone()));
+        }
+        self.order.insert((at, key.clone()));
+    }
+
+    fn pop(&mut self, now: Duration) -> Option<NamespacedName> {
+        let (at, key) = self.order.pop_first()?;
+        if at > now {
+            self.order.insert((at, key));
+            return None;
+        }
+        self.due.remove(&key);
+        Some(key)
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        self.order.first().map(|(at, _)| *at)
+    }
+}
+
+/// What a record has to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordNotice {
+    /// The object.
+    pub key: ObjectKey,
+    /// Its creationTimestamp in seconds since 1970: another object of this name is not to be told.
+    pub created: u32,
+    /// The generation that this is about.
+    pub generation: u32,
+    /// Whether its status said something before, so that times of conditions may have to be kept.
+    pub told_before: bool,
+    /// The status; its times have to be filled in.
+    pub status: RecordStatus,
+}
+
+/// What a zone has to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZoneNotice {
+    /// The object.
+    pub key: NamespacedName,
+    /// Its uid: another object of this name is not to be told.
+    pub uid: String,
+    /// The status without what the ledger owns; its times have to be filled in.
+    pub status: DNSZoneStatus,
+}
+
+/// What is known of an instance; the operator adds what it knows of the workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceNotice {
+    /// The engine's part.
+    pub report: InstanceReport,
+    /// Its servers.
+    pub servers: Vec<ServerReport>,
+    /// Print of what its status says.
+    pub told: u32,
+}
+
+/// What has to be written now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Notices {
+    /// Records.
+    pub records: Vec<RecordNotice>,
+    /// Zones.
+    pub zones: Vec<ZoneNotice>,
+    /// Instances.
+    pub instances: Vec<InstanceNotice>,
+    /// When there may be more, on the monotonic clock; `None`: after the next step that changes something.
+    pub next: Option<Duration>,
+}
+
+impl Notices {
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.records.len() + self.zones.len() + self.instances.len()
+    }
+
+    /// Whether nothing has to be written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Core {
+    /// Gathers from now on what objects have to be told; somebody has to call [`Core::take_notices`].
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        self.outbox = Some(Outbox::default());
+        self
+    }
+
+    /// At most `limit` objects of each kind whose status says something else than it should.
+    pub fn take_notices(&mut self, limit: usize, now: Now) -> Notices {
+        let mut notices = Notices::default();
+        let now = now.monotonic;
+        while notices.zones.len() < limit
+            && let Some(key) = self.outbox.as_mut().and_then(|outbox| outbox.zones.pop(now))
+        {
+            notices.zones.extend(self.zone_notice(&key, now));
+        }
+        while notices.instances.len() < limit
+            && let Some(key) = self.outbox.as_mut().and_then(|outbox| outbox.instances.pop(now))
+        {
+            notices.instances.extend(self.instance_notice(&key));
+        }
+        while notices.records.len() < limit
+            && let Some(id) = self.outbox.as_mut().and_then(|outbox| outbox.pop_record(now))
+        {
+            notices.records.extend(self.record_notice(id));
+        }
+        notices.next = self.outbox.as_ref().and_then(Outbox::next_due);
+        notices
+    }
+
+    /// A status could not be written, or was written with something else: it is looked at again after `pause`.
+    pub fn tell_again(&mut self, key: &ObjectKey, pause: Duration, now: Now) {
+        let at = now.monotonic + pause;
+        self.world.note_told(key, Told::default());
+        match key.kind {
+            Kind::Record(_) => {
+                if let Some(id) = self.world.record(key) {
+                    self.mark_record(id, at);
+                }
+            }
+            Kind::Zone => self.mark_zone(&key.key, at),
+            Kind::Instance => self.mark_instance(&key.key, at),
+            Kind::ConfigMap => {}
+        }
+    }
+
+    /// The status of an object is this now: it may be another than the one it should be.
+    pub(super) fn take_told(&mut self, key: &ObjectKey, told: Told, now: Now) {
+        if key.kind == Kind::Zone && told.ready && !self.world.is_listed() {
+            self.ready_before.insert(key.key.clone());
+        }
+        if !self.world.note_told(key, told) {
+            return;
+        }
+        match key.kind {
+            Kind::Record(_) => {
+                if let Some(id) = self.world.record(key) {
+                    self.mark_record(id, now.monotonic + PATIENCE);
+                }
+            }
+            Kind::Zone => self.mark_zone(&key.key, now.monotonic + PATIENCE),
+            Kind::Instance => self.mark_instance(&key.key, now.monotonic),
+            Kind::ConfigMap => {}
+        }
+    }
+
+    pub(super) fn mark_record(&mut self, id: RecordId, at: Duration) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.records.insert((at, id));
+        }
+    }
+
+    pub(super) fn mark_zone(&mut self, key: &NamespacedName, at: Duration) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.zones.put(key, at);
+        }
+    }
+
+    /// The instance may be told something else; other parts of the operator mark it for what they know.
+    pub fn mark_instance(&mut self, key: &NamespacedName, at: Duration) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.instances.put(key, at);
+        }
+    }
+
+    /// Marks a record for what its verdict is now: a refusal is told at once, the rest once it is proven or has
+    /// waited for that.
+    pub(super) fn mark_verdict(&mut self, id: RecordId, now: Now) {
+        if self.outbox.is_none() {
+            return;
+        }
+        let Some((_, _, verdict)) = self.world.verdict(id) else { return };
+        let refused = matches!(verdict, Verdict::Refused(_));
+        let Some(stored) = self.world.stored_mut(id) else { return };
+        if refused {
+            stored.proven = false;
+        }
+        let at_once = refused || stored.proven;
+        self.mark_record(id, if at_once { now.monotonic } else { now.monotonic + PATIENCE });
+    }
+
+    /// A zone may be told something else once what is under way has had its time.
+    pub(super) fn mark_zone_soon(&mut self, key: &NamespacedName, now: Now) {
+        let decided = self.world.zone_refusal(key).is_some();
+        self.mark_zone(key, if decided { now.monotonic } else { now.monotonic + PATIENCE });
+    }
+
+    fn zone_notice(&mut self, key: &NamespacedName, now: Duration) -> Option<ZoneNotice> {
+        let object = ObjectKey { kind: Kind::Zone, key: key.clone() };
+        if let Some(apex) = self.current.get(key)
+            && self.is_undetermined(key, apex)
+        {
+            self.mark_zone(key, now + PATIENCE);
+            return None;
+        }
+        let report = self.zone_report(key)?;
+        let status = told::zone_status(&report);
+        let print = told::zone_print(&status);
+        if self.world.told(&object) == print {
+            return None;
+        }
+        self.world.note_told(&object, Told { print, ready: false });
+        let uid = self.world.zone(key)?.metadata.uid.clone();
+        Some(ZoneNotice { key: key.clone(), uid, status })
+    }
+
+    fn instance_notice(&self, key: &NamespacedName) -> Option<InstanceNotice> {
+        let report = self.instance_report(key)?;
+        let servers = self.server_reports().filter(|server| server.id.instance == *key).collect();
+        let told = self.world.told(&ObjectKey { kind: Kind::Instance, key: key.clone() });
+        Some(InstanceNotice { report, servers, told })
+    }
+
+    fn record_notice(&mut self, id: RecordId) -> Option<RecordNotice> {
+        let (key, generation, verdict) = self.world.verdict(id)?;
+        let zone = self.world.zones_of(id).into_iter().find(|zone| self.world.zone(zone).is_some());
+        let report = zone.as_ref().and_then(|zone| self.zone_report(zone));
+        let apex = zone.as_ref().and_then(|zone| self.world.apex(zone)).map(ToString::to_string);
+        let stored = self.world.stored(id)?;
+        let conditions = record_conditions(&verdict, stored.proven, report.as_ref());
+        let status = told::record_status(apex, &conditions, generation);
+        let print = told::record_print(&status);
+        let (told_before, created) = (stored.told != 0, stored.created);
+        if stored.told == print {
+            return None;
+        }
+        self.world.stored_mut(id)?.told = print;
+        Some(RecordNotice { key, created, generation, told_before, status })
+    }
+}
+
+impl Outbox {
+    fn pop_record(&mut self, now: Duration) -> Option<RecordId> {
+        let (at, id) = self.records.pop_first()?;
+        if at > now {
+            self.records.insert((at, id));
+            return None;
+        }
+        Some(id)
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let records = self.records.first().map(|(at, _)| *at);
+        [records, self.zones.next_due(), self.instances.next_due()].into_iter().flatten().min()
+    }
+}
