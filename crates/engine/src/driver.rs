@@ -71,6 +71,7 @@ enum Message {
 pub struct EngineHandle {
     messages: mpsc::Sender<Message>,
     changes: watch::Receiver<u64>,
+    fleet: watch::Receiver<Arc<Fleet>>,
 }
 
 impl EngineHandle {
@@ -114,6 +115,11 @@ impl EngineHandle {
         self.send(Message::LookAt(instance)).await;
     }
 
+    /// The instances as they are wished for; empty until all objects have been listed.
+    pub fn fleet(&self) -> watch::Receiver<Arc<Fleet>> {
+        self.fleet.clone()
+    }
+
     /// Counts steps: changes whenever a snapshot may have.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -137,6 +143,8 @@ pub struct Engine<L> {
     results: mpsc::Sender<Input>,
     changed: watch::Sender<u64>,
     steps: u64,
+    fleet: watch::Sender<Arc<Fleet>>,
+    fleet_version: Option<u64>,
     tasks: TaskTracker,
 }
 
@@ -150,6 +158,7 @@ impl<L: Ledger> Engine<L> {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (results, inputs) = mpsc::channel(QUEUE);
         let (changed, changes) = watch::channel(0);
+        let (fleet, instances) = watch::channel(Arc::default());
         let engine = Self {
             core: Core::new(entries),
             clock: Clock::start(),
@@ -161,9 +170,11 @@ impl<L: Ledger> Engine<L> {
             results,
             changed,
             steps: 0,
+            fleet,
+            fleet_version: None,
             tasks: TaskTracker::new(),
         };
-        (engine, EngineHandle { messages: sender, changes })
+        (engine, EngineHandle { messages: sender, changes, fleet: instances })
     }
 
     /// Gathers what objects have to be told, for [`EngineHandle::notices`].
@@ -195,6 +206,7 @@ impl<L: Ledger> Engine<L> {
             for message in gather(std::mem::take(&mut messages)) {
                 self.take(message);
             }
+            self.tell_fleet();
             // Questions change nothing; who asks after every change would ask for ever.
             self.changed.send_if_modified(|steps| {
                 let before = std::mem::replace(steps, self.steps);
@@ -205,6 +217,15 @@ impl<L: Ledger> Engine<L> {
         drop(self.inputs);
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    fn tell_fleet(&mut self) {
+        let world = self.core.world();
+        let version = Some(world.fleet_version());
+        if world.is_listed() && self.fleet_version != version {
+            self.fleet_version = version;
+            self.fleet.send_replace(Arc::new(world.fleet().clone()));
+        }
     }
 
     fn take(&mut self, message: Message) {

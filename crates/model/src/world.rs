@@ -7,7 +7,7 @@
 //! Absent, unreadable and not yet listed are three states, and only absent removes: nothing is compiled before
 //! [`World::listed`], and an object that cannot be read keeps what it said before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use bindy_zone::{Content, Name};
@@ -48,12 +48,23 @@ pub struct World {
     unreadable: BTreeMap<ObjectKey, String>,
     /// Prints of the status of zones and instances.
     told: BTreeMap<ObjectKey, u32>,
+    /// Kinds that are being listed again, with what was seen of them so far.
+    relisting: BTreeMap<Kind, Seen>,
+    /// Changes whenever the fleet does.
+    fleet_version: u64,
     /// Records whose verdict may have changed without a compilation.
     restless: Vec<RecordId>,
     dirty: BTreeSet<NamespacedName>,
     fleet_changed: bool,
     listed: bool,
     obscured: bool,
+}
+
+/// Objects that were among those listed.
+#[derive(Default)]
+struct Seen {
+    records: HashSet<RecordId>,
+    others: BTreeSet<NamespacedName>,
 }
 
 impl World {
@@ -64,12 +75,59 @@ impl World {
 
     /// Takes over an object as it is now.
     pub fn apply(&mut self, object: Object) {
-        self.unreadable.remove(&object.key());
+        let key = object.key();
+        self.unreadable.remove(&key);
         match object {
             Object::Record(record) => self.apply_record(record),
             Object::Zone(zone) => self.apply_zone(*zone),
             Object::Instance(instance) => self.apply_instance(&instance),
             Object::ConfigMap(map) => self.apply_config_map(map),
+        }
+        self.see(&key);
+    }
+
+    /// All objects of a kind are about to be listed again.
+    pub fn relisting(&mut self, kind: Kind) {
+        self.relisting.insert(kind, Seen::default());
+    }
+
+    /// All objects of a kind have been listed again: those that were not seen are gone.
+    pub fn relisted(&mut self, kind: Kind) {
+        let Some(seen) = self.relisting.remove(&kind) else { return };
+        let is_seen = |key: &NamespacedName| match kind {
+            Kind::Record(record) => self
+                .records
+                .find(record, key)
+                .map_or_else(|| seen.others.contains(key), |id| seen.records.contains(&id)),
+            _ => seen.others.contains(key),
+        };
+        let known: Vec<NamespacedName> = match kind {
+            Kind::Record(record) => {
+                let unseen = |(id, stored): &(RecordId, &Stored)| {
+                    stored.data.kind() == record && !seen.records.contains(id)
+                };
+                self.records.iter().filter(unseen).map(|(_, stored)| self.records.key(stored)).collect()
+            }
+            Kind::Zone => self.zones.keys().cloned().collect(),
+            Kind::Instance => self.fleet.iter().map(|one| one.metadata.key.clone()).collect(),
+            Kind::ConfigMap => self.config_maps.keys().cloned().collect(),
+        };
+        let unreadable = self.unreadable.keys().filter(|key| key.kind == kind).map(|key| key.key.clone());
+        let gone: BTreeSet<NamespacedName> =
+            known.into_iter().chain(unreadable).filter(|key| !is_seen(key)).collect();
+        for key in gone {
+            self.remove(&ObjectKey { kind, key }, Removal::Relisted);
+        }
+    }
+
+    /// Notes that an object exists, while its kind is being listed again.
+    fn see(&mut self, key: &ObjectKey) {
+        let id = self.record(key);
+        if let Some(seen) = self.relisting.get_mut(&key.kind) {
+            seen.records.extend(id);
+            if id.is_none() {
+                seen.others.insert(key.key.clone());
+            }
         }
     }
 
@@ -106,6 +164,7 @@ impl World {
             zone.unreadable = Some(message.clone());
             self.dirty.insert(key.key.clone());
         }
+        self.see(&key);
         self.unreadable.insert(key, message);
     }
 
@@ -177,6 +236,11 @@ impl World {
     /// All instances.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// Changes whenever the fleet does.
+    pub fn fleet_version(&self) -> u64 {
+        self.fleet_version
     }
 
     /// Whether instances changed since the last call.
@@ -525,6 +589,7 @@ impl World {
     /// Instances decide which zones are served where, and the default name servers of zones.
     fn change_fleet(&mut self) {
         self.fleet_changed = true;
+        self.fleet_version += 1;
         self.dirty.extend(self.zones.keys().cloned());
         let contested: Vec<Name> =
             self.by_apex.iter().filter(|(_, keys)| keys.len() > 1).map(|(apex, _)| apex.clone()).collect();

@@ -27,7 +27,7 @@ pub use report::{InstanceReport, ServerReport, ZoneReport};
 pub use servers::{ServerId, ServerState};
 
 use crate::delivery::{Answer, Probe};
-use crate::object::{NamespacedName, Object, ObjectKey};
+use crate::object::{Kind, NamespacedName, Object, ObjectKey};
 use crate::publication::{LedgerEntry, Now, Swapped};
 use crate::told::Told;
 use crate::world::{Removal, World};
@@ -58,6 +58,10 @@ pub enum ObjectEvent {
     Unreadable(ObjectKey, String),
     /// Its status says this; comes after the event that it exists.
     Told(ObjectKey, Told),
+    /// All objects of a kind are listed again, since changes may have been missed.
+    Relisting(Kind),
+    /// They have been: what was not among them does not exist any more.
+    Relisted(Kind),
     /// Whether objects may exist that were never seen, because what may hold them cannot be read.
     Obscured(bool),
     /// All kinds have been listed.
@@ -197,6 +201,8 @@ impl Core {
                 ObjectEvent::Removed(key, how) => self.world.remove(&key, how),
                 ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
                 ObjectEvent::Told(key, told) => self.take_told(&key, told, now),
+                ObjectEvent::Relisting(kind) => self.world.relisting(kind),
+                ObjectEvent::Relisted(kind) => self.world.relisted(kind),
                 ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
                 ObjectEvent::Listed => self.world.listed(),
             }
