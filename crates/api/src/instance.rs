@@ -179,6 +179,9 @@ pub struct CatalogVersion {
     /// Digest of its content.
     #[schemars(length(max = 128))]
     pub digest: String,
+    /// Number of its records.
+    #[serde(default)]
+    pub records: u64,
 }
 
 impl InstanceConfig {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Highly available authoritative DNS with BIND9.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Run the operator in a Kubernetes cluster: serve the zones of its objects on the servers that it runs as pods.
+    Run(Run),
     /// Run beside one `named`: get its zones from the best source and pass them on.
     Agent {
         /// The agent's configuration (JSON).
@@ -42,6 +44,28 @@ pub(crate) enum Command {
     },
     /// Print the CustomResourceDefinitions.
     Crds,
+    /// Print what runs the operator: namespace, rights, Service, Deployment.
+    Install,
+}
+
+/// Settings of the operator.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The operator's namespace [default: that of its pod or kubeconfig].
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Port on which agents fetch zones, TCP and UDP.
+    #[arg(long, env = "BINDY_TRANSFER_PORT", default_value_t = bindy_operator::install::TRANSFER_PORT)]
+    pub(crate) transfer_port: u16,
+    /// Port of /livez, /readyz and /metrics.
+    #[arg(long, env = "BINDY_HTTP_PORT", default_value_t = bindy_operator::install::HTTP_PORT)]
+    pub(crate) http_port: u16,
+    /// Image of the agents [default: that of the operator's own pod].
+    #[arg(long, env = "BINDY_IMAGE")]
+    pub(crate) image: Option<String>,
+    /// Name of the operator's own pod.
+    #[arg(long, env = "POD_NAME")]
+    pub(crate) pod_name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

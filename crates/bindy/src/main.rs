@@ -43,6 +43,23 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { directory, output } => check::check(&directory, output),
+        Command::Run(run) => {
+            let options = bindy_operator::Options {
+                namespace: run.namespace,
+                transfer_port: run.transfer_port,
+                http_port: run.http_port,
+                image: run.image,
+                pod_name: run.pod_name,
+            };
+            until_signal(async |cancel| Ok(bindy_operator::run(options, cancel).await?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Install => {
+            for object in bindy_operator::install::objects() {
+                print(&format!("---\n{}", serde_saphyr::to_string(&object)?));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Crds => {
             print(&bindy_api::crds_yaml()?);
             Ok(ExitCode::SUCCESS)

@@ -1,2 +1,26 @@
 //! Bindy on Kubernetes: watches the custom resources, drives the engine, runs the servers as pods, and says on each
 //! object what is served where.
+//!
+//! ```text
+//!   API ──watch──► observe ──events──► engine ──swap──► ledger ──JSON patch──► API (status: serial, digest)
+//!                  servers ──pods────►   │  └─notices─► tell ───patch───────► API (status: the rest)
+//!                                        └─fleet──► fleet ──apply──────────► API (workloads)
+//!                                        hidden primary ◄──AXFR, IXFR, TSIG── agents
+//! ```
+
+mod http;
+pub mod install;
+mod ledger;
+mod master;
+mod metrics;
+mod observe;
+mod patch;
+mod rbac;
+mod run;
+mod servers;
+mod tell;
+mod term;
+
+pub use master::MasterSecretError;
+pub use run::{Options, RunError, run};
+pub use term::Term;

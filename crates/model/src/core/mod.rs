@@ -137,7 +137,7 @@ pub struct Core {
 }
 
 /// Whose ledger entry it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LedgerKind {
     /// Of a DNSZone.
     Zone,

@@ -1,0 +1,135 @@
+//! The install manifest: namespace, rights, transfer Service and Deployment of the operator. The custom resource
+//! definitions come before it.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
+use kube::core::ObjectMeta;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::rbac::{self, Scope};
+
+/// The namespace in which the operator is installed, and the name of everything in it.
+const NAMESPACE: &str = "dns-system";
+const NAME: &str = "bindy";
+
+/// The Service by which agents reach the hidden primary.
+pub const TRANSFER_SERVICE: &str = "bindy-transfer";
+
+/// The image of operator and agents.
+pub const IMAGE: &str = "ghcr.io/firestoned/bindy:latest";
+
+/// Ports of the operator's containers.
+pub const TRANSFER_PORT: u16 = 5353;
+/// Health, readiness and metrics.
+pub const HTTP_PORT: u16 = 8080;
+
+/// The objects of the manifest, in the order in which they are to be made.
+#[must_use]
+pub fn objects() -> Vec<Value> {
+    let names = |namespace: Option<&str>| ObjectMeta {
+        name: Some(NAME.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        ..ObjectMeta::default()
+    };
+    let cluster_role = ClusterRole {
+        metadata: names(None),
+        rules: Some(rbac::rules(Scope::Cluster)),
+        aggregation_rule: None,
+    };
+    let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(Scope::Own)) };
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
+            "pod-security.kubernetes.io/enforce": "restricted"}}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": NAMESPACE}}),
+        value(&cluster_role, "rbac.authorization.k8s.io/v1", "ClusterRole"),
+        value(&role, "rbac.authorization.k8s.io/v1", "Role"),
+        binding("ClusterRole", None),
+        binding("Role", Some(NAMESPACE)),
+        transfer_service(),
+        deployment(),
+    ]
+}
+
+fn value(object: &impl Serialize, api_version: &str, kind: &str) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.insert("apiVersion".to_owned(), api_version.into());
+        fields.insert("kind".to_owned(), kind.into());
+    }
+    value
+}
+
+fn binding(role: &str, namespace: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": format!("{role}Binding"),
+        "metadata": {"name": NAME, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": NAME},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+    })
+}
+
+fn transfer_service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": TRANSFER_SERVICE, "namespace": NAMESPACE},
+        "spec": {
+            "selector": {"app": NAME},
+            "ports": [
+                {"name": "transfer", "protocol": "TCP", "port": TRANSFER_PORT, "targetPort": TRANSFER_PORT},
+                {"name": "soa", "protocol": "UDP", "port": TRANSFER_PORT, "targetPort": TRANSFER_PORT},
+            ],
+        },
+    })
+}
+
+fn deployment() -> Value {
+    let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5});
+    let container = json!({
+        "name": "operator",
+        "image": IMAGE,
+        "args": ["run"],
+        "env": [
+            {"name": "BINDY_LOG_FORMAT", "value": "json"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "ports": [
+            {"name": "transfer", "containerPort": TRANSFER_PORT, "protocol": "TCP"},
+            {"name": "soa", "containerPort": TRANSFER_PORT, "protocol": "UDP"},
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+        ],
+        "livenessProbe": probe("/livez"),
+        "readinessProbe": probe("/readyz"),
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": NAME}},
+            // Two at once would race for every version: harmless, but wasteful.
+            "strategy": {"type": "Recreate"},
+            "template": {
+                "metadata": {"labels": {"app": NAME}},
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "securityContext": {
+                        "runAsNonRoot": true,
+                        "runAsUser": 65532,
+                        "runAsGroup": 65532,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [container],
+                },
+            },
+        },
+    })
+}

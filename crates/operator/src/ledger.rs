@@ -1,0 +1,264 @@
+//! The ledger in Kubernetes: serial and digest in the status of the object that they belong to.
+//!
+//! A swap is one JSON patch (RFC 6902) on the status subresource, which tests `/metadata/uid` and the serial that is
+//! expected: it can only follow the version that it was made from, on the very object that it was made for. A test on
+//! the resourceVersion would starve while somebody edits the specification.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bindy_api::{Bind9Instance, CatalogVersion, DNSZone, Object};
+use bindy_engine::{Ledger, Swap};
+use bindy_model::{Kind, LedgerEntry, LedgerKind, NamespacedName, ObjectKey, Swapped, Target};
+use bindy_zone::{Digest, Serial};
+use kube::api::PatchParams;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::metrics::Metrics;
+use crate::patch::json_patch;
+use crate::term::Term;
+
+/// Pause before a write is tried again that failed for a reason which may pass.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whose entry.
+pub(crate) type EntryKey = (NamespacedName, LedgerKind);
+
+/// What has to be known of an object to write its entry.
+#[derive(Clone, Debug)]
+struct Known {
+    uid: String,
+    /// What is there to be tested: the patch cannot test below something that does not exist.
+    shape: Shape,
+    failures: u32,
+}
+
+/// How much of the place of an entry exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// No status.
+    NoStatus,
+    /// A status, without the entry.
+    NoEntry,
+    /// The entry.
+    Entry,
+}
+
+/// Status subresources as a ledger.
+pub(crate) struct KubeLedger {
+    client: Client,
+    term: Term,
+    metrics: Metrics,
+    known: Mutex<HashMap<EntryKey, Known>>,
+}
+
+impl KubeLedger {
+    pub(crate) fn new(client: Client, term: Term, metrics: Metrics) -> Self {
+        Self { client, term, metrics, known: Mutex::default() }
+    }
+
+    /// Takes note of an object as it was seen, and returns the entry that its status has.
+    pub(crate) fn note(&self, object: &Object) -> Option<(EntryKey, LedgerEntry)> {
+        let (key, uid, shape, entry) = place(object)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key.clone(), Known { uid, shape, failures: 0 });
+        entry.map(|entry| (key, entry))
+    }
+
+    /// Forgets an object that does not exist any more.
+    pub(crate) fn forget(&self, key: &ObjectKey) {
+        let kind = match key.kind {
+            Kind::Zone => LedgerKind::Zone,
+            Kind::Instance => LedgerKind::Catalog,
+            Kind::Record(_) | Kind::ConfigMap => return,
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(key.key.clone(), kind));
+    }
+
+    fn known(&self, key: &EntryKey) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// One attempt. `Ok(false)`: the object is not as expected.
+    async fn patch(&self, _: &Term, key: &EntryKey, known: &Known, swap: &Swap) -> Result<bool, kube::Error> {
+        let patch = json_patch(patch(key.1, known, swap.expected, &swap.next))?;
+        let (NamespacedName { namespace, name }, kind) = key;
+        let parameters = PatchParams::default();
+        let written = match kind {
+            LedgerKind::Zone => {
+                let api: Api<DNSZone> = Api::namespaced(self.client.clone(), namespace);
+                api.patch_status(name, &parameters, &patch).await.map(|_| ())
+            }
+            LedgerKind::Catalog => {
+                let api: Api<Bind9Instance> = Api::namespaced(self.client.clone(), namespace);
+                api.patch_status(name, &parameters, &patch).await.map(|_| ())
+            }
+        };
+        match written {
+            Ok(()) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The object as it is now; `None` when it does not exist.
+    async fn look(&self, key: &EntryKey) -> Result<Option<Object>, kube::Error> {
+        let (NamespacedName { namespace, name }, kind) = key;
+        Ok(match kind {
+            LedgerKind::Zone => {
+                let api: Api<DNSZone> = Api::namespaced(self.client.clone(), namespace);
+                api.get_opt(name).await?.map(|zone| Object::DNSZone(Box::new(zone)))
+            }
+            LedgerKind::Catalog => {
+                let api: Api<Bind9Instance> = Api::namespaced(self.client.clone(), namespace);
+                api.get_opt(name).await?.map(|instance| Object::Bind9Instance(Box::new(instance)))
+            }
+        })
+    }
+
+    async fn try_swap(&self, key: &EntryKey, swap: &Swap) -> Result<Swapped, kube::Error> {
+        let Some(known) = self.known(key) else { return Ok(Swapped::Failed) };
+        if self.patch(&self.term, key, &known, swap).await? {
+            return Ok(Swapped::Done);
+        }
+        let Some(object) = self.look(key).await? else { return Ok(Swapped::Failed) };
+        let found = self.note(&object).map(|(_, entry)| entry);
+        let now = self.known(key).filter(|now| now.uid == known.uid);
+        match now {
+            // Only the shape was another one, because somebody wrote another part of the status.
+            Some(now) if found.map(|entry| entry.serial) == swap.expected => {
+                let done = self.patch(&self.term, key, &now, swap).await?;
+                Ok(if done { Swapped::Done } else { Swapped::Failed })
+            }
+            _ => Ok(Swapped::Conflict(found)),
+        }
+    }
+
+    /// Waits after a failure, longer each time.
+    async fn pause(&self, key: &EntryKey) {
+        let failures = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(known) = known.get_mut(key) else { return };
+            known.failures = known.failures.saturating_add(1);
+            known.failures
+        };
+        tokio::time::sleep((PAUSE * 2u32.saturating_pow(failures.min(10) - 1)).min(LONGEST_PAUSE)).await;
+    }
+
+    fn succeeded(&self, key: &EntryKey) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(key) {
+            known.shape = Shape::Entry;
+            known.failures = 0;
+        }
+    }
+}
+
+impl Ledger for KubeLedger {
+    async fn swap(&self, swap: Swap) -> Swapped {
+        let key = match &swap.target {
+            Target::Zone(key, _) => (key.clone(), LedgerKind::Zone),
+            Target::Catalog(key) => (key.clone(), LedgerKind::Catalog),
+            // It has no object, so nothing of it is ever published anew.
+            Target::Orphan(_) => return Swapped::Failed,
+        };
+        match self.try_swap(&key, &swap).await {
+            Ok(Swapped::Done) => {
+                self.metrics.swap("done");
+                self.succeeded(&key);
+                Swapped::Done
+            }
+            Ok(Swapped::Conflict(entry)) => {
+                self.metrics.swap("conflict");
+                tracing::info!(object = %key.0, "the status names another version: somebody else wrote it");
+                Swapped::Conflict(entry)
+            }
+            Ok(Swapped::Failed) => {
+                // Deleted, or not seen yet: the watch will tell.
+                self.metrics.swap("gone");
+                self.pause(&key).await;
+                Swapped::Failed
+            }
+            Err(error) => {
+                self.metrics.swap("error");
+                tracing::warn!(object = %key.0, serial = %swap.next.serial, %error, "serial not written; tried again");
+                self.pause(&key).await;
+                Swapped::Failed
+            }
+        }
+    }
+}
+
+/// Identity, shape and entry of an object.
+fn place(object: &Object) -> Option<(EntryKey, String, Shape, Option<LedgerEntry>)> {
+    let entry = |serial: u32, digest: &str, records: u64| {
+        Some(LedgerEntry {
+            serial: Serial::new(serial),
+            digest: Digest::from_str(digest).ok()?,
+            records: usize::try_from(records).unwrap_or(usize::MAX),
+        })
+    };
+    let (key, uid, kind, has_status, has_entry, found) = match object {
+        Object::DNSZone(zone) => {
+            let status = zone.status.as_ref();
+            let serial = status.and_then(|status| status.serial);
+            let found = status.and_then(|status| {
+                entry(status.serial?, status.digest.as_deref()?, status.records.unwrap_or_default())
+            });
+            (key_of(&**zone), zone.uid(), LedgerKind::Zone, status.is_some(), serial.is_some(), found)
+        }
+        Object::Bind9Instance(instance) => {
+            let status = instance.status.as_ref();
+            let catalog = status.and_then(|status| status.catalog.as_ref());
+            let found = catalog.and_then(|catalog| entry(catalog.serial, &catalog.digest, catalog.records));
+            let kind = LedgerKind::Catalog;
+            (key_of(&**instance), instance.uid(), kind, status.is_some(), catalog.is_some(), found)
+        }
+        Object::Record(_) => return None,
+    };
+    let shape = match (has_status, has_entry) {
+        (false, _) => Shape::NoStatus,
+        (true, false) => Shape::NoEntry,
+        (true, true) => Shape::Entry,
+    };
+    Some(((key, kind), uid.unwrap_or_default(), shape, found))
+}
+
+fn key_of(object: &impl ResourceExt) -> NamespacedName {
+    NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The patch that writes `next` where `expected` is.
+fn patch(kind: LedgerKind, known: &Known, expected: Option<Serial>, next: &LedgerEntry) -> Vec<Value> {
+    let (serial, digest, records) = (next.serial.get(), next.digest.to_string(), next.records as u64);
+    let fields = match kind {
+        LedgerKind::Zone => json!({"serial": serial, "digest": digest, "records": records}),
+        LedgerKind::Catalog => json!({"catalog": CatalogVersion { serial, digest, records }}),
+    };
+    let expected = expected.map_or(Value::Null, |serial| json!(serial.get()));
+    let same = test("/metadata/uid", json!(known.uid));
+    let there = match (known.shape, kind) {
+        (Shape::NoStatus, _) => return vec![same, test("/status", Value::Null), add("/status", fields)],
+        (Shape::NoEntry, LedgerKind::Catalog) => test("/status/catalog", Value::Null),
+        (Shape::Entry, LedgerKind::Catalog) => test("/status/catalog/serial", expected),
+        (_, LedgerKind::Zone) => test("/status/serial", expected),
+    };
+    let fields = fields.as_object().into_iter().flatten();
+    let fields = fields.map(|(field, value)| add(&format!("/status/{field}"), value.clone()));
+    [same, there].into_iter().chain(fields).collect()
+}
+
+fn test(path: &str, value: Value) -> Value {
+    json!({"op": "test", "path": path, "value": value})
+}
+
+fn add(path: &str, value: Value) -> Value {
+    json!({"op": "add", "path": path, "value": value})
+}

@@ -1,0 +1,76 @@
+//! What the operator counts, for Prometheus (OpenMetrics text).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Outcome of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+/// Outcome of a write of the status of a kind of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Written {
+    kind: &'static str,
+    result: &'static str,
+}
+
+/// All metrics; cloning gives another handle to the same ones.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    registry: Arc<Registry>,
+    swaps: Family<Outcome, Counter>,
+    statuses: Family<Written, Counter>,
+    /// DNSZones known.
+    pub(crate) zones: Gauge<u64, AtomicU64>,
+    /// Bind9Instances known.
+    pub(crate) instances: Gauge<u64, AtomicU64>,
+    /// Servers known.
+    pub(crate) servers: Gauge<u64, AtomicU64>,
+    /// Servers that are ready.
+    pub(crate) servers_ready: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("bindy");
+        let (swaps, statuses) = (Family::default(), Family::default());
+        let (zones, instances) = (Gauge::default(), Gauge::default());
+        let (servers, servers_ready) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "swaps",
+            "Writes of serial and digest to the status of an object",
+            Family::clone(&swaps),
+        );
+        registry.register("status_writes", "Writes of the rest of a status", Family::clone(&statuses));
+        registry.register("zones", "DNSZones", Gauge::clone(&zones));
+        registry.register("instances", "Bind9Instances", Gauge::clone(&instances));
+        registry.register("servers", "Servers that have an address", Gauge::clone(&servers));
+        registry.register("servers_ready", "Servers that are ready", Gauge::clone(&servers_ready));
+        Self { registry: Arc::new(registry), swaps, statuses, zones, instances, servers, servers_ready }
+    }
+
+    pub(crate) fn swap(&self, result: &'static str) {
+        self.swaps.get_or_create(&Outcome { result }).inc();
+    }
+
+    pub(crate) fn status(&self, kind: &'static str, result: &'static str) {
+        self.statuses.get_or_create(&Written { kind, result }).inc();
+    }
+
+    /// The OpenMetrics text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        drop(encode(&mut text, &self.registry));
+        text
+    }
+}

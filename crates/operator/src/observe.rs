@@ -1,0 +1,201 @@
+//! Watches: what the API server says of objects, as events of the model.
+//!
+//! ```text
+//!   API ─list, watch─► DynamicObject ─decode─► ObjectEvent ─► engine
+//!                          │ (metadata.managedFields and the object itself are dropped here)
+//!                          └─ uid, status ─► Ledger
+//! ```
+//! One watch a kind. A watch asks the server to end it after [`WATCH_SECONDS`], and a connection on which nothing
+//! arrives for longer than that is given up: one that is open on our side only is noticed within half a minute. A
+//! watch goes on where it was; only when the server has forgotten that place (410 Gone) everything is listed again,
+//! and what is missing then was not seen to be deleted (invariant 5).
+
+use std::fmt::Debug;
+
+use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
+use bindy_model::{Kind, NamespacedName, ObjectEvent, ObjectKey, Removal, Told};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How long one watch request lasts.
+const WATCH_SECONDS: u32 = 25;
+
+/// Without any octet for this long a connection is dead: a healthy watch is ended by the server before.
+pub(crate) const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
+
+/// What happened to the objects of one kind.
+#[derive(Debug)]
+pub(crate) enum Observed {
+    /// For the engine, in this order.
+    Objects(Vec<ObjectEvent>),
+    /// An object with a ledger entry: its identity and what its status says.
+    Entry(Box<Entry>),
+    /// It has been listed for the first time.
+    Listed(Kind),
+}
+
+/// The part of a zone or instance that the ledger needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) object: bindy_api::Object,
+}
+
+/// Every kind that has to be listed before anything is compiled.
+pub(crate) fn kinds() -> Vec<Kind> {
+    let records = RECORD_KINDS.iter().map(|row| Kind::Record(row.kind));
+    [Kind::Instance, Kind::Zone, Kind::ConfigMap].into_iter().chain(records).collect()
+}
+
+/// The resource of a custom kind.
+pub(crate) fn resource(kind: Kind) -> Option<ApiResource> {
+    let (name, plural) = match kind {
+        Kind::Instance => ("Bind9Instance", "bind9instances"),
+        Kind::Zone => ("DNSZone", "dnszones"),
+        Kind::Record(record) => (record.row().name, record.row().plural),
+        Kind::ConfigMap => return None,
+    };
+    Some(ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, name), plural))
+}
+
+/// Watches one kind until cancelled or nobody listens any more.
+pub(crate) async fn run(
+    client: Client,
+    kind: Kind,
+    events: mpsc::Sender<Observed>,
+    cancel: CancellationToken,
+) {
+    let watch = async {
+        match resource(kind) {
+            Some(resource) => {
+                let api: Api<DynamicObject> = Api::all_with(client, &resource);
+                follow(api, config(), kind, |object| convert(kind, object), events).await;
+            }
+            None => {
+                let labelled = config().labels(&format!("{ZONE_FILE_LABEL}=true"));
+                let api: Api<ConfigMap> = Api::all(client);
+                follow(api, labelled, kind, convert_config_map, events).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = watch => {}
+    }
+}
+
+/// The settings that all watches share.
+pub(crate) fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
+}
+
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: Kind,
+    convert: impl Fn(K) -> Vec<Observed>,
+    sender: mpsc::Sender<Observed>,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut stream = std::pin::pin!(watch(api, config).default_backoff());
+    let mut listed = false;
+    while let Some(event) = stream.next().await {
+        let observed = match event {
+            Ok(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
+            Ok(Event::Init) => Vec::new(),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => convert(object),
+            Ok(Event::InitDone) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisted(kind)])],
+            Ok(Event::InitDone) => {
+                listed = true;
+                tracing::info!(%kind, "listed");
+                vec![Observed::Listed(kind)]
+            }
+            Ok(Event::Delete(object)) => {
+                let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+                vec![Observed::Objects(vec![ObjectEvent::Removed(ObjectKey { kind, key }, Removal::Deleted)])]
+            }
+            Err(error) => {
+                complain(kind, &error);
+                Vec::new()
+            }
+        };
+        for one in observed {
+            if sender.send(one).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// One line for a watch that failed: it is tried again with growing pauses, so it is no line a second.
+fn complain(kind: Kind, error: &watcher::Error) {
+    let hint = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => match status.code {
+            404 => "install the custom resource definitions: kubectl apply --server-side -f deploy/crds.yaml",
+            401 | 403 => "give the service account the rights of deploy/install.yaml",
+            410 => "the server has forgotten where the watch was: everything is listed again",
+            _ => "tried again",
+        },
+        _ => "tried again",
+    };
+    tracing::warn!(%kind, %error, hint, "watch interrupted");
+}
+
+/// What an object means; one that cannot be read is told apart from one that does not exist.
+fn convert(kind: Kind, object: DynamicObject) -> Vec<Observed> {
+    let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+    let key = ObjectKey { kind, key };
+    let DynamicObject { types: _, mut metadata, data } = object;
+    metadata.managed_fields = None;
+    let decoded = value(kind, metadata, data).and_then(|value| {
+        let object = bindy_api::Object::decode(value).map_err(|error| error.to_string())?;
+        Ok((bindy_model::decode(&object)?, object))
+    });
+    match decoded {
+        Ok((applied, object)) => {
+            let told = Told::by(&object);
+            let events = vec![ObjectEvent::Applied(applied), ObjectEvent::Told(key, told)];
+            let entry = (!matches!(object, bindy_api::Object::Record(_)))
+                .then(|| Observed::Entry(Box::new(Entry { object })));
+            // The ledger knows the object before the engine can ask it for a swap.
+            entry.into_iter().chain([Observed::Objects(events)]).collect()
+        }
+        Err(message) => vec![Observed::Objects(vec![ObjectEvent::Unreadable(key, message)])],
+    }
+}
+
+/// The object as one JSON value; lists leave out apiVersion and kind of their items.
+fn value(
+    kind: Kind,
+    metadata: kube::core::ObjectMeta,
+    mut data: serde_json::Value,
+) -> Result<serde_json::Value, String> {
+    let object = data.as_object_mut().ok_or("the object is no JSON object")?;
+    object.insert("apiVersion".to_owned(), API_VERSION.into());
+    object.insert("kind".to_owned(), kind.to_string().into());
+    let metadata = serde_json::to_value(metadata).map_err(|error| error.to_string())?;
+    object.insert("metadata".to_owned(), metadata);
+    Ok(data)
+}
+
+fn convert_config_map(map: ConfigMap) -> Vec<Observed> {
+    let key = NamespacedName::new(map.namespace().unwrap_or_default(), map.name_any());
+    let event = match bindy_model::decode_config_map(&map) {
+        Ok(object) => ObjectEvent::Applied(object),
+        Err(message) => ObjectEvent::Unreadable(ObjectKey { kind: Kind::ConfigMap, key }, message),
+    };
+    vec![Observed::Objects(vec![event])]
+}

@@ -1,0 +1,258 @@
+//! Puts the parts together, in the order in which they may begin.
+//!
+//! Nothing is compiled before every kind has been listed, and before the servers that run are known: the version that
+//! a status names may have to come from them.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bindy_engine::{Engine, EngineHandle, Store};
+use bindy_model::{Fleet, Kind, LedgerEntry, NamespacedName, ObjectEvent};
+use bindy_wire::{Generation, MasterSecret, ServerOptions, Signatures};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::http::{self, Synced};
+use crate::ledger::{EntryKey, KubeLedger};
+use crate::master::{self, MasterSecretError};
+use crate::metrics::Metrics;
+use crate::observe::{self, Observed};
+use crate::servers;
+use crate::term::Term;
+
+/// Events that may wait to be taken in.
+const QUEUE: usize = 1024;
+
+/// Pause before the API server is asked again at the start.
+const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// What `bindy run` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The operator's own namespace, where the master secret is.
+    pub namespace: String,
+    /// Port of the hidden primary, TCP and UDP.
+    pub transfer_port: u16,
+    /// Port of health, readiness and metrics.
+    pub http_port: u16,
+    /// The image that agents run: the operator's own.
+    pub image: String,
+}
+
+/// Why the operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No cluster.
+    #[error("no cluster: neither a service account of a pod nor a kubeconfig can be used: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client cannot be made.
+    #[error("no client for the cluster: {0}")]
+    Client(#[source] kube::Error),
+    /// There is no master secret.
+    #[error(transparent)]
+    MasterSecret(#[from] MasterSecretError),
+    /// A port is not to be had.
+    #[error("cannot listen on port {port}: {error}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Runs until cancelled; every task has ended when it returns.
+pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunError> {
+    let metrics = Metrics::new();
+    let synced = Synced::default();
+    let tasks = TaskTracker::new();
+    let http = listen(options.http_port).await?;
+    tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
+    let client = client().await?;
+    let term = Term::permanent();
+    let Some(secret) = master_secret(&client, &options.namespace, &term, &cancel).await? else {
+        return Ok(());
+    };
+    let store = Store::default();
+    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.transfer_port));
+    let primary = ServerOptions { address, signatures: Signatures::Required, limits: Default::default() };
+    let primary = bindy_wire::Server::bind(primary, store.clone(), store.clone()).await;
+    let primary = primary.map_err(|error| RunError::Listen { port: options.transfer_port, error })?;
+    tasks.spawn(primary.serve(cancel.clone()));
+    let operator = Operator { client, term, secret, store, metrics, synced, tasks: tasks.clone() };
+    operator.run(&cancel).await;
+    // Whatever ended it, the rest must not go on alone.
+    cancel.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+async fn listen(port: u16) -> Result<TcpListener, RunError> {
+    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen { port, error })
+}
+
+/// A client whose connections cannot hang for ever.
+async fn client() -> Result<Client, RunError> {
+    let mut config = Config::infer().await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(observe::READ_TIMEOUT);
+    config.write_timeout = Some(Duration::from_secs(10));
+    Client::try_from(config).map_err(RunError::Client)
+}
+
+/// The master secret, as soon as the API server can be asked for it; `None` when cancelled before.
+async fn master_secret(
+    client: &Client,
+    namespace: &str,
+    term: &Term,
+    cancel: &CancellationToken,
+) -> Result<Option<MasterSecret>, MasterSecretError> {
+    loop {
+        match master::load(client, namespace, term).await {
+            Ok(secret) => return Ok(Some(secret)),
+            Err(MasterSecretError::Api(error)) => {
+                tracing::warn!(%error, secret = master::NAME, namespace, "the API server cannot be asked; tried again");
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(None),
+            () = tokio::time::sleep(START_PAUSE) => {}
+        }
+    }
+}
+
+struct Operator {
+    client: Client,
+    term: Term,
+    secret: MasterSecret,
+    store: Store,
+    metrics: Metrics,
+    synced: Synced,
+    tasks: TaskTracker,
+}
+
+impl Operator {
+    async fn run(&self, cancel: &CancellationToken) {
+        let ledger = Arc::new(KubeLedger::new(self.client.clone(), self.term.clone(), self.metrics.clone()));
+        let (sender, mut observed) = mpsc::channel(QUEUE);
+        for kind in observe::kinds() {
+            self.tasks.spawn(observe::run(self.client.clone(), kind, sender.clone(), cancel.clone()));
+        }
+        drop(sender);
+        let Some(listing) = list(&mut observed, &ledger, cancel).await else { return };
+        tracing::info!(
+            objects = listing.events.len(),
+            entries = listing.entries.len(),
+            "everything is listed"
+        );
+        let (engine, handle) = Engine::new(ledger.clone(), listing.entries, self.store.clone());
+        self.tasks.spawn(engine.telling().run(cancel.clone()));
+        handle.objects(listing.events).await;
+        self.follow_servers(&handle, cancel).await;
+        handle.objects(vec![ObjectEvent::Listed]).await;
+        self.tasks.spawn(keys(self.store.clone(), self.secret.clone(), handle.fleet(), cancel.clone()));
+        self.synced.set();
+        follow(&mut observed, &ledger, &handle, cancel).await;
+    }
+
+    /// Returns when the engine knows the servers that run.
+    async fn follow_servers(&self, engine: &EngineHandle, cancel: &CancellationToken) {
+        let (sender, listed) = oneshot::channel();
+        self.tasks.spawn(servers::run(
+            self.client.clone(),
+            engine.clone(),
+            self.secret.clone(),
+            self.metrics.clone(),
+            sender,
+            cancel.clone(),
+        ));
+        // The sender is dropped when cancelled.
+        drop(listed.await);
+    }
+}
+
+/// Everything that was there at the start.
+#[derive(Default)]
+struct Listing {
+    events: Vec<ObjectEvent>,
+    entries: Vec<(EntryKey, LedgerEntry)>,
+}
+
+/// Takes in what is observed until every kind has been listed; `None` when cancelled before.
+async fn list(
+    observed: &mut mpsc::Receiver<Observed>,
+    ledger: &KubeLedger,
+    cancel: &CancellationToken,
+) -> Option<Listing> {
+    let mut listing = Listing::default();
+    let mut missing: Vec<Kind> = observe::kinds();
+    while !missing.is_empty() {
+        let next = tokio::select! {
+            () = cancel.cancelled() => return None,
+            next = observed.recv() => next?,
+        };
+        match next {
+            Observed::Objects(events) => listing.events.extend(events),
+            Observed::Entry(entry) => listing.entries.extend(ledger.note(&entry.object)),
+            Observed::Listed(kind) => missing.retain(|other| *other != kind),
+        }
+    }
+    Some(listing)
+}
+
+/// Hands on what is observed until cancelled.
+async fn follow(
+    observed: &mut mpsc::Receiver<Observed>,
+    ledger: &KubeLedger,
+    engine: &EngineHandle,
+    cancel: &CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            () = cancel.cancelled() => return,
+            next = observed.recv() => next,
+        };
+        match next {
+            Some(Observed::Objects(events)) => {
+                for event in &events {
+                    if let ObjectEvent::Removed(key, _) = event {
+                        ledger.forget(key);
+                    }
+                }
+                engine.objects(events).await;
+            }
+            Some(Observed::Entry(entry)) => drop(ledger.note(&entry.object)),
+            Some(Observed::Listed(_)) => {}
+            None => return,
+        }
+    }
+}
+
+/// Keeps the keys by which the hidden primary knows instances those of the instances that there are.
+async fn keys(
+    store: Store,
+    secret: MasterSecret,
+    mut fleet: watch::Receiver<Arc<Fleet>>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let instances = fleet.borrow_and_update().clone();
+        let keys = instances.iter().filter_map(|instance| {
+            let key: &NamespacedName = &instance.metadata.key;
+            let own = secret.instance_key(&key.namespace, &key.name, Generation::A).ok()?;
+            Some((key.clone(), vec![own]))
+        });
+        store.set_keys(&keys.collect());
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = fleet.changed() => if changed.is_err() { return },
+        }
+    }
+}
