@@ -33,14 +33,16 @@ const START_PAUSE: Duration = Duration::from_secs(2);
 /// What `bindy run` is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The operator's own namespace, where the master secret is.
-    pub namespace: String,
+    /// The operator's own namespace, where the master secret is; else that of its pod or kubeconfig.
+    pub namespace: Option<String>,
     /// Port of the hidden primary, TCP and UDP.
     pub transfer_port: u16,
     /// Port of health, readiness and metrics.
     pub http_port: u16,
-    /// The image that agents run: the operator's own.
-    pub image: String,
+    /// The image that agents run; else the one that the operator's pod runs.
+    pub image: Option<String>,
+    /// The operator's own pod.
+    pub pod_name: Option<String>,
 }
 
 /// Why the operator cannot run.
@@ -74,7 +76,8 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
     tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
     let client = client().await?;
     let term = Term::permanent();
-    let Some(secret) = master_secret(&client, &options.namespace, &term, &cancel).await? else {
+    let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let Some(secret) = master_secret(&client, &namespace, &term, &cancel).await? else {
         return Ok(());
     };
     let store = Store::default();
