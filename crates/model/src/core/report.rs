@@ -2,6 +2,7 @@
 
 use bindy_zone::{Name, Serial};
 
+use super::catalogs::CatalogState;
 use super::{Core, LedgerKind, ServerId};
 use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
@@ -44,7 +45,7 @@ pub struct InstanceReport {
     pub catalog: Option<Name>,
     /// Serial of the published catalog.
     pub serial: Option<Serial>,
-    /// Number of zones that its catalog names.
+    /// Number of zones that its catalog names, other catalogs not counted.
     pub zones: usize,
     /// A removal of zones that waits for a person's word.
     pub hold: Option<Hold>,
@@ -106,10 +107,12 @@ impl Core {
             let key = instance.metadata.key.clone();
             let catalog = self.catalogs.get(&key);
             let served = catalog.and_then(|catalog| catalog.publication.served());
+            let members = served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content));
+            let names = |other: &&CatalogState| catalog.is_some_and(|catalog| catalog.names(&other.name));
             InstanceReport {
                 catalog: catalog.map(|catalog| catalog.name.clone()),
                 serial: served.map(|served| served.serial),
-                zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
+                zones: members - self.catalogs.values().filter(names).count(),
                 hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
                 problem: self.world.instance_problem(&key),
                 key,

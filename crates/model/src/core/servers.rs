@@ -93,15 +93,12 @@ impl Core {
             .filter(|(_, zone)| !zone.retired && zone.carriers.contains(&instance))
             .filter_map(|((_, apex), zone)| Some((apex.clone(), zone.publication.served()?.serial)))
             .collect();
-        let catalogs = self.catalogs.iter().filter(|(key, _)| self.carries_catalog(&instance, key));
+        let held = self.world.fleet().catalog_holders(&instance);
+        let catalogs = self.catalogs.iter().filter(|(key, _)| held.contains(key));
         wanted.extend(catalogs.filter_map(|(_, c)| Some((c.name.clone(), c.publication.served()?.serial))));
         let waiting = wanted.into_iter().map(|(zone, serial)| (zone, (serial, now.monotonic))).collect();
         let server = Server { delivery: Delivery::default(), waiting, had: BTreeSet::new(), state };
         self.servers.insert(server.state.id.clone(), server);
-    }
-
-    fn carries_catalog(&self, instance: &NamespacedName, of: &NamespacedName) -> bool {
-        instance == of || self.world.fleet().carriers(std::slice::from_ref(of)).contains(instance)
     }
 
     /// A version was published: every server that should have it waits for it from now on.
@@ -111,7 +108,7 @@ impl Core {
                 Some(zone) => zone.carriers.clone(),
                 None => return,
             },
-            Target::Catalog(key) => self.world.fleet().carriers(std::slice::from_ref(key)),
+            Target::Catalog(key) => self.world.fleet().catalog_holders(key),
             Target::Orphan(_) => return,
         };
         for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
@@ -125,14 +122,28 @@ impl Core {
     pub(super) fn expect_everywhere(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
         let Some(zone) = self.zones.get(&(zone.clone(), apex.clone())) else { return };
         let Some(serial) = zone.publication.served().map(|version| version.serial) else { return };
+        let carriers = zone.carriers.clone();
+        self.expect_at(&carriers, apex, Some(serial), now);
+    }
+
+    /// Exactly the servers of these instances should have a zone or catalog, of which `serial` is published.
+    pub(super) fn expect_at(
+        &mut self,
+        holders: &BTreeSet<NamespacedName>,
+        name: &Name,
+        serial: Option<Serial>,
+        now: Now,
+    ) {
         for server in self.servers.values_mut() {
-            let id = &server.state.id;
-            if !zone.carriers.contains(&id.instance) {
-                server.delivery.forget(apex);
-                server.waiting.remove(apex);
-                server.had.remove(apex);
-            } else if !server.had.contains(apex) && server.delivery.has(apex) {
-                server.waiting.entry(apex.clone()).or_insert((serial, now.monotonic));
+            if !holders.contains(&server.state.id.instance) {
+                server.delivery.forget(name);
+                server.waiting.remove(name);
+                server.had.remove(name);
+            } else if let Some(serial) = serial
+                && !server.had.contains(name)
+                && server.delivery.has(name)
+            {
+                server.waiting.entry(name.clone()).or_insert((serial, now.monotonic));
             }
         }
     }
