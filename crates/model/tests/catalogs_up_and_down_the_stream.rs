@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bindy_model::{
-    Answer, Core, Input, NamespacedName, Now, Object, ObjectEvent, Output, Removal, Role, ServerId,
+    Answer, Ask, Core, Input, NamespacedName, Now, Object, ObjectEvent, Output, Removal, Role, ServerId,
     ServerState, Swapped, Target,
 };
 use bindy_zone::{Catalog, Name, Serial};
@@ -68,10 +68,12 @@ impl Rig {
                     }
                     Output::Grant(_, name, instances) => drop(self.granted.insert(name, instances)),
                     Output::Probe(id, probes) => inputs.extend(probes.into_iter().map(|probe| {
-                        let answer = if self.withheld.as_ref() == Some(&probe.zone) {
-                            Answer::Failure("refused".to_owned())
-                        } else {
-                            Answer::Serial(probe.serial)
+                        let answer = match &probe.ask {
+                            _ if self.withheld.as_ref() == Some(&probe.zone) => {
+                                Answer::Failure("refused".to_owned())
+                            }
+                            Ask::Serial { .. } => Answer::Serial(probe.serial),
+                            Ask::Records(_) => Answer::Proven,
                         };
                         Input::Probed(id.clone(), probe, answer)
                     })),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
 
-use super::{Core, Output, PROBES_PER_SERVER, Target};
-use crate::delivery::{Answer, Delivery, Probe, Progress};
+use super::{Core, Output, Target};
+use crate::delivery::{Answer, Ask, Delivery, Probe, Progress, Rank};
 use crate::object::NamespacedName;
 use crate::publication::Now;
 
@@ -64,6 +64,11 @@ impl Server {
     /// Whether it was seen to have the latest version of `zone`.
     pub(crate) fn has(&self, zone: &Name) -> bool {
         self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains_key(zone)
+    }
+
+    /// Whether it was seen to have the latest serial of `zone`: those below it can get the version from it.
+    fn has_serial(&self, zone: &Name) -> bool {
+        self.had.contains(zone) && self.delivery.has_serial(zone) && !self.waiting.contains_key(zone)
     }
 }
 
@@ -156,14 +161,33 @@ impl Core {
             let Some(server) = self.servers.get_mut(&id) else { continue };
             for zone in ready {
                 if let Some((serial, _)) = server.waiting.remove(&zone) {
-                    server.delivery.want(&zone, serial, now.monotonic);
+                    let rank = if server.had.contains(&zone) { Rank::Edit } else { Rank::New };
+                    server.delivery.want(&zone, serial, rank, now.monotonic);
                 }
             }
-            let probes = server.delivery.take_due(now.monotonic, PROBES_PER_SERVER);
+            let mut probes = Vec::new();
+            while let Some(probe) = self.next_probe(&id, now) {
+                probes.extend(probe);
+            }
             if !probes.is_empty() {
                 outputs.push(Output::Probe(id, probes));
             }
         }
+    }
+
+    /// The next thing to ask a server, if there is one; nothing within it where there was nothing to prove.
+    fn next_probe(&mut self, id: &ServerId, now: Now) -> Option<Option<Probe>> {
+        let mut probe = self.servers.get_mut(id)?.delivery.take_due(now.monotonic)?;
+        if let Ask::Records(_) = probe.ask {
+            let questions = self.questions(&probe.zone, &id.instance);
+            if questions.is_empty() {
+                let server = self.servers.get_mut(id)?;
+                server.delivery.answered(&probe, Answer::Proven, now.monotonic);
+                return Some(None);
+            }
+            probe.ask = Ask::Records(questions);
+        }
+        Some(Some(probe))
     }
 
     /// The waiting zones that `id` can be told of: an upstream has the version, or has not got it for too long; and
@@ -179,10 +203,10 @@ impl Core {
                 || self
                     .servers
                     .values()
-                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has(zone))
+                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has_serial(zone))
         };
         let catalog = self.catalogs.get(&id.instance).map(|catalog| &catalog.name);
-        let has_catalog = catalog.is_some_and(|name| server.has(name));
+        let has_catalog = catalog.is_some_and(|name| server.has_serial(name));
         let waiting = server.waiting.iter().filter(|(zone, (_, since))| {
             let patient = now.monotonic.saturating_sub(*since) < UPSTREAM_PATIENCE;
             let listed = has_catalog || Some(*zone) == catalog || server.had.contains(*zone);
@@ -200,8 +224,8 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        match server.delivery.answered(&probe.zone, probe.serial, answer, now.monotonic) {
-            Progress::Delivered(_) => {
+        match server.delivery.answered(probe, answer, now.monotonic) {
+            Progress::Served | Progress::Delivered => {
                 server.had.insert(probe.zone.clone());
             }
             Progress::Ahead(serial) => self.take_ahead(&probe.zone, serial, now, outputs),

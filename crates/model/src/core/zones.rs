@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bindy_zone::{Name, Version};
 
+use super::proof::Proof;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
 use crate::publication::{Command, Guard, LedgerEntry, Now, Publication};
@@ -18,6 +19,8 @@ pub(crate) struct ZonePublication {
     pub(crate) problems: Vec<ZoneProblem>,
     /// Set when no object wants it any more.
     pub(crate) retired: bool,
+    /// What shows that a server has its version.
+    pub(crate) proof: Proof,
 }
 
 /// A zone without an object that a catalog still names.
@@ -47,6 +50,7 @@ impl Core {
             carriers: BTreeSet::new(),
             problems: Vec::new(),
             retired: false,
+            proof: Proof::default(),
         });
         zone.retired = false;
         let target = Target::Zone(key.clone(), apex.clone());
@@ -151,7 +155,10 @@ impl Core {
                     self.serials.insert(apex.clone(), serial);
                     outputs.push(Output::Publish(target.clone(), apex.clone(), version));
                     match target {
-                        Target::Zone(key, apex) => self.zone_published(key, apex, now, outputs),
+                        Target::Zone(key, apex) => {
+                            self.note_changes(key, apex);
+                            self.zone_published(key, apex, now, outputs);
+                        }
                         Target::Catalog(key) => self.catalog_published(key, now, outputs),
                         Target::Orphan(_) => {}
                     }
