@@ -10,6 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bindy_wire::{Key, KeyRing};
 use bindy_zone::{Name, OwnerName};
 
+/// What the names of all instances' keys, and of their catalogs, end in.
+const KEYS: &str = "key.bindy.";
+const CATALOGS: &str = "catalog.bindy.";
+
 /// Who signed a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -17,6 +21,8 @@ pub(crate) enum Peer {
     Own,
     /// A server of the instance that has this catalog.
     Downstream { catalog: Name },
+    /// A server of the instance that has this catalog, which we pull from.
+    Upstream { catalog: Name },
     /// A configured source that signs with its own key.
     Source,
 }
@@ -65,13 +71,23 @@ impl Keys {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let base = known.base.as_ref()?;
         if known.keys.contains_key(name) {
-            let own = name.parent().as_ref() == Some(base);
-            return Some(if own { Peer::Own } else { Peer::Source });
+            if name.parent().as_ref() == Some(base) {
+                return Some(Peer::Own);
+            }
+            return Some(upstream_of(name, base).map_or(Peer::Source, |catalog| Peer::Upstream { catalog }));
         }
         let (_, prefix) = known.derived(name)?;
-        let suffix = Name::parse("catalog.bindy.").ok()?;
-        Some(Peer::Downstream { catalog: prefix.in_zone(&suffix) })
+        Some(Peer::Downstream { catalog: prefix.in_zone(&Name::parse(CATALOGS).ok()?) })
     }
+}
+
+/// The catalog of the instance whose key `name` is derived from, for the instance with the keys below `base`.
+fn upstream_of(name: &Name, base: &Name) -> Option<Name> {
+    let keys = Name::parse(KEYS).ok()?;
+    let theirs = name.parent()?.parent()?;
+    let (ours, prefix) = (base.relative_to(&keys)?, name.relative_to(&theirs)?);
+    let catalog = theirs.parent()?.relative_to(&keys)?.in_zone(&Name::parse(CATALOGS).ok()?);
+    (ours == prefix).then_some(catalog)
 }
 
 impl Known {
@@ -99,6 +115,20 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_key_derived_for_us_belongs_to_our_upstream() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a");
+        let secret = base64::encode_string(&[7; 32]);
+        let (ours, another) = ("dns.prod.b.top.prod.key.bindy.", "edge.far.a.top.prod.key.bindy.");
+        std::fs::write(&file, format!("{ours} {secret}\n{another} {secret}\n")).unwrap();
+        let keys = Keys::default();
+        assert!(keys.load(Some(name("dns.prod.key.bindy.")), &[file]).is_empty());
+        let catalog = name("top.prod.catalog.bindy.");
+        assert_eq!(keys.peer(&name(ours)), Some(Peer::Upstream { catalog }));
+        assert_eq!(keys.peer(&name(another)), Some(Peer::Source));
     }
 
     fn keys() -> Keys {

@@ -3,10 +3,10 @@
 //! ```text
 //!   NOTIFY by an own or a source's key ──► remembered as what to expect ──► named, from loopback
 //!   query by an own key ──────────────────────────────────────────────────► named, with the local key
-//!   SOA | IXFR | AXFR by a downstream's key ── is it its catalog, or a member of it? ──► named
+//!   SOA | IXFR | AXFR by a neighbour's key ─ is it its catalog, or a member of it? ──► named
 //!   anything else ──► REFUSED
 //! ```
-//! Whose zones are whose is asked of named itself: the downstream's catalog is a zone there.
+//! Whose zones are whose is asked of named itself: the catalogs of downstreams and upstreams are zones there.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl TransferPort {
         match peer {
             Peer::Own => Ok(true),
             Peer::Source => Ok(false),
-            Peer::Downstream { catalog } => {
+            Peer::Downstream { catalog } | Peer::Upstream { catalog } => {
                 let transfer = matches!(request.rtype, Rtype::SOA | Rtype::IXFR | Rtype::AXFR);
                 Ok(transfer && (request.name == *catalog || self.is_member(catalog, &request.name).await?))
             }
@@ -120,7 +120,9 @@ impl Service for TransferPort {
     async fn call(&self, request: Request) -> Reply {
         let peer = request.key.as_ref().and_then(|key| self.agent.keys.peer(key));
         let reply = match (&peer, request.opcode) {
-            (Some(Peer::Own | Peer::Source), Opcode::Notify) => self.notify(&request).await,
+            (Some(Peer::Own | Peer::Upstream { .. } | Peer::Source), Opcode::Notify) => {
+                self.notify(&request).await
+            }
             (Some(peer), Opcode::Query) => self.query(&request, peer).await,
             _ => Reply::Refused,
         };

@@ -350,6 +350,39 @@ async fn a_downstream_reads_its_catalog_and_its_members_only() {
 }
 
 #[tokio::test]
+async fn an_upstream_reads_its_catalog_and_its_members_only() {
+    let scratch = Scratch::new("agent-upstream").unwrap();
+    let upstream_catalog = name("top.prod.catalog.bindy.");
+    let upstream = upstream_catalog.to_string();
+    let zones = vec![
+        (catalog(), catalog_text(&catalog(), 1, &[ZONE, "private.example", upstream.trim_end_matches('.')])),
+        (upstream_catalog.clone(), catalog_text(&upstream_catalog, 1, &[ZONE])),
+        (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")),
+        (name("private.example"), zone_text("private.example", 1, "192.0.2.10")),
+    ];
+    let source = Source::start(&scratch, "operator", &zones).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let key = bindy_wire::Key::new(name("dns.prod.a.top.prod.key.bindy."), &[3; 32]);
+    rig.add_key(&scratch.write("keys/top", &key.to_file()).unwrap());
+    let endpoint = rig.transfer_port(Some(key));
+    wait_for("the upstream's key to be known", LIMIT, async || {
+        let mut connection = Connection::open(&endpoint, timeouts()).await?;
+        ensure!(matches!(connection.transfer(&upstream_catalog, None).await?, Transfer::Full(_)), "nothing");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut connection = Connection::open(&endpoint, timeouts()).await.unwrap();
+    assert!(matches!(connection.transfer(&name(ZONE), None).await.unwrap(), Transfer::Full(_)));
+    for stranger in [name("private.example"), catalog(), name("unknown.example")] {
+        let refused = connection.transfer(&stranger, None).await;
+        assert!(matches!(refused, Err(ClientError::Refused)), "{stranger} {refused:?}");
+    }
+    connection.notify(&name(ZONE), Serial::new(1)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_changed_configuration_is_read_by_named() {
     let scratch = Scratch::new("agent-reconfig").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;

@@ -180,3 +180,38 @@ async fn a_wiped_primary_refills_from_its_sibling_without_the_engine() -> Result
     up.contents_are_equal().await?;
     up.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_primaries_wiped_without_the_engine_refill_from_below() -> Result<()> {
+    let mut up = chain("chain-primaries-wiped", 2, 1).await?;
+    let (versions, servers) = (versions(&mut up)?, up.servers_of("default/primary")?);
+    let published = up.published()?;
+    up.kill().await?;
+    let mut processes = refill(&servers, &versions).await?;
+    for process in &mut processes {
+        process.kill().await?;
+    }
+    up.start()?;
+    up.settled().await?;
+    ensure!(up.published()? == published, "serials changed");
+    up.contents_are_equal().await?;
+    up.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tiers_wiped_without_the_engine_refill_from_the_third() -> Result<()> {
+    let mut up = chain("chain-two-tiers-wiped", 1, 2).await?;
+    let (versions, mut servers) = (versions(&mut up)?, up.servers_of("default/primary")?);
+    servers.extend(up.servers_of("default/secondary")?);
+    let published = up.published()?;
+    up.kill().await?;
+    let mut processes = refill(&servers, &versions).await?;
+    for process in &mut processes {
+        process.kill().await?;
+    }
+    up.start()?;
+    up.settled().await?;
+    ensure!(up.published()? == published, "serials changed");
+    up.contents_are_equal().await?;
+    up.stop().await
+}

@@ -1,8 +1,8 @@
-//! Talks to one server: NOTIFY, then the SOA. One task and one connection a server, kept as long as it works.
+//! Talks to one server: NOTIFY, the SOA, and changed records. One task and one connection a server, kept as long as it works.
 
 use std::time::Duration;
 
-use bindy_model::{Answer, Input, Probe, ServerId};
+use bindy_model::{Answer, Answered, Ask, Input, Probe, ServerId};
 use bindy_wire::{ClientError, Connection, Endpoint, Timeouts};
 use tokio::sync::mpsc;
 
@@ -23,14 +23,13 @@ pub(crate) async fn run(
     let mut connection = None;
     while let Some(batch) = probes.recv().await {
         let mut failed = notify(&mut connection, &endpoint, &batch).await.err();
-        let pause = batch.iter().map(|probe| probe.pause).max().unwrap_or_default();
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(batch.iter().filter_map(pause).max().unwrap_or_default()).await;
         for probe in batch {
             // What failed for one zone by the connection would fail for the rest, one timeout after the other.
             let answer = match &failed {
                 Some(text) => Answer::Failure(text.clone()),
                 None => match ask(&mut connection, &endpoint, &probe).await {
-                    Ok(serial) => Answer::Serial(serial),
+                    Ok(answer) => answer,
                     Err(error) => {
                         let text = error.to_string();
                         if !is_answer(&error) {
@@ -48,12 +47,20 @@ pub(crate) async fn run(
     }
 }
 
+fn pause(probe: &Probe) -> Option<Duration> {
+    match probe.ask {
+        Ask::Serial { pause, .. } => Some(pause),
+        Ask::Records(_) => None,
+    }
+}
+
 async fn notify(
     connection: &mut Option<Connection>,
     endpoint: &Endpoint,
     batch: &[Probe],
 ) -> Result<(), String> {
-    for probe in batch.iter().filter(|probe| probe.notify) {
+    let announced = |probe: &&Probe| matches!(probe.ask, Ask::Serial { notify: true, .. });
+    for probe in batch.iter().filter(announced) {
         let sent = match open(connection, endpoint).await {
             Ok(open) => open.notify(&probe.zone, probe.serial).await,
             Err(error) => Err(error),
@@ -75,8 +82,24 @@ async fn ask(
     connection: &mut Option<Connection>,
     endpoint: &Endpoint,
     probe: &Probe,
-) -> Result<bindy_zone::Serial, ClientError> {
-    open(connection, endpoint).await?.soa(&probe.zone).await
+) -> Result<Answer, ClientError> {
+    let Ask::Records(questions) = &probe.ask else {
+        return Ok(Answer::Serial(open(connection, endpoint).await?.soa(&probe.zone).await?));
+    };
+    for question in questions {
+        let answer = open(connection, endpoint).await?.query(&question.name, question.rtype).await?;
+        let of_question =
+            answer.records.into_iter().filter(|r| r.name == question.name && r.rtype == question.rtype);
+        let answered = Answered {
+            rcode: answer.rcode,
+            authoritative: answer.authoritative,
+            records: of_question.map(|record| (record.ttl, record.rdata)).collect(),
+        };
+        if let Err(text) = question.check(&answered) {
+            return Ok(Answer::Failure(format!("has serial {}, but {text}", probe.serial)));
+        }
+    }
+    Ok(Answer::Proven)
 }
 
 async fn open<'a>(

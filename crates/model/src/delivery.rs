@@ -1,13 +1,20 @@
 //! Bringing published versions to one server, and the proof that it has them.
 //!
-//! For each zone that the server does not have yet: NOTIFY, then ask for the SOA after 2, 5, 10, 20 … ms until the
-//! server answers the wanted serial; from the fourth question on every one comes with another NOTIFY, since the first
-//! may be lost. Nothing is kept, and nothing is sent, for zones that the server has.
+//! ```text
+//!   wanted ── NOTIFY, SOA ──► has the serial ── changed RRsets ──► has the version: nothing is kept of it
+//!      ▲  older serial, failure │                                │ other data
+//!      └──── 2, 5, 10 … ms ─────┘◄───────────────────────────────┘
+//! ```
+//! From the fourth question for the SOA on every one comes with another NOTIFY, since the first may be lost. New
+//! versions of zones that the server has go before zones that are new to it, and proofs come last; what is under way
+//! is bounded, so that an edit never waits behind a bulk load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
+
+use crate::sample::{Question, SAMPLE};
 
 /// The pauses before each question; the last one repeats.
 const PAUSES_MS: [u64; 10] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000];
@@ -15,17 +22,32 @@ const PAUSES_MS: [u64; 10] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000];
 /// From this question on, each comes with another NOTIFY.
 const NOTIFY_AGAIN: usize = 3;
 
-/// What to send to the server.
+/// Questions of one server that are under way at most.
+const UNDER_WAY: usize = 256;
+
+/// What to ask the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The zone.
     pub zone: Name,
     /// The serial that it should have.
     pub serial: Serial,
-    /// Whether a NOTIFY goes before the question.
-    pub notify: bool,
-    /// How long to wait between the NOTIFY, or the moment it is due, and the question.
-    pub pause: Duration,
+    /// The question.
+    pub ask: Ask,
+}
+
+/// What to ask about a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The serial.
+    Serial {
+        /// Whether a NOTIFY goes before the question.
+        notify: bool,
+        /// How long to wait between the NOTIFY, or the moment it is due, and the question.
+        pause: Duration,
+    },
+    /// Its records, until one is not as it should be.
+    Records(Vec<Question>),
 }
 
 /// What the server answered.
@@ -33,15 +55,19 @@ pub struct Probe {
 pub enum Answer {
     /// It serves this serial.
     Serial(Serial),
-    /// It gave no serial; the text says why, for status.
+    /// Each of the records is as it should be.
+    Proven,
+    /// It gave no usable answer, or wrong data; the text says which, for status.
     Failure(String),
 }
 
 /// What the answer means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The server has the wanted version.
-    Delivered(Serial),
+    /// The server has the wanted serial.
+    Served,
+    /// The server was seen to have the wanted version.
+    Delivered,
     /// The server has a serial after the wanted one, which we never published.
     Ahead(Serial),
     /// Not yet.
@@ -50,15 +76,30 @@ pub enum Progress {
     Stale,
 }
 
-/// A zone that the server does not have yet.
+/// What is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Another version of a zone that the server has.
+    Edit,
+    /// A zone that is new to the server.
+    New,
+    /// The records of a version whose serial the server has.
+    Proof,
+}
+
+const RANKS: [Rank; 3] = [Rank::Edit, Rank::New, Rank::Proof];
+
+/// A version that the server was not seen to have yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
     /// The serial it should have.
     pub wanted: Serial,
     /// Since when it should.
     pub since: Duration,
-    /// Why the last question was not answered with a serial.
+    /// What was wrong with the last answer.
     pub failure: Option<String>,
+    rank: Rank,
+    has_serial: bool,
     attempt: usize,
     due: Option<Duration>,
 }
@@ -67,24 +108,32 @@ pub struct Pending {
 #[derive(Clone, Debug, Default)]
 pub struct Delivery {
     pending: BTreeMap<Name, Pending>,
-    due: BTreeSet<(Duration, Name)>,
+    due: BTreeSet<(Rank, Duration, Name)>,
+    under_way: usize,
+}
+
+impl Pending {
+    fn rank(&self) -> Rank {
+        if self.has_serial { Rank::Proof } else { self.rank }
+    }
 }
 
 impl Delivery {
     /// The server should have `serial` of `zone`.
-    pub fn want(&mut self, zone: &Name, serial: Serial, now: Duration) {
+    pub fn want(&mut self, zone: &Name, serial: Serial, rank: Rank, now: Duration) {
         self.forget(zone);
-        let pending = Pending { wanted: serial, since: now, failure: None, attempt: 0, due: Some(now) };
+        let (wanted, since, due) = (serial, now, Some(now));
+        let pending = Pending { wanted, since, failure: None, rank, has_serial: false, attempt: 0, due };
         self.pending.insert(zone.clone(), pending);
-        self.due.insert((now, zone.clone()));
+        self.due.insert((rank, now, zone.clone()));
     }
 
-    /// The server need not have `zone` any more.
+    /// The server need not have `zone` any more, or was seen to have it.
     pub fn forget(&mut self, zone: &Name) {
         if let Some(pending) = self.pending.remove(zone)
             && let Some(due) = pending.due
         {
-            self.due.remove(&(due, zone.clone()));
+            self.due.remove(&(pending.rank(), due, zone.clone()));
         }
     }
 
@@ -95,48 +144,61 @@ impl Delivery {
             if pending.due.is_some() {
                 pending.due = Some(now);
                 pending.attempt = 0;
-                self.due.insert((now, zone.clone()));
+                self.due.insert((pending.rank(), now, zone.clone()));
             }
         }
     }
 
-    /// At most `limit` probes whose time has come; each is under way until [`Delivery::answered`].
-    pub fn take_due(&mut self, now: Duration, limit: usize) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        while probes.len() < limit
-            && let Some((due, zone)) = self.due.pop_first()
-        {
-            if due > now {
-                self.due.insert((due, zone));
-                break;
-            }
-            let Some(pending) = self.pending.get_mut(&zone) else { continue };
-            pending.due = None;
-            let first = pending.attempt == 0;
-            probes.push(Probe {
-                zone,
-                serial: pending.wanted,
+    /// The next probe whose time has come, unless too much is under way; under way until [`Delivery::answered`].
+    pub fn take_due(&mut self, now: Duration) -> Option<Probe> {
+        let mut first = RANKS.into_iter().filter_map(|rank| self.first(rank));
+        let (rank, due, zone) = first.find(|(_, due, _)| *due <= now)?.clone();
+        drop(first);
+        self.due.remove(&(rank, due, zone.clone()));
+        let pending = self.pending.get_mut(&zone)?;
+        pending.due = None;
+        let first = pending.attempt == 0;
+        let ask = match rank {
+            Rank::Proof => Ask::Records(Vec::new()),
+            Rank::Edit | Rank::New => Ask::Serial {
                 notify: first || pending.attempt >= NOTIFY_AGAIN,
                 pause: if first { pause(0) } else { Duration::ZERO },
-            });
-        }
-        probes
+            },
+        };
+        self.under_way += ask.weight();
+        Some(Probe { zone, serial: pending.wanted, ask })
     }
 
-    /// When the next probe is due.
+    /// When the next probe is due that is not kept back by those under way.
     pub fn next_due(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| *due)
+        RANKS.into_iter().filter_map(|rank| Some(self.first(rank)?.1)).min()
     }
 
-    /// Takes the answer to a probe for `serial`.
-    pub fn answered(&mut self, zone: &Name, serial: Serial, answer: Answer, now: Duration) -> Progress {
-        let Some(pending) = self.pending.get_mut(zone).filter(|p| p.wanted == serial && p.due.is_none())
+    /// The next of a rank, unless too much is under way.
+    fn first(&self, rank: Rank) -> Option<&(Rank, Duration, Name)> {
+        let weight = if rank == Rank::Proof { SAMPLE } else { 1 };
+        let first = (rank, Duration::ZERO, Name::root());
+        let found = self.due.range(first..).next().filter(|(of, ..)| *of == rank)?;
+        (self.under_way + weight <= UNDER_WAY).then_some(found)
+    }
+
+    /// Takes the answer to a probe.
+    pub fn answered(&mut self, probe: &Probe, answer: Answer, now: Duration) -> Progress {
+        self.under_way = self.under_way.saturating_sub(probe.ask.weight());
+        let Some(pending) =
+            self.pending.get_mut(&probe.zone).filter(|p| p.wanted == probe.serial && p.due.is_none())
         else {
             return Progress::Stale;
         };
+        let mut due = None;
         let progress = match answer {
-            Answer::Serial(found) if found == serial => Progress::Delivered(found),
-            Answer::Serial(found) if found.is_after(serial) => Progress::Ahead(found),
+            Answer::Serial(found) if found == probe.serial => {
+                pending.has_serial = true;
+                due = Some(now);
+                Progress::Served
+            }
+            Answer::Serial(found) if found.is_after(probe.serial) => Progress::Ahead(found),
+            Answer::Proven => Progress::Delivered,
             Answer::Serial(_) => {
                 pending.failure = None;
                 Progress::Waiting
@@ -146,18 +208,22 @@ impl Delivery {
                 Progress::Waiting
             }
         };
-        if matches!(progress, Progress::Delivered(_) | Progress::Ahead(_)) {
-            self.pending.remove(zone);
-        } else {
-            pending.attempt += 1;
-            let due = now + pause(pending.attempt);
-            pending.due = Some(due);
-            self.due.insert((due, zone.clone()));
+        match progress {
+            Progress::Delivered | Progress::Ahead(_) => drop(self.pending.remove(&probe.zone)),
+            _ => {
+                if due.is_none() {
+                    pending.has_serial = false;
+                    pending.attempt += 1;
+                }
+                let due = due.unwrap_or_else(|| now + pause(pending.attempt));
+                pending.due = Some(due);
+                self.due.insert((pending.rank(), due, probe.zone.clone()));
+            }
         }
         progress
     }
 
-    /// The zones that the server does not have yet.
+    /// The zones that the server was not seen to have yet.
     pub fn pending(&self) -> impl Iterator<Item = (&Name, &Pending)> {
         self.pending.iter()
     }
@@ -175,6 +241,21 @@ impl Delivery {
     /// Whether the server has the wanted version of `zone`.
     pub fn has(&self, zone: &Name) -> bool {
         !self.pending.contains_key(zone)
+    }
+
+    /// Whether the server has the wanted serial of `zone`, proven or not.
+    pub fn has_serial(&self, zone: &Name) -> bool {
+        self.pending.get(zone).is_none_or(|pending| pending.has_serial)
+    }
+}
+
+impl Ask {
+    /// How many questions it is at most.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Serial { .. } => 1,
+            Self::Records(_) => SAMPLE,
+        }
     }
 }
 
@@ -194,17 +275,28 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn take_all(delivery: &mut Delivery, now: Duration) -> Vec<Probe> {
+        std::iter::from_fn(|| delivery.take_due(now)).collect()
+    }
+
+    fn want(delivery: &mut Delivery, serial: u32, now: Duration) {
+        delivery.want(&zone(), Serial::new(serial), Rank::Edit, now);
+    }
+
+    fn serial(serial: u32) -> Answer {
+        Answer::Serial(Serial::new(serial))
+    }
+
     #[test]
     fn a_lost_notify_is_sent_again_and_questions_back_off() {
-        let (mut delivery, serial) = (Delivery::default(), Serial::new(7));
-        delivery.want(&zone(), serial, ms(0));
+        let mut delivery = Delivery::default();
+        want(&mut delivery, 7, ms(0));
         let (mut now, mut notifies, mut questions) = (ms(0), 0, 0);
         while now < ms(10_000) {
-            for probe in delivery.take_due(now, 10) {
-                notifies += usize::from(probe.notify);
+            for probe in take_all(&mut delivery, now) {
+                notifies += usize::from(matches!(probe.ask, Ask::Serial { notify: true, .. }));
                 questions += 1;
-                let answer = Answer::Serial(Serial::new(6));
-                assert_eq!(delivery.answered(&zone(), serial, answer, now), Progress::Waiting);
+                assert_eq!(delivery.answered(&probe, serial(6), now), Progress::Waiting);
             }
             now = delivery.next_due().unwrap();
         }
@@ -215,29 +307,65 @@ mod tests {
     #[test]
     fn a_newer_version_replaces_an_older_one_and_stale_answers_count_for_nothing() {
         let mut delivery = Delivery::default();
-        delivery.want(&zone(), Serial::new(7), ms(0));
-        assert_eq!(delivery.take_due(ms(0), 10).len(), 1);
-        delivery.want(&zone(), Serial::new(8), ms(1));
-        assert_eq!(
-            delivery.answered(&zone(), Serial::new(7), Answer::Serial(Serial::new(7)), ms(2)),
-            Progress::Stale
-        );
+        want(&mut delivery, 7, ms(0));
+        let old = delivery.take_due(ms(0)).unwrap();
+        want(&mut delivery, 8, ms(1));
+        assert_eq!(delivery.answered(&old, serial(7), ms(2)), Progress::Stale);
         assert!(!delivery.is_complete());
-        assert_eq!(delivery.take_due(ms(2), 10).len(), 1);
-        let progress = delivery.answered(&zone(), Serial::new(8), Answer::Serial(Serial::new(8)), ms(3));
-        assert_eq!(progress, Progress::Delivered(Serial::new(8)));
+        let new = delivery.take_due(ms(2)).unwrap();
+        assert_eq!(delivery.answered(&new, serial(8), ms(3)), Progress::Served);
+        let proof = delivery.take_due(ms(3)).unwrap();
+        assert_eq!(delivery.answered(&proof, Answer::Proven, ms(3)), Progress::Delivered);
         assert!(delivery.is_complete() && delivery.next_due().is_none());
     }
 
     #[test]
     fn a_server_ahead_is_told_apart() {
         let mut delivery = Delivery::default();
-        delivery.want(&zone(), Serial::new(7), ms(0));
-        delivery.take_due(ms(0), 1);
-        let answer = Answer::Serial(Serial::new(9));
-        assert_eq!(
-            delivery.answered(&zone(), Serial::new(7), answer, ms(1)),
-            Progress::Ahead(Serial::new(9))
-        );
+        want(&mut delivery, 7, ms(0));
+        let probe = delivery.take_due(ms(0)).unwrap();
+        assert_eq!(delivery.answered(&probe, serial(9), ms(1)), Progress::Ahead(Serial::new(9)));
+    }
+
+    #[test]
+    fn a_server_with_the_serial_and_other_data_does_not_have_the_version() {
+        let mut delivery = Delivery::default();
+        want(&mut delivery, 7, ms(0));
+        for _ in 0..5 {
+            let now = delivery.next_due().unwrap();
+            let probe = delivery.take_due(now).unwrap();
+            assert_eq!(delivery.answered(&probe, serial(7), now), Progress::Served);
+            assert!(delivery.has_serial(&zone()) && !delivery.has(&zone()));
+            let proof = delivery.take_due(now).unwrap();
+            assert!(matches!(proof.ask, Ask::Records(_)), "{proof:?}");
+            let lie = Answer::Failure("other data".to_owned());
+            assert_eq!(delivery.answered(&proof, lie, now), Progress::Waiting);
+            assert!(!delivery.has_serial(&zone()));
+            assert!(delivery.next_due().unwrap() > now, "asked again at once");
+        }
+        let (_, pending) = delivery.pending().next().unwrap();
+        assert_eq!(pending.failure.as_deref(), Some("other data"));
+    }
+
+    #[test]
+    fn an_edit_goes_before_a_bulk_load_and_what_is_under_way_is_bounded() {
+        let mut delivery = Delivery::default();
+        for n in 0..1_000 {
+            let zone = Name::parse(&format!("zone-{n}.example")).unwrap();
+            delivery.want(&zone, Serial::new(1), Rank::New, ms(0));
+        }
+        let under_way = take_all(&mut delivery, ms(0));
+        assert_eq!(under_way.len(), UNDER_WAY);
+        assert_eq!(delivery.next_due(), None, "a full queue is not asked for more");
+        want(&mut delivery, 7, ms(1));
+        assert_eq!(delivery.answered(&under_way[0], serial(1), ms(1)), Progress::Served);
+        assert_eq!(delivery.take_due(ms(1)).unwrap().zone, zone());
+        assert_eq!(delivery.take_due(ms(1)), None);
+        for probe in &under_way[1..=SAMPLE] {
+            delivery.answered(probe, serial(1), ms(2));
+        }
+        let next: Vec<bool> =
+            take_all(&mut delivery, ms(2)).iter().map(|probe| matches!(probe.ask, Ask::Records(_))).collect();
+        assert_eq!(next, [false; SAMPLE], "zones come before proofs");
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   hidden primary ──► primaries ──► secondaries ──► their secondaries …      (upstream ──► downstream)
 //! ```
-//! An instance carries its own zones and those of everything downstream of it, together with their catalogs.
+//! An instance carries its own zones and those of everything downstream of it. It has the catalogs of everything up and
+//! down the stream as well, so that whatever loses its own gets it back from a neighbour.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,6 +149,15 @@ impl Fleet {
             }
         }
         carriers
+    }
+
+    /// The instances whose servers have the catalog of `key`, which are also those whose catalogs its servers have:
+    /// itself, and everything that it pulls from or that pulls from it, directly or indirectly.
+    pub fn catalog_holders(&self, key: &NamespacedName) -> BTreeSet<NamespacedName> {
+        let mut holders = self.carriers(std::slice::from_ref(key));
+        let below = |other: &&NamespacedName| self.carriers(std::slice::from_ref(*other)).contains(key);
+        holders.extend(self.instances.keys().filter(below).cloned());
+        holders
     }
 
     fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Instance> {

@@ -18,6 +18,7 @@ mod object;
 mod publication;
 mod record_data;
 mod record_table;
+mod sample;
 mod symbol;
 pub mod told;
 mod verdict;
@@ -31,7 +32,7 @@ pub use core::{
     ServerId, ServerReport, ServerState, Target, ZoneNotice, ZoneReport,
 };
 pub use decode::{decode, decode_config_map};
-pub use delivery::{Answer, Delivery, Pending, Probe, Progress};
+pub use delivery::{Answer, Ask, Delivery, Pending, Probe, Progress, Rank};
 pub use fleet::{Fleet, FleetProblem};
 pub use object::{
     ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, Record,
@@ -40,6 +41,7 @@ pub use object::{
 pub use publication::{Command, Guard, Hold, LedgerEntry, Now, Publication, Swapped};
 pub use record_data::RecordData;
 pub use record_table::RecordId;
+pub use sample::{Answered, Question};
 pub use told::Told;
 pub use verdict::{Kept, Refusal, Verdict, ZoneProblem};
 pub use world::{Removal, World};

@@ -24,10 +24,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bindy_model::{
-    Answer, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent, ObjectKey,
-    Output, Removal, Role, ServerId, ServerState, Swapped, Target, World,
+    Answer, Answered, Ask, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent,
+    ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, World,
 };
-use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
+use bindy_zone::{Catalog, Digest, Name, OwnerName, Rcode, Version};
 use common::{a, instance, key, zone};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -54,6 +54,22 @@ struct Simulation {
     /// Members of each catalog as they were last published, before crashes too.
     members: BTreeMap<Name, BTreeSet<Name>>,
     faults: bool,
+}
+
+/// What a server with this version answers.
+fn answer(version: &Version, ask: &Ask) -> Answer {
+    let Ask::Records(questions) = ask else { return Answer::Serial(version.serial) };
+    let content = &version.content;
+    let wrong = questions.iter().find_map(|question| {
+        let owner = question.name.relative_to(content.apex())?;
+        let rrset = content.get(&owner).and_then(|rrsets| rrsets.get(question.rtype));
+        let records = rrset.map(|set| set.rdatas().map(|rdata| (set.ttl().get(), rdata.into())).collect());
+        let exists = owner.is_apex() || content.within(&owner).next().is_some();
+        let rcode = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        let answered = Answered { rcode, authoritative: true, records: records.unwrap_or_default() };
+        question.check(&answered).err()
+    });
+    wrong.map_or(Answer::Proven, Answer::Failure)
 }
 
 fn zone_object(n: usize) -> Object {
@@ -200,13 +216,11 @@ impl Simulation {
                         self.transfer(&id);
                     }
                     let server = self.servers.iter().find(|server| server.state.id == id);
-                    let serial =
-                        server.and_then(|server| server.zones.get(&probe.zone)).map(|version| version.serial);
-                    let answer = match serial {
-                        Some(serial) if !(self.faults && self.random.random_ratio(1, 5)) => {
-                            Answer::Serial(serial)
-                        }
-                        _ => Answer::Failure("refused".to_owned()),
+                    let version = server.and_then(|server| server.zones.get(&probe.zone));
+                    let silent = self.faults && self.random.random_ratio(1, 5);
+                    let answer = match version.filter(|_| !silent) {
+                        Some(version) => answer(version, &probe.ask),
+                        None => Answer::Failure("refused".to_owned()),
                     };
                     self.step(Input::Probed(id.clone(), probe, answer));
                 }

@@ -148,20 +148,17 @@ impl Content {
         self.digest
     }
 
-    /// Calls `visit` with each owner name whose RRsets differ, and them before and after. Costs O(differences)
-    /// between contents that descend from each other, since shared parts are skipped.
-    pub(crate) fn visit_differences<'a>(
+    /// Each owner name whose RRsets differ, and them before and after. Costs O(differences) between contents that
+    /// descend from each other, since shared parts are skipped.
+    pub fn differences<'a>(
         &'a self,
         newer: &'a Content,
-        mut visit: impl FnMut(&'a OwnerName, Option<&'a RrSets>, Option<&'a RrSets>),
-    ) {
-        for item in self.names.diff(&newer.names) {
-            match item {
-                DiffItem::Add(owner, rrsets) => visit(owner, None, Some(rrsets)),
-                DiffItem::Update { old: (owner, old), new: (_, new) } => visit(owner, Some(old), Some(new)),
-                DiffItem::Remove(owner, rrsets) => visit(owner, Some(rrsets), None),
-            }
-        }
+    ) -> impl Iterator<Item = (&'a OwnerName, Option<&'a RrSets>, Option<&'a RrSets>)> {
+        self.names.diff(&newer.names).map(|item| match item {
+            DiffItem::Add(owner, rrsets) => (owner, None, Some(rrsets)),
+            DiffItem::Update { old: (owner, old), new: (_, new) } => (owner, Some(old), Some(new)),
+            DiffItem::Remove(owner, rrsets) => (owner, Some(rrsets), None),
+        })
     }
 }
 

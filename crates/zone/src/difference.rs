@@ -50,12 +50,12 @@ impl Difference {
     /// What leads from `older` to `newer`; costs O(differences) when `newer` was made from `older`.
     pub fn between(older: &Version, newer: &Version) -> Self {
         let (mut removed, mut added) = (Vec::new(), Vec::new());
-        older.content.visit_differences(&newer.content, |owner, old, new| {
+        for (owner, old, new) in older.content.differences(&newer.content) {
             let old: Vec<Record> = old.into_iter().flat_map(|rrsets| records_of(owner, rrsets)).collect();
             let new: Vec<Record> = new.into_iter().flat_map(|rrsets| records_of(owner, rrsets)).collect();
             removed.extend(old.iter().filter(|record| new.binary_search(record).is_err()).cloned());
             added.extend(new.iter().filter(|record| old.binary_search(record).is_err()).cloned());
-        });
+        }
         Self {
             from: older.serial,
             from_soa: older.content.soa().clone(),

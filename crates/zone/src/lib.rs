@@ -27,7 +27,7 @@ pub use catalog::{Catalog, MemberLabel};
 pub use content::{Content, Record};
 pub use difference::{Difference, DifferenceError};
 pub use digest::{Digest, ParseDigestError};
-pub use domain::base::iana::Rtype;
+pub use domain::base::iana::{Rcode, Rtype};
 pub use name::{Name, NameError, OwnerName};
 pub use rdata::{Rdata, RdataError};
 pub use rrsets::{RrSet, RrSets, RrSetsError, Ttl};

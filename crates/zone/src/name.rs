@@ -251,6 +251,11 @@ impl OwnerName {
     pub fn is_wildcard(&self) -> bool {
         labels(&self.0).last() == Some(b"*")
     }
+
+    /// The wildcard below this name, for looking it up: it is not checked to be short enough for a name.
+    pub fn wildcard(&self) -> Self {
+        Self([&*self.0, b"*\0"].concat().into())
+    }
 }
 
 /// Whether `text` ends in an odd number of backslashes, so that they escape what follows.
@@ -464,6 +469,8 @@ mod tests {
         assert!(owner.is_within(&OwnerName::parse("b", &zone).unwrap()));
         assert!(!owner.is_within(&OwnerName::parse("a", &zone).unwrap()));
         assert!(OwnerName::parse("*.b", &zone).unwrap().is_wildcard());
+        assert_eq!(OwnerName::parse("b", &zone).unwrap().wildcard(), OwnerName::parse("*.b", &zone).unwrap());
+        assert_eq!(OwnerName::apex().wildcard(), OwnerName::parse("*", &zone).unwrap());
         assert!(!OwnerName::parse("a*.b", &zone).unwrap().is_wildcard());
     }
 }

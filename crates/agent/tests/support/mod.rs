@@ -164,6 +164,13 @@ impl Rig {
         std::fs::write(&self.config, self.json.to_string()).unwrap();
     }
 
+    /// Gives the agent one more key file.
+    pub fn add_key(&mut self, file: &std::path::Path) {
+        let keys = self.json["keys"].as_array_mut().unwrap();
+        keys.push(json!(file));
+        std::fs::write(&self.config, self.json.to_string()).unwrap();
+    }
+
     pub fn kill_agent(&mut self) {
         self.agent = None;
     }

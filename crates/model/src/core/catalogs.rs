@@ -1,7 +1,7 @@
 //! The catalog zone of each instance: which zones its servers have.
 //!
-//! A catalog lists the zones that its instance carries, and the catalogs of everything downstream of it, so that a
-//! chain passes them on as ordinary zones. It gathers changes before each version: named walks all members at every
+//! A catalog lists the zones that its instance carries, and the catalogs of everything downstream and upstream of it as
+//! ordinary zones: a chain passes them down, and a tier that has lost its own gets it back from below. It gathers changes before each version: named walks all members at every
 //! one of them (about 4 ms for a thousand), so large catalogs change less often.
 
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ impl CatalogState {
     }
 
     /// Whether the served version names `member`.
-    fn names(&self, member: &Name) -> bool {
+    pub(super) fn names(&self, member: &Name) -> bool {
         self.publication.served().is_some_and(|served| Catalog::contains(&served.content, member))
     }
 }
@@ -67,7 +67,9 @@ impl Core {
         let gone: Vec<NamespacedName> =
             self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in gone {
-            self.catalogs.remove(&key);
+            if let Some(catalog) = self.catalogs.remove(&key) {
+                self.expect_at(&BTreeSet::new(), &catalog.name, None, now);
+            }
             outputs.push(Output::Retire(Target::Catalog(key)));
         }
         for key in &wanted {
@@ -87,23 +89,21 @@ impl Core {
             }
         }
         for key in wanted {
-            self.refill(&key, outputs);
+            self.refill(&key, now, outputs);
         }
     }
 
     /// Makes the members of a catalog those that its instance has to have.
-    fn refill(&mut self, key: &NamespacedName, outputs: &mut Vec<Output>) {
-        let downstream = self.world.fleet().downstreams(key);
-        let catalogs =
-            downstream.iter().filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
+    fn refill(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
+        let holders = self.world.fleet().catalog_holders(key);
+        let others = holders.iter().filter(|other| *other != key);
+        let catalogs = others.filter_map(|other| self.catalogs.get(other)).map(|other| other.name.clone());
         let zones = self.zones.iter().filter(|(_, zone)| {
             !zone.retired && zone.publication.was_published() && zone.carriers.contains(key)
         });
         let wanted: BTreeSet<Name> = zones.map(|((_, apex), _)| apex.clone()).chain(catalogs).collect();
-        let mut carriers: BTreeSet<NamespacedName> = self.world.fleet().carriers(std::slice::from_ref(key));
-        carriers.insert(key.clone());
         let Some(catalog) = self.catalogs.get_mut(key) else { return };
-        outputs.push(Output::Grant(Target::Catalog(key.clone()), catalog.name.clone(), carriers));
+        outputs.push(Output::Grant(Target::Catalog(key.clone()), catalog.name.clone(), holders.clone()));
         let present: BTreeSet<Name> = Catalog::members(&catalog.content).collect();
         for member in present.difference(&wanted) {
             catalog.remove(member);
@@ -113,6 +113,9 @@ impl Core {
         }
         // A person may have released what was held, or ended a pause.
         catalog.changed = true;
+        let (name, serial) =
+            (catalog.name.clone(), catalog.publication.served().map(|version| version.serial));
+        self.expect_at(&holders, &name, serial, now);
     }
 
     /// A zone has a first version, or other carriers: the catalogs follow.

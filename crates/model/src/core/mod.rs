@@ -4,13 +4,14 @@
 //!   objects ───────► World ──compile──► zone publications ──┬─► Swap, Fetch, Publish
 //!   swap results ─────────────────────► catalog publications┘        │
 //!   server states ──► servers ◄──────────────────────────────────────┘
-//!   probe answers ──►    └─► Probe (NOTIFY and SOA), tier by tier
+//!   probe answers ──►    └─► Probe (NOTIFY, SOA, changed RRsets), tier by tier
 //! ```
 //! A zone enters the catalogs of the instances that carry it after its first version is published, and its versions
 //! stay published until no served catalog names it any more. Nothing here waits or does IO, so a simulation can put
 //! any event, and a crash, between any two steps.
 
 mod catalogs;
+mod latch;
 mod outbox;
 mod proof;
 mod report;
@@ -107,12 +108,9 @@ pub enum Output {
     Grant(Target, Name, BTreeSet<NamespacedName>),
     /// Serve it no more.
     Retire(Target),
-    /// NOTIFY a server and ask it for SOAs.
+    /// NOTIFY a server and ask it for SOAs and records.
     Probe(ServerId, Vec<Probe>),
 }
-
-/// How many probes of one server are under way at most.
-const PROBES_PER_SERVER: usize = 256;
 
 /// The state of everything.
 pub struct Core {

@@ -2,6 +2,7 @@
 
 use bindy_zone::{Name, Serial};
 
+use super::catalogs::CatalogState;
 use super::{Core, LedgerKind, ServerId};
 use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
@@ -54,7 +55,7 @@ pub struct InstanceReport {
     pub catalog: Option<Name>,
     /// Serial of the published catalog.
     pub serial: Option<Serial>,
-    /// Number of zones that its catalog names.
+    /// Number of zones that its catalog names, other catalogs not counted.
     pub zones: usize,
     /// A removal of zones that waits for a person's word.
     pub hold: Option<Hold>,
@@ -101,7 +102,7 @@ impl Core {
             key: key.clone(),
             generation: spec.metadata.generation,
             zone_name: spec.zone_name.clone(),
-            proven: zone.is_some_and(|zone| zone.proof.is_proven(spec.metadata.generation)),
+            proven: zone.is_some_and(|zone| zone.latch.is_proven(spec.metadata.generation)),
             unserving: apex.and_then(|apex| self.unserving(key, apex)),
             published,
             refusal: self.world.zone_refusal(key),
@@ -125,13 +126,15 @@ impl Core {
         let instance = self.world.fleet().get(key)?;
         let catalog = self.catalogs.get(key);
         let served = catalog.and_then(|catalog| catalog.publication.served());
+        let members = served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content));
+        let names = |other: &&CatalogState| catalog.is_some_and(|catalog| catalog.names(&other.name));
         Some(InstanceReport {
             key: key.clone(),
             uid: instance.metadata.uid.clone(),
             generation: instance.metadata.generation,
             catalog: catalog.map(|catalog| catalog.name.clone()),
             serial: served.map(|served| served.serial),
-            zones: served.map_or(0, |served| bindy_zone::Catalog::member_count(&served.content)),
+            zones: members - self.catalogs.values().filter(names).count(),
             hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
             problem: self.world.instance_problem(key),
         })

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
 
-use super::{Core, Output, PROBES_PER_SERVER, Target};
-use crate::delivery::{Answer, Delivery, Probe, Progress};
+use super::{Core, Output, Target};
+use crate::delivery::{Answer, Ask, Delivery, Probe, Progress, Rank};
 use crate::object::NamespacedName;
 use crate::publication::Now;
 
@@ -69,6 +69,11 @@ impl Server {
     /// Whether it was seen to have the latest version of `zone`.
     pub(crate) fn has(&self, zone: &Name) -> bool {
         self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains_key(zone)
+    }
+
+    /// Whether it was seen to have the latest serial of `zone`: those below it can get the version from it.
+    fn has_serial(&self, zone: &Name) -> bool {
+        self.had.contains(zone) && self.delivery.has_serial(zone) && !self.waiting.contains_key(zone)
     }
 }
 
@@ -144,15 +149,12 @@ impl Core {
             .filter(|(_, zone)| !zone.retired && zone.carriers.contains(&instance))
             .filter_map(|((_, apex), zone)| Some((apex.clone(), zone.publication.served()?.serial)))
             .collect();
-        let catalogs = self.catalogs.iter().filter(|(key, _)| self.carries_catalog(&instance, key));
+        let held = self.world.fleet().catalog_holders(&instance);
+        let catalogs = self.catalogs.iter().filter(|(key, _)| held.contains(key));
         wanted.extend(catalogs.filter_map(|(_, c)| Some((c.name.clone(), c.publication.served()?.serial))));
         let waiting = wanted.into_iter().map(|(zone, serial)| (zone, (serial, now.monotonic))).collect();
         let server = Server { delivery: Delivery::default(), waiting, had: BTreeSet::new(), state };
         self.servers.insert(server.state.id.clone(), server);
-    }
-
-    fn carries_catalog(&self, instance: &NamespacedName, of: &NamespacedName) -> bool {
-        instance == of || self.world.fleet().carriers(std::slice::from_ref(of)).contains(instance)
     }
 
     /// A version was published: every server that should have it waits for it from now on.
@@ -162,7 +164,7 @@ impl Core {
                 Some(zone) => zone.carriers.clone(),
                 None => return,
             },
-            Target::Catalog(key) => self.world.fleet().carriers(std::slice::from_ref(key)),
+            Target::Catalog(key) => self.world.fleet().catalog_holders(key),
             Target::Orphan(_) => return,
         };
         for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
@@ -176,14 +178,28 @@ impl Core {
     pub(super) fn expect_everywhere(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
         let Some(zone) = self.zones.get(&(zone.clone(), apex.clone())) else { return };
         let Some(serial) = zone.publication.served().map(|version| version.serial) else { return };
+        let carriers = zone.carriers.clone();
+        self.expect_at(&carriers, apex, Some(serial), now);
+    }
+
+    /// Exactly the servers of these instances should have a zone or catalog, of which `serial` is published.
+    pub(super) fn expect_at(
+        &mut self,
+        holders: &BTreeSet<NamespacedName>,
+        name: &Name,
+        serial: Option<Serial>,
+        now: Now,
+    ) {
         for server in self.servers.values_mut() {
-            let id = &server.state.id;
-            if !zone.carriers.contains(&id.instance) {
-                server.delivery.forget(apex);
-                server.waiting.remove(apex);
-                server.had.remove(apex);
-            } else if !server.had.contains(apex) && server.delivery.has(apex) {
-                server.waiting.entry(apex.clone()).or_insert((serial, now.monotonic));
+            if !holders.contains(&server.state.id.instance) {
+                server.delivery.forget(name);
+                server.waiting.remove(name);
+                server.had.remove(name);
+            } else if let Some(serial) = serial
+                && !server.had.contains(name)
+                && server.delivery.has(name)
+            {
+                server.waiting.entry(name.clone()).or_insert((serial, now.monotonic));
             }
         }
     }
@@ -196,14 +212,34 @@ impl Core {
             let Some(server) = self.servers.get_mut(&id) else { continue };
             for zone in ready {
                 if let Some((serial, _)) = server.waiting.remove(&zone) {
-                    server.delivery.want(&zone, serial, now.monotonic);
+                    let rank = if server.had.contains(&zone) { Rank::Edit } else { Rank::New };
+                    server.delivery.want(&zone, serial, rank, now.monotonic);
                 }
             }
-            let probes = server.delivery.take_due(now.monotonic, PROBES_PER_SERVER);
+            let mut probes = Vec::new();
+            while let Some(probe) = self.next_probe(&id, now) {
+                probes.extend(probe);
+            }
             if !probes.is_empty() {
                 outputs.push(Output::Probe(id, probes));
             }
         }
+    }
+
+    /// The next thing to ask a server, if there is one; nothing within it where there was nothing to prove.
+    fn next_probe(&mut self, id: &ServerId, now: Now) -> Option<Option<Probe>> {
+        let mut probe = self.servers.get_mut(id)?.delivery.take_due(now.monotonic)?;
+        if let Ask::Records(_) = probe.ask {
+            let questions = self.questions(&probe.zone, &id.instance);
+            if questions.is_empty() {
+                let server = self.servers.get_mut(id)?;
+                server.delivery.answered(&probe, Answer::Proven, now.monotonic);
+                self.note_proven(id, &probe.zone, probe.serial, now);
+                return Some(None);
+            }
+            probe.ask = Ask::Records(questions);
+        }
+        Some(Some(probe))
     }
 
     /// The waiting zones that `id` can be told of: an upstream has the version, or has not got it for too long; and
@@ -219,10 +255,10 @@ impl Core {
                 || self
                     .servers
                     .values()
-                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has(zone))
+                    .any(|other| upstreams.contains(&other.state.id.instance) && other.has_serial(zone))
         };
         let catalog = self.catalogs.get(&id.instance).map(|catalog| &catalog.name);
-        let has_catalog = catalog.is_some_and(|name| server.has(name));
+        let has_catalog = catalog.is_some_and(|name| server.has_serial(name));
         let waiting = server.waiting.iter().filter(|(zone, (_, since))| {
             let patient = now.monotonic.saturating_sub(*since) < UPSTREAM_PATIENCE;
             let listed = has_catalog || Some(*zone) == catalog || server.had.contains(*zone);
@@ -240,20 +276,18 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let seen = match &answer {
-            Answer::Serial(serial) => Some(*serial),
-            Answer::Failure(_) => None,
-        };
-        match server.delivery.answered(&probe.zone, probe.serial, answer, now.monotonic) {
-            Progress::Delivered(_) => {
+        let (proven, failed) = (answer == Answer::Proven, matches!(answer, Answer::Failure(_)));
+        match server.delivery.answered(probe, answer, now.monotonic) {
+            Progress::Served | Progress::Delivered => {
                 server.had.insert(probe.zone.clone());
             }
             Progress::Ahead(serial) => self.take_ahead(&probe.zone, serial, now, outputs),
             Progress::Waiting | Progress::Stale => {}
         }
-        match seen {
-            Some(serial) => self.note_seen(id, &probe.zone, serial, now),
-            None => self.mark_failure(&probe.zone, now),
+        if proven {
+            self.note_proven(id, &probe.zone, probe.serial, now);
+        } else if failed {
+            self.mark_failure(&probe.zone, now);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bindy_zone::{Name, Version};
 
+use super::latch::Latch;
 use super::proof::Proof;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
@@ -14,13 +15,15 @@ use crate::verdict::ZoneProblem;
 pub(crate) struct ZonePublication {
     pub(crate) publication: Publication,
     /// Its records that are not proven to be served yet.
-    pub(crate) proof: Proof,
+    pub(crate) latch: Latch,
     /// Instances that have to have it.
     pub(crate) carriers: BTreeSet<NamespacedName>,
     /// What its object is told.
     pub(crate) problems: Vec<ZoneProblem>,
     /// Set when no object wants it any more.
     pub(crate) retired: bool,
+    /// What shows that a server has its version.
+    pub(crate) proof: Proof,
 }
 
 /// A zone without an object that a catalog still names.
@@ -49,10 +52,11 @@ impl Core {
         let proven = self.ready_before.remove(key).then_some(generation);
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
             publication: Publication::new(Guard::Relist, ledger).above(before),
-            proof: Proof::of(proven),
+            latch: Latch::of(proven),
             carriers: BTreeSet::new(),
             problems: Vec::new(),
             retired: false,
+            proof: Proof::default(),
         });
         zone.retired = false;
         let target = Target::Zone(key.clone(), apex.clone());
@@ -153,7 +157,7 @@ impl Core {
                     if let Target::Zone(key, apex) = target
                         && let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone()))
                     {
-                        zone.proof.begin_swap();
+                        zone.latch.begin_swap();
                     }
                     let next = LedgerEntry::of(&next);
                     outputs.push(Output::Swap { target: target.clone(), expected, next });
@@ -165,7 +169,10 @@ impl Core {
                     self.serials.insert(apex.clone(), serial);
                     outputs.push(Output::Publish(target.clone(), apex.clone(), version));
                     match target {
-                        Target::Zone(key, apex) => self.zone_published(key, apex, now, outputs),
+                        Target::Zone(key, apex) => {
+                            self.note_changes(key, apex);
+                            self.zone_published(key, apex, now, outputs);
+                        }
                         Target::Catalog(key) => self.catalog_published(key, now, outputs),
                         Target::Orphan(_) => {}
                     }
@@ -173,7 +180,7 @@ impl Core {
                 }
             }
         }
-        self.advance_proof(target, published, now);
+        self.advance_latch(target, published, now);
     }
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.

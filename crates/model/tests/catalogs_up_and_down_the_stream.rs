@@ -1,0 +1,161 @@
+//! Who has whose catalog: each tier those of the tiers above and below it, and nobody waits for one that is gone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and shares the objects of its neighbours"
+)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bindy_model::{
+    Answer, Ask, Core, Input, NamespacedName, Now, Object, ObjectEvent, Output, Removal, Role, ServerId,
+    ServerState, Swapped, Target,
+};
+use bindy_zone::{Catalog, Name, Serial};
+use common::{instance, key, zone};
+
+/// A core whose ledger and servers do at once what they are told.
+struct Rig {
+    core: Core,
+    now: Now,
+    published: BTreeMap<Name, (Serial, BTreeSet<Name>)>,
+    granted: BTreeMap<Name, BTreeSet<NamespacedName>>,
+    /// What no server ever gets.
+    withheld: Option<Name>,
+}
+
+impl Rig {
+    fn new(objects: Vec<Object>) -> Self {
+        let mut rig = Self {
+            core: Core::new([]),
+            now: Now { monotonic: Duration::ZERO, unix: 1_000 },
+            published: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            withheld: None,
+        };
+        let instances = objects.iter().filter(|object| matches!(object, Object::Instance(_)));
+        let servers = instances.map(|object| ServerState {
+            id: ServerId { instance: object.key().key, name: "0".to_owned() },
+            incarnation: 1,
+            ready: true,
+        });
+        rig.step(Input::Servers(servers.collect()));
+        let mut events: Vec<ObjectEvent> = objects.into_iter().map(ObjectEvent::Applied).collect();
+        events.push(ObjectEvent::Listed);
+        rig.step(Input::Objects(events));
+        rig
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for output in self.core.step(input, self.now) {
+                match output {
+                    Output::Swap { target, .. } => inputs.push_back(Input::Swapped(target, Swapped::Done)),
+                    Output::Publish(target, name, version) => {
+                        let members = match target {
+                            Target::Catalog(_) => Catalog::members(&version.content).collect(),
+                            _ => BTreeSet::new(),
+                        };
+                        self.published.insert(name, (version.serial, members));
+                    }
+                    Output::Grant(_, name, instances) => drop(self.granted.insert(name, instances)),
+                    Output::Probe(id, probes) => inputs.extend(probes.into_iter().map(|probe| {
+                        let answer = match &probe.ask {
+                            _ if self.withheld.as_ref() == Some(&probe.zone) => {
+                                Answer::Failure("refused".to_owned())
+                            }
+                            Ask::Serial { .. } => Answer::Serial(probe.serial),
+                            Ask::Records(_) => Answer::Proven,
+                        };
+                        Input::Probed(id.clone(), probe, answer)
+                    })),
+                    Output::Fetch(..) | Output::Retire(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Lets ten seconds pass.
+    fn wait(&mut self) {
+        for _ in 0..1_000 {
+            self.now.monotonic += Duration::from_millis(10);
+            self.step(Input::Tick);
+        }
+    }
+
+    fn members(&self, instance: &str) -> Vec<String> {
+        let (_, members) = &self.published[&catalog(instance)];
+        members.iter().map(Name::to_string).collect()
+    }
+
+    fn missing(&self) -> usize {
+        self.core.server_reports().map(|report| report.missing).sum()
+    }
+}
+
+fn catalog(instance: &str) -> Name {
+    let key = key(instance);
+    Catalog::name(&key.namespace, &key.name).unwrap()
+}
+
+fn chain() -> Vec<Object> {
+    vec![
+        instance("top", Role::Primary, &[]),
+        instance("middle", Role::Secondary, &["top"]),
+        instance("edge", Role::Secondary, &["middle"]),
+        instance("aside", Role::Secondary, &["top"]),
+        zone("zone", "example.com", 1),
+    ]
+}
+
+#[test]
+fn each_tier_has_the_catalogs_above_and_below_it_and_not_those_beside_it() {
+    let mut rig = Rig::new(chain());
+    rig.wait();
+    for (of, others) in [
+        ("top", ["middle", "edge", "aside"].as_slice()),
+        ("middle", &["top", "edge"]),
+        ("edge", &["middle", "top"]),
+        ("aside", &["top"]),
+    ] {
+        let found: BTreeSet<String> = rig.members(of).into_iter().filter(|m| m.ends_with("bindy.")).collect();
+        let wanted: BTreeSet<String> = others.iter().map(|other| catalog(other).to_string()).collect();
+        assert_eq!(found, wanted, "members of {of}");
+        let holders: BTreeSet<NamespacedName> = others.iter().chain(&[of]).map(|name| key(name)).collect();
+        assert_eq!(rig.granted[&catalog(of)], holders, "who may have the catalog of {of}");
+    }
+    assert_eq!(rig.missing(), 0);
+    let counts: Vec<usize> = rig.core.instance_reports().map(|report| report.zones).collect();
+    assert_eq!(counts, [1; 4], "catalogs are not counted as zones");
+}
+
+#[test]
+fn a_deleted_instance_leaves_every_catalog_and_nobody_waits_for_its_own() {
+    let mut rig = Rig::new(chain());
+    rig.withheld = Some(catalog("edge"));
+    rig.wait();
+    assert!(rig.missing() > 0);
+    let edge = instance("edge", Role::Secondary, &["middle"]);
+    let left: Vec<ServerState> = ["top", "middle", "aside"]
+        .map(|name| ServerState {
+            id: ServerId { instance: key(name), name: "0".to_owned() },
+            incarnation: 1,
+            ready: true,
+        })
+        .into();
+    rig.step(Input::Objects(vec![ObjectEvent::Removed(edge.key(), Removal::Deleted)]));
+    rig.step(Input::Servers(left));
+    rig.wait();
+    for instance in ["top", "middle"] {
+        assert!(!rig.members(instance).contains(&catalog("edge").to_string()), "{instance}");
+    }
+    assert_eq!(rig.missing(), 0, "somebody waits for a catalog that is gone");
+}
