@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use bindy_model::AgentConfig;
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::config::Config;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, is_broken};
@@ -27,7 +27,7 @@ use crate::sources::{Failure, Sources};
 
 /// The state of one agent.
 pub(crate) struct Agent {
-    config: RwLock<Arc<Config>>,
+    config: RwLock<Arc<AgentConfig>>,
     pub(crate) keys: Keys,
     sources: Mutex<Sources>,
     pools: RwLock<HashMap<String, Arc<Pool>>>,
@@ -71,7 +71,7 @@ struct ZoneFacts {
 }
 
 impl Agent {
-    pub(crate) fn new(config: Config, local_key: Key) -> Self {
+    pub(crate) fn new(config: AgentConfig, local_key: Key) -> Self {
         let endpoint = Endpoint { address: config.named.dns, key: Some(local_key.clone()) };
         let agent = Self {
             config: RwLock::new(Arc::new(config)),
@@ -92,7 +92,7 @@ impl Agent {
     }
 
     /// Reads the key files, and takes `config` where it is a new one. Connections to sources that did not change stay.
-    pub(crate) fn configure(&self, config: Option<Config>) {
+    pub(crate) fn configure(&self, config: Option<AgentConfig>) {
         if let Some(config) = config {
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         }
@@ -122,7 +122,7 @@ impl Agent {
         *pools = next;
     }
 
-    pub(crate) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<AgentConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -4,7 +4,8 @@
 //! them, whose name has the downstream's name and namespace in front. So nothing here lists downstreams.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bindy_wire::{Key, KeyRing};
@@ -35,24 +36,33 @@ pub(crate) struct Keys(Arc<RwLock<Known>>);
 struct Known {
     base: Option<Name>,
     keys: HashMap<Name, Key>,
+    /// What each file gave when it was last there.
+    files: HashMap<PathBuf, Vec<Key>>,
 }
 
 impl Keys {
-    /// Takes what the files hold now. A file that is missing or a line that is no key is left out; the second is
-    /// returned as a complaint that does not quote the line.
+    /// Takes what the files hold now; files that are not listed any more are forgotten with their keys. A listed file
+    /// that is gone keeps the keys that it had: a Secret is replaced by deleting it first, and what was signed with a key
+    /// must not be refused meanwhile. A line that is no key is left out, and returned as a complaint that does not
+    /// quote it.
     pub(crate) fn load(&self, base: Option<Name>, files: &[PathBuf]) -> Vec<String> {
-        let mut keys = HashMap::new();
         let mut complaints = Vec::new();
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut read = HashMap::new();
         for file in files {
-            let Ok(text) = std::fs::read_to_string(file) else { continue };
-            for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                match line.parse::<Key>() {
-                    Ok(key) => drop(keys.insert(key.name().clone(), key)),
-                    Err(_) => complaints.push(format!("{}:{}: not a key", file.display(), number + 1)),
+            let keys = match std::fs::read_to_string(file) {
+                Ok(text) => parse(file, &text, &mut complaints),
+                Err(error) => {
+                    if error.kind() != ErrorKind::NotFound {
+                        complaints.push(format!("{}: {error}", file.display()));
+                    }
+                    known.files.remove(file).unwrap_or_default()
                 }
-            }
+            };
+            read.insert(file.clone(), keys);
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { base, keys };
+        let keys = read.values().flatten().map(|key| (key.name().clone(), key.clone())).collect();
+        *known = Known { base, keys, files: read };
         complaints
     }
 
@@ -88,6 +98,17 @@ fn upstream_of(name: &Name, base: &Name) -> Option<Name> {
     let (ours, prefix) = (base.relative_to(&keys)?, name.relative_to(&theirs)?);
     let catalog = theirs.parent()?.relative_to(&keys)?.in_zone(&Name::parse(CATALOGS).ok()?);
     (ours == prefix).then_some(catalog)
+}
+
+fn parse(file: &Path, text: &str, complaints: &mut Vec<String>) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match line.parse::<Key>() {
+            Ok(key) => keys.push(key),
+            Err(_) => complaints.push(format!("{}:{}: not a key", file.display(), number + 1)),
+        }
+    }
+    keys
 }
 
 impl Known {
@@ -166,6 +187,29 @@ mod tests {
             assert!(keys.get(&name(stranger)).is_none(), "{stranger}");
             assert_eq!(keys.peer(&name(stranger)), None, "{stranger}");
         }
+    }
+
+    #[test]
+    fn keys_of_a_file_that_is_replaced_stay_until_there_are_new_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+        let (old, new) = (base64::encode_string(&[1; 32]), base64::encode_string(&[2; 32]));
+        let keys = Keys::default();
+        let known = |files: &[&PathBuf]| {
+            let files: Vec<PathBuf> = files.iter().map(|file| (*file).clone()).collect();
+            assert!(keys.load(Some(name("dns.prod.key.bindy.")), &files).is_empty());
+            let secret = |key: &str| keys.get(&name(key)).map(|key| key.secret()[0]);
+            (secret("a.dns.prod.key.bindy."), secret("b.dns.prod.key.bindy."))
+        };
+        std::fs::write(&a, format!("a.dns.prod.key.bindy. {old}\n")).unwrap();
+        assert_eq!(known(&[&a, &b]), (Some(1), None));
+        std::fs::remove_file(&a).unwrap();
+        assert_eq!(known(&[&a, &b]), (Some(1), None));
+        std::fs::write(&b, format!("b.dns.prod.key.bindy. {new}\n")).unwrap();
+        assert_eq!(known(&[&a, &b]), (Some(1), Some(2)));
+        std::fs::write(&a, format!("a.dns.prod.key.bindy. {new}\n")).unwrap();
+        assert_eq!(known(&[&a, &b]), (Some(2), Some(2)));
+        assert_eq!(known(&[&b]), (None, Some(2)), "a file that is not listed any more");
     }
 
     #[test]

@@ -45,10 +45,9 @@ use crate::members::Members;
 use crate::relay::Relay;
 use crate::transfer::TransferPort;
 
-pub use config::{Config, ConfigError, NamedConfig, SourceConfig};
-pub use local_key::LOCAL_KEY;
+pub use config::ConfigError;
 pub use readiness::{Excuse, Readiness, Report};
-pub use sources::{Failure, Kind, Sources};
+pub use sources::{Failure, Sources};
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +77,7 @@ pub enum AgentError {
 
 /// Runs the agent of one server until `cancel`; every task has ended when it returns.
 pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), AgentError> {
-    let config = Config::load(config_path)?;
+    let config = config::load(config_path)?;
     let key = local_key::load_or_create(&config.named.key_file)?;
     let (relay_at, transfer_at, http_at) = (config.relay, config.transfer, config.http);
     let agent = Arc::new(Agent::new(config, key));

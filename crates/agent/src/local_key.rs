@@ -4,15 +4,12 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use bindy_model::named_conf::{Text, key_statement};
+use bindy_model::named_conf::{LOCAL_KEY, Text, key_statement};
 use bindy_wire::Key;
 use bindy_zone::Name;
 use domain::utils::base64;
 
 use crate::AgentError;
-
-/// The key's name in named's configuration.
-pub const LOCAL_KEY: &str = "bindy-agent";
 
 /// The key that `path` holds, so that an agent which starts again still is known to its named; else a new one.
 pub(crate) fn load_or_create(path: &Path) -> Result<Key, AgentError> {

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bindy_model::AgentConfig;
 use bindy_wire::Transfer;
 use bindy_zone::{Catalog, Name, Serial, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
-use crate::config::Config;
 use crate::readiness::Excuse;
-use crate::sources::Kind;
 use crate::watch::tick;
+use bindy_model::SourceKind as Kind;
 
 /// How often missing members are looked at, and how long one look may take.
 const LOOK: Duration = Duration::from_millis(100);
@@ -142,6 +142,6 @@ async fn survey(agent: &Agent, zone: &Name) {
     }
 }
 
-fn is_sibling(config: &Config, source: &str) -> bool {
+fn is_sibling(config: &AgentConfig, source: &str) -> bool {
     config.sources.iter().any(|other| other.name == source && other.kind == Kind::Sibling)
 }

@@ -13,8 +13,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bindy_model::SourceKind as Kind;
 use bindy_zone::{Name, Serial};
-use serde::{Deserialize, Serialize};
 
 /// How long a zone's transfer follows its SOA query to one source.
 const STICKY: Duration = Duration::from_secs(5);
@@ -27,20 +27,6 @@ const PROBE_FIRST: Duration = Duration::from_millis(250);
 const PROBE_LONGEST: Duration = Duration::from_millis(1_500);
 /// Zones remembered at once; more than that are forgotten early, which costs an extra question only.
 const ZONES: usize = 20_000;
-
-/// What a source is to this server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A server this one is configured to pull from.
-    Upstream,
-    /// Another server of the same instance.
-    Sibling,
-    /// A hidden primary.
-    Operator,
-    /// A server that pulls from this one; it may have what everybody else lost.
-    Downstream,
-}
 
 /// Why a source did not give what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

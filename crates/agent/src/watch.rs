@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bindy_model::AgentConfig;
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::config::Config;
+use crate::config;
 use crate::members::Members;
 
 /// How often files are compared.
@@ -61,9 +62,9 @@ fn digest(files: &[PathBuf]) -> u64 {
 }
 
 fn reload(agent: &Agent, path: &Path) {
-    match Config::load(path) {
+    match config::load(path) {
         Ok(config) => {
-            let bound = |config: &Config| {
+            let bound = |config: &AgentConfig| {
                 let named = &config.named;
                 (
                     config.instance.clone(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -56,10 +57,12 @@ impl fmt::Display for Role {
     printcolumn(name = "Role", type_ = "string", json_path = ".status.role", description = "primary or secondary"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready", description = "servers that are ready, of those asked for"),
     printcolumn(name = "Zones", type_ = "integer", json_path = ".status.zones", description = "zones in the catalog"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.address", description = "where clients ask it"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "version of BIND"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be a DNS label (lower-case letters, digits and '-'): it becomes part of names in DNS"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be a DNS label (lower-case letters, digits and '-', a letter first): it becomes the name of Services and part of names in DNS"),
     validation = Rule::new("!has(self.spec.upstreams) || self.spec.upstreams.all(u, u.name != self.metadata.name)")
         .message("an instance cannot be its own upstream")
 )]
@@ -84,6 +87,24 @@ pub struct Bind9InstanceSpec {
     /// Settings of BIND that differ from Bindy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<InstanceConfig>,
+    /// Version of BIND: the tag of the image `ghcr.io/firestoned/bindy-bind9`. A change replaces the servers one by
+    /// one. Default: `9.18`. `bindy up` runs the installed BIND instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^9\.(1[89]|[2-9][0-9])([-.][0-9A-Za-z]+)*$"))]
+    pub version: Option<String>,
+    /// Another image with BIND 9.18 or later, as a whole reference; it needs `named` and `dig` and may run as any user.
+    /// Overrides `version`. Default: none. Example: `internetsystemsconsortium/bind9:9.20`. Not used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
+    pub image: Option<String>,
+    /// What each server's `named` container asks for and may use. Default: nothing asked for, no limits. Not used by
+    /// `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// On which nodes the servers run, besides the preference for the region of the label `region`. Default: any. Not
+    /// used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Stops changes to this instance: zones are neither added to it nor removed from it, its settings stay. Its
     /// servers keep running, answering, and following the zones they have. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -97,6 +118,60 @@ pub struct Upstream {
     /// Name of a Bind9Instance in the same namespace. Example: `primary-dns`.
     #[schemars(length(min = 1, max = 52))]
     pub name: String,
+}
+
+/// CPU and memory of a container, in Kubernetes' notation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What is set aside for it on its node. Example: `{cpu: 100m, memory: 128Mi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, IntOrString>,
+    /// What it may use at most; BIND is stopped when it needs more memory than that. Example: `{memory: 1Gi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub limits: BTreeMap<String, IntOrString>,
+}
+
+/// On which nodes servers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Labels that a node has to have. Example: `{disktype: ssd}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "node_labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that are put up with. Default: a lost node for 30 seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint that is put up with, as in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// The taint's key; absent with the operator `Exists` means every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub key: Option<String>,
+    /// `Equal` (the taint has this value) or `Exists` (whatever its value). Default: `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "toleration_operators")]
+    pub operator: Option<String>,
+    /// The taint's value, with `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "taint_effects")]
+    pub effect: Option<String>,
+    /// Seconds after which a server leaves a node that got the taint, with `NoExecute`. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub toleration_seconds: Option<i64>,
 }
 
 /// Settings of BIND.
@@ -157,6 +232,19 @@ pub struct Bind9InstanceStatus {
     /// Zones that the instance serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<u32>,
+    /// The first of `addresses`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub address: Option<String>,
+    /// Where clients ask it: the addresses of its Service, from the first time on that a server is ready. Zones without
+    /// `nameServers` name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub addresses: Vec<String>,
+    /// The BIND that its servers are to run: `spec.version`, or the tag of `spec.image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub version: Option<String>,
     /// The published version of the instance's catalog zone (RFC 9432), which tells its servers what to serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogVersion>,
@@ -223,6 +311,35 @@ impl Bind9Instance {
 /// Schema of an optional role: derived, the documentation of the type would hide that of the field.
 fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
+}
+
+/// Schema of a map of quantities, as Kubernetes' own kinds have it.
+fn quantities(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "anyOf": [{ "type": "integer" }, { "type": "string" }],
+            "x-kubernetes-int-or-string": true,
+            "pattern": "^\\+?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
+        },
+    })
+}
+
+fn node_labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+fn toleration_operators(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": ["Equal", "Exists"] })
+}
+
+fn taint_effects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"] })
 }
 
 fn address_matches(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -33,8 +33,8 @@ pub use address_match::{AddressMatch, AddressMatchError, Addresses};
 pub use condition::{ConditionStatus, ConditionType, Merged, Verdict, condition, is_true, merge_conditions};
 pub use crds::{GenerateError, crds, crds_yaml, generate};
 pub use instance::{
-    Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, InstanceConfig, RateLimit, Role,
-    Upstream,
+    Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, InstanceConfig, Placement,
+    RateLimit, Resources, Role, Toleration, Upstream,
 };
 pub use manifest::{DecodeError, Kind, Object};
 pub use reason::Reason;
@@ -68,6 +68,11 @@ pub const REGION_LABEL: &str = "region";
 pub const ZONE_FILE_LABEL: &str = "bindy.firestoned.io/zone-file";
 /// Annotation that releases a held object: its value is the version that the condition `Held` names.
 pub const RELEASE_ANNOTATION: &str = "bindy.firestoned.io/release";
+
+/// Image of BIND without its tag, for instances that name none.
+pub const BIND_IMAGE: &str = "ghcr.io/firestoned/bindy-bind9";
+/// Version of BIND of instances that name none.
+pub const BIND_VERSION: &str = "9.18";
 
 /// Servers that a status names at most.
 pub const MAX_NAMED: usize = 16;

@@ -77,7 +77,7 @@ fn kinds_have_the_names_of_the_contract() {
 #[test]
 fn columns_show_what_matters() {
     let all = all();
-    assert_eq!(columns(&all["Bind9Instance"]), ["Role", "Ready", "Zones", "Age"]);
+    assert_eq!(columns(&all["Bind9Instance"]), ["Role", "Ready", "Zones", "Address", "Version", "Age"]);
     assert_eq!(columns(&all["DNSZone"]), ["Zone", "Serial", "Records", "Servers", "Ready", "Age"]);
     assert_eq!(columns(&all["ARecord"]), ["Name", "Zone", "Addresses", "TTL", "Ready", "Age"]);
     assert_eq!(

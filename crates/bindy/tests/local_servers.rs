@@ -13,12 +13,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use bindy_agent::Kind;
 use bindy_local::runner::{
     Others, Runner, RunnerError, RunnerOptions, RunningServer, ServerKey, SourceAddress, WantedServer,
     WantedSource,
 };
-use bindy_model::NamespacedName;
+use bindy_model::{NamespacedName, SourceKind};
 use bindy_testing::{Process, Scratch, wait_for};
 use bindy_wire::{Generation, Key, MasterSecret};
 use bindy_zone::Name;
@@ -41,7 +40,7 @@ fn wanted(index: u32) -> WantedServer {
     let other = SourceAddress::Server(key(1 - index.min(1)));
     let sibling = WantedSource {
         name: "other".into(),
-        kind: Kind::Sibling,
+        kind: SourceKind::Sibling,
         at: other,
         key: instance_key().name().clone(),
     };
@@ -248,7 +247,7 @@ async fn sources_and_keys_change_without_a_restart() {
     let mut changed = wanted(0);
     let at = SourceAddress::Fixed("127.0.0.1:9".parse().unwrap());
     let name = instance_key().name().clone();
-    changed.sources.push(WantedSource { name: "operator".into(), kind: Kind::Operator, at, key: name });
+    changed.sources.push(WantedSource { name: "operator".into(), kind: SourceKind::Operator, at, key: name });
     changed.keys.push(MasterSecret::from_bytes([7; 32]).instance_key("prod", "dns", Generation::B).unwrap());
     runner.set_wanted(vec![changed], Others::Remove);
     let text = wait_for("the changed configuration", LIMIT, async || {

@@ -13,11 +13,13 @@
 mod clock;
 mod driver;
 mod fetch;
+mod keys;
 mod ledger;
 mod probe;
 mod store;
 
 pub use clock::Clock;
 pub use driver::{Engine, EngineHandle, Server, Snapshot};
+pub use keys::{InstanceKeys, instance_key, keys};
 pub use ledger::{Ledger, Swap};
 pub use store::Store;

@@ -188,7 +188,7 @@ impl Up {
     /// Tells the runner and the store which servers there should be.
     async fn plan(&mut self, snapshot: &Snapshot) {
         let fleet = &snapshot.fleet;
-        self.store.set_keys(&plan::keys(fleet, &self.secret));
+        self.store.set_keys(&bindy_engine::keys(fleet, &self.secret));
         self.plan_problems.clear();
         let mut wanted = Vec::new();
         for instance in fleet.iter() {
@@ -217,7 +217,7 @@ impl Up {
         let mut servers = Vec::new();
         for server in running {
             let instance = server.key.instance.clone();
-            let Ok(key) = plan::instance_key(&self.secret, &instance) else { continue };
+            let Ok(key) = bindy_engine::instance_key(&self.secret, &instance) else { continue };
             let id = ServerId { instance, name: server.key.index.to_string() };
             servers.push(Server {
                 state: ServerState { id, incarnation: server.incarnation, ready: server.ready },

@@ -8,8 +8,8 @@ use bindy_api as api;
 use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
 
 use crate::object::{
-    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, Requirement, Role, Selector,
-    SoaFields, Zone, ZoneFileRef,
+    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, PodSettings, Record, Requirement,
+    Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 use crate::record_data::RecordData;
 
@@ -18,7 +18,17 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
     let metadata = metadata(object.meta())?;
     match object {
         api::Object::Bind9Instance(object) => {
-            let api::Bind9InstanceSpec { replicas, role: _, upstreams, config, paused } = &object.spec;
+            let api::Bind9InstanceSpec {
+                replicas,
+                role: _,
+                upstreams,
+                config,
+                version,
+                image,
+                resources,
+                placement,
+                paused,
+            } = &object.spec;
             let config = config.clone().unwrap_or_default();
             Ok(Object::Instance(Box::new(Instance {
                 metadata,
@@ -30,6 +40,12 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
                 allow_query: config.allow_query,
                 rate_limit: config.rate_limit,
+                pods: PodSettings {
+                    version: version.clone(),
+                    image: image.clone(),
+                    resources: resources.clone().unwrap_or_default(),
+                    placement: placement.clone().unwrap_or_default(),
+                },
                 paused: *paused,
             })))
         }

@@ -6,6 +6,7 @@
 //! ```
 //! Time is always an argument; nothing here waits, reads or writes.
 
+mod agent_conf;
 mod claim;
 mod compile;
 pub mod conditions;
@@ -13,6 +14,7 @@ mod core;
 mod decode;
 mod delivery;
 mod fleet;
+mod links;
 pub mod named_conf;
 mod object;
 mod publication;
@@ -22,9 +24,11 @@ mod sample;
 mod symbol;
 pub mod told;
 mod verdict;
+pub mod workload;
 mod world;
 mod zone_state;
 
+pub use agent_conf::{AgentConfig, NamedConfig, SourceConfig, SourceKind};
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use core::{
@@ -34,9 +38,10 @@ pub use core::{
 pub use decode::{decode, decode_config_map};
 pub use delivery::{Answer, Ask, Delivery, Pending, Probe, Progress, Rank};
 pub use fleet::{Fleet, FleetProblem};
+pub use links::{Link, LinkKey, Origin};
 pub use object::{
-    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, Record,
-    Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
+    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, PodSettings,
+    Record, Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 pub use publication::{Command, Guard, Hold, LedgerEntry, Now, Publication, Swapped};
 pub use record_data::RecordData;

@@ -144,8 +144,23 @@ pub struct Instance {
     pub allow_query: Option<Vec<String>>,
     /// Limits of what one client is answered.
     pub rate_limit: Option<bindy_api::RateLimit>,
+    /// What its pods are like; without meaning where servers are local processes.
+    pub pods: PodSettings,
     /// Nothing about this instance is changed while this is set.
     pub paused: bool,
+}
+
+/// What differs between the pods of instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodSettings {
+    /// Version of BIND.
+    pub version: Option<String>,
+    /// Reference of the image of BIND, instead of a version.
+    pub image: Option<String>,
+    /// What named asks for and may use.
+    pub resources: bindy_api::Resources,
+    /// On which nodes.
+    pub placement: bindy_api::Placement,
 }
 
 /// A label selector: all labels and expressions have to match.

@@ -163,6 +163,12 @@ impl MasterSecret {
         &self.0
     }
 
+    /// Tells texts apart for whoever has this secret, and nothing about them to anybody else.
+    pub fn fingerprint(&self, text: &[u8]) -> String {
+        let octets = expand(&self.0, &[b"fingerprint\0", text].concat());
+        octets.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    }
+
     /// The key of an instance.
     pub fn instance_key(
         &self,
@@ -305,6 +311,15 @@ mod tests {
         assert!(matches!("k.example. !!".parse::<Key>(), Err(KeyError::Base64(_))));
         assert!(matches!("k.example. AAAA".parse::<Key>(), Err(KeyError::Short { octets: 3, .. })));
         assert!(matches!("k..example. AAAA".parse::<Key>(), Err(KeyError::Name(_))));
+    }
+
+    #[test]
+    fn fingerprints_differ_by_text_and_by_master_secret() {
+        let print = master().fingerprint(b"k. c2VjcmV0");
+        assert_eq!(print, master().fingerprint(b"k. c2VjcmV0"));
+        assert_ne!(print, master().fingerprint(b"k. c2VjcmV1"));
+        assert_ne!(print, MasterSecret::from_bytes([8; SECRET]).fingerprint(b"k. c2VjcmV0"));
+        assert_eq!(print.len(), 32);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Rig {
                 control: place.control.address(),
                 relay: relay.address(),
                 catalog: catalog(),
-                local_key: name(bindy_agent::LOCAL_KEY),
+                local_key: name(bindy_model::named_conf::LOCAL_KEY),
                 allow_query: Vec::new(),
                 rate_limit: None,
                 lmdb_mapsize_mib: None,

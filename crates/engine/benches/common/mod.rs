@@ -68,6 +68,7 @@ fn instance() -> Object {
         upstreams: Vec::new(),
         allow_query: None,
         rate_limit: None,
+        pods: Default::default(),
         paused: false,
     }))
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bindy_model::named_conf::{LogLevel, NamedSettings, Paths, Text, instance_config};
+use bindy_model::{AgentConfig, NamedConfig, SourceConfig};
 use bindy_zone::Name;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::files::Layout;
 use super::ports::{PortTable, Ports, loopback};
@@ -39,7 +40,8 @@ pub(super) fn build(
         })
         .collect();
     let agent = agent(wanted, layout, ports, table, keys.keys());
-    Ok(Files { agent: format!("{agent:#}\n"), named: named(wanted, layout, ports, lmdb)?, keys })
+    let agent = serde_json::to_string_pretty(&agent).map_err(|error| RunnerError::Path(error.to_string()))?;
+    Ok(Files { agent: format!("{agent}\n"), named: named(wanted, layout, ports, lmdb)?, keys })
 }
 
 fn agent<'a>(
@@ -48,30 +50,30 @@ fn agent<'a>(
     ports: &Ports,
     table: &PortTable,
     keys: impl Iterator<Item = &'a PathBuf>,
-) -> Value {
+) -> AgentConfig {
     let sources = wanted.sources.iter().filter_map(|source| {
         let address = match &source.at {
             SourceAddress::Fixed(address) => *address,
             SourceAddress::Server(key) => loopback(table.get(key)?.transfer),
         };
-        let key = source.key.to_string();
-        Some(json!({ "name": source.name, "kind": source.kind, "address": address, "key": key }))
+        let (name, key) = (source.name.clone(), source.key.clone());
+        Some(SourceConfig { name, kind: source.kind, address, key })
     });
-    json!({
-        "instance": wanted.key.instance.to_string(),
-        "catalog": wanted.catalog.to_string(),
-        "relay": loopback(ports.relay),
-        "transfer": loopback(ports.transfer),
-        "http": loopback(ports.http),
-        "named": {
-            "dns": loopback(ports.dns),
-            "control": loopback(ports.control),
-            "keyFile": layout.local_key(),
-            "configFile": layout.named_config(),
+    AgentConfig {
+        instance: wanted.key.instance.to_string(),
+        catalog: wanted.catalog.clone(),
+        relay: loopback(ports.relay),
+        transfer: loopback(ports.transfer),
+        http: loopback(ports.http),
+        named: NamedConfig {
+            dns: loopback(ports.dns),
+            control: loopback(ports.control),
+            key_file: layout.local_key(),
+            config_file: layout.named_config(),
         },
-        "keys": keys.collect::<Vec<_>>(),
-        "sources": sources.collect::<Vec<_>>(),
-    })
+        keys: keys.cloned().collect(),
+        sources: sources.collect(),
+    }
 }
 
 fn named(wanted: &WantedServer, layout: &Layout, ports: &Ports, lmdb: bool) -> Result<String, RunnerError> {
@@ -85,7 +87,7 @@ fn named(wanted: &WantedServer, layout: &Layout, ports: &Ports, lmdb: bool) -> R
         control: loopback(ports.control),
         relay: loopback(ports.relay),
         catalog: wanted.catalog.clone(),
-        local_key: Name::parse(bindy_agent::LOCAL_KEY)
+        local_key: Name::parse(bindy_model::named_conf::LOCAL_KEY)
             .map_err(|error| RunnerError::Path(error.to_string()))?,
         allow_query: wanted.allow_query.clone(),
         rate_limit: wanted.rate_limit,

@@ -28,9 +28,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bindy_agent::Kind;
-use bindy_model::NamespacedName;
 use bindy_model::named_conf::{AclElement, RateLimit};
+use bindy_model::{NamespacedName, SourceKind};
 use bindy_wire::Key;
 use bindy_zone::Name;
 use tokio::sync::watch;
@@ -73,7 +72,7 @@ pub struct WantedSource {
     /// What logs call it; unique within the server.
     pub name: String,
     /// What it is to the server.
-    pub kind: Kind,
+    pub kind: SourceKind,
     /// Where it is.
     pub at: SourceAddress,
     /// Name of the key that signs requests to it.

@@ -13,8 +13,10 @@ mod acl;
 mod instance;
 mod statement;
 mod tokens;
+mod wishes;
 
 pub use acl::{AclElement, AclError};
 pub use instance::{LogLevel, NamedSettings, Paths, RateLimit, instance_config, key_statement};
 pub use statement::{Statement, Text, TextError, Value};
 pub use tokens::{RoundTripError, round_trip};
+pub use wishes::{AccessError, LOCAL_KEY, access, rate_limit};

@@ -29,6 +29,7 @@ pub fn instance(name: &str, role: Role, upstreams: &[&str]) -> Object {
         upstreams: upstreams.iter().map(|name| (*name).to_owned()).collect(),
         allow_query: None,
         rate_limit: None,
+        pods: Default::default(),
         paused: false,
     }))
 }

@@ -1,0 +1,98 @@
+//! The agent's configuration file: JSON, written by whoever runs the server, read by the agent when it changes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bindy_zone::Name;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What the agent of one server is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentConfig {
+    /// The instance as `namespace/name`.
+    pub instance: String,
+    /// Name of the catalog zone.
+    #[serde(deserialize_with = "name", serialize_with = "text")]
+    pub catalog: Name,
+    /// Where named's queries for its zones arrive; a loopback address.
+    pub relay: SocketAddr,
+    /// Where siblings, downstreams and the operator are answered, signed requests only.
+    pub transfer: SocketAddr,
+    /// Where health, readiness and metrics are told.
+    pub http: SocketAddr,
+    /// The server.
+    pub named: NamedConfig,
+    /// Files with keys, `<key name> <base64>` a line; they may be missing.
+    #[serde(default)]
+    pub keys: Vec<PathBuf>,
+    /// Where zones come from.
+    #[serde(default)]
+    pub sources: Vec<SourceConfig>,
+}
+
+/// Where named is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamedConfig {
+    /// A loopback address on which it answers DNS.
+    pub dns: SocketAddr,
+    /// Where it takes rndc commands.
+    pub control: SocketAddr,
+    /// The file with the local key, that the agent writes and named includes.
+    pub key_file: PathBuf,
+    /// named's configuration: a change of it makes named read it again.
+    pub config_file: PathBuf,
+}
+
+/// One source of zones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceConfig {
+    /// What logs and metrics call it; unique.
+    pub name: String,
+    /// What it is to this server.
+    pub kind: SourceKind,
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Name of the key that signs requests to it.
+    #[serde(deserialize_with = "name", serialize_with = "text")]
+    pub key: Name,
+}
+
+/// What a source is to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A server this one is configured to pull from.
+    Upstream,
+    /// Another server of the same instance.
+    Sibling,
+    /// A hidden primary.
+    Operator,
+    /// A server that pulls from this one; it may have what everybody else lost.
+    Downstream,
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+    Name::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(name)
+}
+
+impl AgentConfig {
+    /// Namespace and name of the instance.
+    pub fn instance_parts(&self) -> Option<(&str, &str)> {
+        let (namespace, name) = self.instance.split_once('/')?;
+        let valid = |part: &str| !part.is_empty() && !part.contains('/') && Name::parse(part).is_ok();
+        (valid(namespace) && valid(name)).then_some((namespace, name))
+    }
+
+    /// `<instance>.<namespace>.key.bindy.`, the name that the keys of this instance's generations are below.
+    pub fn key_base(&self) -> Option<Name> {
+        let (namespace, name) = self.instance_parts()?;
+        Name::parse(&format!("{name}.{namespace}.key.bindy.")).ok()
+    }
+}

@@ -1,0 +1,114 @@
+//! ConfigMap and Secret: what the two containers read.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bindy_zone::{Catalog, Name};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::containers::{
+    AGENT_CONFIG, CONFIG_DIRECTORY, DATA_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE, NAMED_CONFIG,
+};
+use super::{DNS_PORT, HTTP_PORT, Inputs, KEYS_ANNOTATION, KeyFile, PlanError, TRANSFER_PORT};
+use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
+use crate::links::{Link, Origin};
+use crate::named_conf::{
+    LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
+};
+
+/// The agent's relay and named's control channel: in the pod only.
+const RELAY_PORT: u16 = 5300;
+const CONTROL_PORT: u16 = 953;
+
+/// The configuration of the pods; `None` while the hidden primary's address is not known.
+pub(super) fn config_map(metadata: ObjectMeta, inputs: &Inputs<'_>) -> Result<Option<ConfigMap>, PlanError> {
+    let Some(operator) = inputs.cluster.operator else { return Ok(None) };
+    let data = BTreeMap::from([
+        (NAMED_CONFIG.to_owned(), named(inputs)?),
+        (AGENT_CONFIG.to_owned(), agent(inputs, operator)?),
+    ]);
+    let metadata = with_fingerprint(metadata, inputs.keys);
+    Ok(Some(ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }))
+}
+
+/// Notes which keys the Secret has. Two objects say it, so that the deletion of one does not make ours look like a
+/// stranger's.
+pub(super) fn with_fingerprint(mut metadata: ObjectMeta, keys: &KeyFile) -> ObjectMeta {
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(KEYS_ANNOTATION.to_owned(), keys.fingerprint.clone());
+    metadata
+}
+
+/// The keys of the pods.
+pub(super) fn secret(metadata: ObjectMeta, keys: &KeyFile) -> Secret {
+    let data = BTreeMap::from([("key".to_owned(), keys.text.clone())]);
+    Secret { metadata, string_data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn path(directory: &str, file: &str) -> String {
+    format!("{directory}/{file}")
+}
+
+fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
+    let key = &inputs.instance.metadata.key;
+    let any = |address: IpAddr| SocketAddr::from((address, DNS_PORT));
+    Ok(instance_config(&NamedSettings {
+        paths: Paths {
+            directory: Text::new(DATA_DIRECTORY)?,
+            pid_file: Text::new(path(DATA_DIRECTORY, "named.pid"))?,
+            key_file: Text::new(LOCAL_KEY_FILE)?,
+        },
+        listen: vec![any(Ipv4Addr::UNSPECIFIED.into()), any(Ipv6Addr::UNSPECIFIED.into())],
+        control: loopback(CONTROL_PORT),
+        relay: loopback(RELAY_PORT),
+        catalog: Catalog::name(&key.namespace, &key.name)?,
+        local_key: Name::parse(LOCAL_KEY)?,
+        allow_query: access(inputs.instance)?,
+        rate_limit: rate_limit(inputs.instance),
+        // Not every image's BIND is built with LMDB.
+        lmdb_mapsize_mib: None,
+        log: LogLevel::Info,
+    }))
+}
+
+fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError> {
+    let key = &inputs.instance.metadata.key;
+    // The family that the cluster uses first; IPv6 may be switched off altogether.
+    let any: IpAddr =
+        if operator.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let config = AgentConfig {
+        instance: key.to_string(),
+        catalog: Catalog::name(&key.namespace, &key.name)?,
+        relay: loopback(RELAY_PORT),
+        transfer: SocketAddr::from((any, TRANSFER_PORT)),
+        http: SocketAddr::from((any, HTTP_PORT)),
+        named: NamedConfig {
+            dns: loopback(DNS_PORT),
+            control: loopback(CONTROL_PORT),
+            key_file: LOCAL_KEY_FILE.into(),
+            config_file: path(CONFIG_DIRECTORY, NAMED_CONFIG).into(),
+        },
+        keys: KEY_FILES.iter().map(Into::into).collect(),
+        sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
+    };
+    // Neither maps nor floating point: it cannot fail.
+    Ok(serde_json::to_string_pretty(&config).unwrap_or_default() + "\n")
+}
+
+/// The Service at the other end; `None` while it has no address.
+fn source(inputs: &Inputs<'_>, operator: SocketAddr, link: &Link, key: &Name) -> Option<SourceConfig> {
+    let (name, address) = match &link.origin {
+        Origin::Operator => ("hidden-primary".to_owned(), operator),
+        Origin::Instance(other) => {
+            let address = inputs.cluster.transfer.get(other)?;
+            let name = format!("{:?}-{}-{}", link.kind, other.namespace, other.name).to_lowercase();
+            (name, SocketAddr::from((*address, TRANSFER_PORT)))
+        }
+    };
+    Some(SourceConfig { name, kind: link.kind, address, key: key.clone() })
+}

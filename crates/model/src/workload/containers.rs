@@ -1,0 +1,218 @@
+//! The two containers of a pod.
+//!
+//! `named` has no key, no token and no way to write anything but its data; `agent` starts before it, because named's
+//! configuration includes the key that the agent makes, and stops after it.
+
+use std::collections::BTreeMap;
+
+use bindy_api::{BIND_IMAGE, BIND_VERSION};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler,
+    Probe, ResourceRequirements, SecurityContext, SleepAction, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{DNS_PORT, HTTP_PORT, TRANSFER_PORT};
+use crate::object::PodSettings;
+
+/// Mounted ConfigMap.
+pub(super) const CONFIG_DIRECTORY: &str = "/etc/bindy";
+/// File in it that named reads.
+pub(super) const NAMED_CONFIG: &str = "named.conf";
+/// File in it that the agent reads.
+pub(super) const AGENT_CONFIG: &str = "agent.json";
+/// Mounted Secrets.
+pub(super) const KEY_DIRECTORY: &str = "/etc/bindy-keys";
+/// The file of each generation of keys; absent while there is no such Secret.
+pub(super) const KEY_FILES: [&str; 2] = ["/etc/bindy-keys/a", "/etc/bindy-keys/b"];
+/// named's working directory.
+pub(super) const DATA_DIRECTORY: &str = "/var/lib/bindy";
+/// What agent and named share.
+pub(super) const RUN_DIRECTORY: &str = "/run/bindy";
+/// The key between agent and named.
+pub(super) const LOCAL_KEY_FILE: &str = "/run/bindy/agent.key";
+
+/// Volumes of a pod.
+pub(super) mod volumes {
+    pub(in crate::workload) const CONFIG: &str = "config";
+    pub(in crate::workload) const KEYS: &str = "keys";
+    pub(in crate::workload) const DATA: &str = "data";
+    pub(in crate::workload) const RUN: &str = "run";
+}
+
+/// How long named answers on after its pod has been told to stop, so that everybody learns that it goes.
+pub(super) const PRE_STOP_SECONDS: i64 = 5;
+
+/// The image of BIND.
+pub fn bind_image(pods: &PodSettings) -> String {
+    pods.image
+        .clone()
+        .unwrap_or_else(|| format!("{BIND_IMAGE}:{}", pods.version.as_deref().unwrap_or(BIND_VERSION)))
+}
+
+/// The version of BIND as far as the instance tells: of its spec, else the tag of its image, else the default.
+pub fn bind_version(pods: &PodSettings) -> String {
+    let Some(image) = &pods.image else {
+        return pods.version.clone().unwrap_or_else(|| BIND_VERSION.to_owned());
+    };
+    let without_digest = image.split_once('@').map_or(image.as_str(), |(before, _)| before);
+    let last = without_digest.rsplit_once('/').map_or(without_digest, |(_, last)| last);
+    last.split_once(':').map_or_else(|| image.clone(), |(_, tag)| tag.to_owned())
+}
+
+/// BIND.
+pub(super) fn named(pods: &PodSettings) -> Container {
+    let command = ["named", "-g", "-c"].map(str::to_owned).into_iter();
+    let config = format!("{CONFIG_DIRECTORY}/{NAMED_CONFIG}");
+    // The questions and delays of the page on high availability; any answer will do.
+    let question = ["dig", "@localhost", "version.bind", "txt", "chaos"].map(str::to_owned);
+    let asked = |initial_delay, period, failures| Probe {
+        exec: Some(ExecAction { command: Some(question.to_vec()) }),
+        initial_delay_seconds: initial_delay,
+        period_seconds: Some(period),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    };
+    let stop = LifecycleHandler {
+        sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
+        ..LifecycleHandler::default()
+    };
+    Container {
+        name: "named".to_owned(),
+        image: Some(bind_image(pods)),
+        command: Some(command.chain([config]).collect()),
+        ports: Some(vec![port("dns", "UDP", DNS_PORT), port("dns-tcp", "TCP", DNS_PORT)]),
+        resources: Some(resources(pods)),
+        security_context: Some(restricted()),
+        volume_mounts: Some(vec![
+            mount(volumes::CONFIG, CONFIG_DIRECTORY, Access::Read),
+            mount(volumes::DATA, DATA_DIRECTORY, Access::Write),
+            mount(volumes::RUN, RUN_DIRECTORY, Access::Read),
+        ]),
+        // Many zones take long to load; that is no reason to start anew.
+        startup_probe: Some(asked(None, 1, 600)),
+        liveness_probe: Some(asked(Some(30), 10, 3)),
+        readiness_probe: Some(asked(Some(5), 5, 3)),
+        lifecycle: Some(Lifecycle { pre_stop: Some(stop), ..Lifecycle::default() }),
+        ..Container::default()
+    }
+}
+
+/// The agent, as a native sidecar.
+pub(super) fn agent(image: &str) -> Container {
+    let command = ["bindy", "agent", "--config"].map(str::to_owned).into_iter();
+    let told = |path: &str, period, failures| Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(HTTP_PORT.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(period.min(5)),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    };
+    Container {
+        name: "agent".to_owned(),
+        image: Some(image.to_owned()),
+        restart_policy: Some("Always".to_owned()),
+        command: Some(command.chain([format!("{CONFIG_DIRECTORY}/{AGENT_CONFIG}")]).collect()),
+        env: Some(vec![EnvVar {
+            name: "BINDY_LOG_FORMAT".to_owned(),
+            value: Some("json".to_owned()),
+            value_from: None,
+        }]),
+        ports: Some(vec![port("transfer", "TCP", TRANSFER_PORT), port("http", "TCP", HTTP_PORT)]),
+        resources: Some(ResourceRequirements {
+            requests: Some(BTreeMap::from([quantity("cpu", "10m"), quantity("memory", "32Mi")])),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(restricted()),
+        volume_mounts: Some(vec![
+            mount(volumes::CONFIG, CONFIG_DIRECTORY, Access::Read),
+            mount(volumes::KEYS, KEY_DIRECTORY, Access::Read),
+            mount(volumes::RUN, RUN_DIRECTORY, Access::Write),
+        ]),
+        startup_probe: Some(told("/livez", 1, 60)),
+        liveness_probe: Some(told("/livez", 10, 3)),
+        readiness_probe: Some(told("/readyz", 1, 3)),
+        ..Container::default()
+    }
+}
+
+fn resources(pods: &PodSettings) -> ResourceRequirements {
+    let map = |wanted: &BTreeMap<String, IntOrString>| {
+        let quantities = wanted.iter().map(|(name, value)| match value {
+            IntOrString::Int(number) => quantity(name, &number.to_string()),
+            IntOrString::String(text) => quantity(name, text),
+        });
+        (!wanted.is_empty()).then(|| quantities.collect())
+    };
+    let bindy_api::Resources { requests, limits } = &pods.resources;
+    ResourceRequirements { requests: map(requests), limits: map(limits), ..ResourceRequirements::default() }
+}
+
+fn quantity(name: &str, value: &str) -> (String, Quantity) {
+    (name.to_owned(), Quantity(value.to_owned()))
+}
+
+/// What the restricted pod security standard asks of a container, and a root file system that cannot be written.
+fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+fn port(name: &str, protocol: &str, number: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        protocol: Some(protocol.to_owned()),
+        container_port: number.into(),
+        ..ContainerPort::default()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn mount(volume: &str, path: &str, access: Access) -> VolumeMount {
+    VolumeMount {
+        name: volume.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: (access == Access::Read).then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_spec_or_the_tag_of_the_image() {
+        let pods = |version: Option<&str>, image: Option<&str>| PodSettings {
+            version: version.map(str::to_owned),
+            image: image.map(str::to_owned),
+            ..PodSettings::default()
+        };
+        for (version, image, shown, reference) in [
+            (None, None, "9.18", "ghcr.io/firestoned/bindy-bind9:9.18"),
+            (Some("9.20"), None, "9.20", "ghcr.io/firestoned/bindy-bind9:9.20"),
+            (Some("9.20"), Some("isc/bind9:9.21"), "9.21", "isc/bind9:9.21"),
+            (None, Some("host:5000/bind9"), "host:5000/bind9", "host:5000/bind9"),
+            (None, Some("host:5000/bind9:9.20@sha256:00"), "9.20", "host:5000/bind9:9.20@sha256:00"),
+        ] {
+            let pods = pods(version, image);
+            assert_eq!(bind_version(&pods), shown);
+            assert_eq!(bind_image(&pods), reference);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Objects as they are sent to the API server, and whose an object is that is there already.
+
+use k8s_openapi::Resource;
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Workload;
+use crate::object::Metadata;
+
+/// Annotation with a hash of what was last applied: a field that is not wanted any more shows by it.
+pub const APPLIED_ANNOTATION: &str = "bindy.firestoned.io/applied";
+/// Annotation that tells which keys the instance's Secret was made with, without telling them.
+pub const KEYS_ANNOTATION: &str = "bindy.firestoned.io/keys";
+
+/// The kinds of objects that an instance has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// ServiceAccount.
+    ServiceAccount,
+    /// Service.
+    Service,
+    /// NetworkPolicy.
+    NetworkPolicy,
+    /// ConfigMap.
+    ConfigMap,
+    /// Secret.
+    Secret,
+    /// Deployment.
+    Deployment,
+}
+
+impl ObjectKind {
+    /// The kinds that can be looked at; Secrets cannot.
+    pub const WATCHED: [Self; 5] =
+        [Self::ServiceAccount, Self::Service, Self::NetworkPolicy, Self::ConfigMap, Self::Deployment];
+}
+
+impl std::fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An object as it should be.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The whole object.
+    pub body: Value,
+}
+
+/// Without the body, which may be that of a Secret.
+impl std::fmt::Debug for Desired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// The objects of a workload, in the order in which they are made: what a pod mounts is there before it.
+pub fn desired(workload: &Workload) -> Vec<Desired> {
+    let Workload {
+        service_account,
+        dns_service,
+        transfer_service,
+        network_policy,
+        config_map,
+        secret,
+        deployment,
+    } = workload;
+    let mut objects = vec![
+        object(ObjectKind::ServiceAccount, service_account),
+        object(ObjectKind::Service, dns_service),
+        object(ObjectKind::Service, transfer_service),
+        object(ObjectKind::NetworkPolicy, network_policy),
+    ];
+    objects.extend(config_map.as_ref().map(|map| object(ObjectKind::ConfigMap, map)));
+    objects.push(object(ObjectKind::Secret, secret));
+    objects.push(object(ObjectKind::Deployment, deployment));
+    objects
+}
+
+fn object<T: Resource + Serialize>(kind: ObjectKind, object: &T) -> Desired {
+    // Maps with keys of text and no floating point: it cannot fail.
+    let mut body = serde_json::to_value(object).unwrap_or_default();
+    // A Secret is never compared, and its hash would tell something of it.
+    if kind != ObjectKind::Secret {
+        mark(&mut body);
+    }
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Desired { kind, namespace: text("/metadata/namespace"), name: text("/metadata/name"), body }
+}
+
+/// Adds the hash of the object to its annotations.
+fn mark(body: &mut Value) {
+    let hash = digest(&SHA256, body.to_string().as_bytes());
+    let hash: String = hash.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect();
+    if let Some(Value::Object(metadata)) = body.get_mut("metadata")
+        && let Some(annotations) = metadata.entry("annotations").or_insert_with(|| json!({})).as_object_mut()
+    {
+        annotations.insert(APPLIED_ANNOTATION.to_owned(), Value::String(hash));
+    }
+}
+
+/// Whose an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Made for this instance.
+    Ours,
+    /// On its way out: it is being deleted, or belongs to an instance of this name that is gone.
+    Leaving,
+    /// Somebody else's. It is never touched.
+    Foreign,
+}
+
+/// Whose the live object is, seen from the instance with this metadata.
+pub fn ownership(live: &Value, instance: &Metadata) -> Ownership {
+    let owners = live.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let named = |owner: &&Value| {
+        owner["kind"] == "Bind9Instance"
+            && owner["name"] == instance.key.name.as_str()
+            && owner["apiVersion"]
+                .as_str()
+                .is_some_and(|version| version.split('/').next() == Some(bindy_api::GROUP))
+    };
+    match owners.into_iter().flatten().find(named) {
+        None => Ownership::Foreign,
+        Some(_) if live.pointer("/metadata/deletionTimestamp").is_some() => Ownership::Leaving,
+        Some(owner) if owner["uid"] == instance.uid.as_str() => Ownership::Ours,
+        Some(_) => Ownership::Leaving,
+    }
+}

@@ -1,0 +1,104 @@
+//! Services and NetworkPolicy.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::{MANAGED_BY, MANAGED_BY_LABEL, pod_labels};
+use super::{Cluster, DNS_PORT, HTTP_PORT, TRANSFER_PORT};
+use crate::object::Instance;
+
+/// Where clients ask: the ready servers.
+pub(super) fn dns_service(metadata: ObjectMeta, instance: &Instance) -> Service {
+    let ports = vec![port("dns", "UDP", DNS_PORT), port("dns-tcp", "TCP", DNS_PORT)];
+    service(metadata, instance, ports)
+}
+
+/// Where other servers get zones: from the ready ones only, which have them all.
+pub(super) fn transfer_service(metadata: ObjectMeta, instance: &Instance) -> Service {
+    service(metadata, instance, vec![port("transfer", "TCP", TRANSFER_PORT)])
+}
+
+fn service(metadata: ObjectMeta, instance: &Instance, ports: Vec<ServicePort>) -> Service {
+    let spec = ServiceSpec {
+        type_: Some("ClusterIP".to_owned()),
+        selector: Some(pod_labels(&instance.metadata.key.name)),
+        ports: Some(ports),
+        ip_family_policy: Some("PreferDualStack".to_owned()),
+        publish_not_ready_addresses: Some(false),
+        ..ServiceSpec::default()
+    };
+    Service { metadata, spec: Some(spec), ..Service::default() }
+}
+
+fn port(name: &str, protocol: &str, number: u16) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        protocol: Some(protocol.to_owned()),
+        port: number.into(),
+        target_port: Some(IntOrString::Int(number.into())),
+        ..ServicePort::default()
+    }
+}
+
+/// Everybody may ask; transfers, NOTIFY and questions of servers come from the operator and other servers of the
+/// namespace; readiness and metrics are for the cluster. (Probes come from the node, which no policy keeps out.) Pods
+/// connect to the operator and to other servers, and to nobody else.
+pub(super) fn policy(metadata: ObjectMeta, instance: &Instance, cluster: &Cluster) -> NetworkPolicy {
+    let from = |peers, ports| NetworkPolicyIngressRule { from: peers, ports: Some(ports) };
+    let to = |peers, ports| NetworkPolicyEgressRule { to: Some(peers), ports: Some(ports) };
+    let transfer = || vec![allow("TCP", TRANSFER_PORT)];
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(selector(pod_labels(&instance.metadata.key.name))),
+        policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
+        ingress: Some(vec![
+            from(None, vec![allow("UDP", DNS_PORT), allow("TCP", DNS_PORT)]),
+            from(Some(vec![operator(cluster), servers()]), transfer()),
+            from(Some(vec![everybody()]), vec![allow("TCP", HTTP_PORT)]),
+        ]),
+        egress: Some(vec![
+            to(vec![operator(cluster)], vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)]),
+            to(vec![servers()], transfer()),
+        ]),
+    };
+    NetworkPolicy { metadata, spec: Some(spec) }
+}
+
+fn allow(protocol: &str, number: u16) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        protocol: Some(protocol.to_owned()),
+        port: Some(IntOrString::Int(number.into())),
+        end_port: None,
+    }
+}
+
+fn selector(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels), match_expressions: None }
+}
+
+fn operator(cluster: &Cluster) -> NetworkPolicyPeer {
+    let label = ("kubernetes.io/metadata.name".to_owned(), cluster.operator_namespace.clone());
+    NetworkPolicyPeer {
+        namespace_selector: Some(selector(BTreeMap::from([label]))),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// Servers of any instance of this namespace.
+fn servers() -> NetworkPolicyPeer {
+    let label = (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    NetworkPolicyPeer {
+        pod_selector: Some(selector(BTreeMap::from([label]))),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+fn everybody() -> NetworkPolicyPeer {
+    NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() }
+}
