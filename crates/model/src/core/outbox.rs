@@ -264,7 +264,8 @@ impl Core {
         let (key, generation, verdict) = self.world.verdict(id)?;
         let zone = self.world.zones_of(id).into_iter().find(|zone| self.world.zone(zone).is_some());
         let report = zone.as_ref().and_then(|zone| self.zone_report(zone));
-        let apex = zone.as_ref().and_then(|zone| self.world.apex(zone)).map(ToString::to_string);
+        let apex = zone.as_ref().and_then(|zone| self.world.apex(zone));
+        let apex = apex.map(|apex| apex.to_string().trim_end_matches('.').to_owned());
         let stored = self.world.stored(id)?;
         let conditions = record_conditions(&verdict, stored.proven, report.as_ref());
         let status = told::record_status(apex, &conditions, generation);

@@ -1,0 +1,238 @@
+//! What objects are told, and when: refusals at once, success with proof, and nothing that they have been told already.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and shares the objects of its neighbours"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bindy_api::{ConditionType, RecordStatus, condition};
+use bindy_model::{
+    Answer, Ask, Core, Input, Kind, LedgerEntry, LedgerKind, Notices, Now, Object, ObjectEvent, ObjectKey,
+    Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
+};
+use bindy_zone::Serial;
+
+use common::{a, instance, key, zone};
+
+type Entries = BTreeMap<(bindy_model::NamespacedName, LedgerKind), LedgerEntry>;
+
+/// A core with a ledger that always works and servers that do what their flag says.
+struct Rig {
+    core: Core,
+    now: Now,
+    ledger: Entries,
+    /// Servers, and whether they take new versions.
+    servers: BTreeMap<ServerId, bool>,
+    served: BTreeMap<bindy_zone::Name, Serial>,
+}
+
+fn server(name: &str) -> ServerId {
+    ServerId { instance: key("one"), name: name.to_owned() }
+}
+
+fn object_key(object: &Object) -> ObjectKey {
+    object.key()
+}
+
+impl Rig {
+    fn new(ledger: Entries) -> Self {
+        let now = Now { monotonic: Duration::from_secs(10), unix: 1_700_000_000 };
+        let core = Core::new(ledger.clone()).telling();
+        Self { core, now, ledger, servers: BTreeMap::new(), served: BTreeMap::new() }
+    }
+
+    /// With one instance of two servers and one zone, and what else there is.
+    fn with(objects: Vec<Object>) -> Self {
+        let mut rig = Self::new(Entries::new());
+        let events =
+            [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1)].into_iter().chain(objects);
+        rig.start(events.map(ObjectEvent::Applied).collect());
+        rig
+    }
+
+    fn start(&mut self, events: Vec<ObjectEvent>) {
+        self.step(Input::Objects(events));
+        self.servers = [(server("a"), true), (server("b"), true)].into();
+        self.tell_servers();
+        self.step(Input::Objects(vec![ObjectEvent::Listed]));
+    }
+
+    fn tell_servers(&mut self) {
+        let states =
+            self.servers.keys().map(|id| ServerState { id: id.clone(), incarnation: 1, ready: true });
+        self.step(Input::Servers(states.collect()));
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for output in self.core.step(input, self.now) {
+                self.carry_out(output, &mut inputs);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, inputs: &mut Vec<Input>) {
+        match output {
+            Output::Swap { target, expected: _, next } => {
+                match &target {
+                    Target::Zone(key, _) => self.ledger.insert((key.clone(), LedgerKind::Zone), next),
+                    Target::Catalog(key) => self.ledger.insert((key.clone(), LedgerKind::Catalog), next),
+                    Target::Orphan(_) => None,
+                };
+                inputs.push(Input::Swapped(target, Swapped::Done));
+            }
+            Output::Publish(_, name, version) => {
+                self.served.insert(name, version.serial);
+            }
+            Output::Fetch(target, ..) => inputs.push(Input::Fetched(target, None)),
+            Output::Probe(id, probes) => {
+                for probe in probes {
+                    let answer = match (&probe.ask, self.servers.get(&id)) {
+                        (_, Some(false) | None) => Answer::Failure("no answer".to_owned()),
+                        (Ask::Serial { .. }, _) => Answer::Serial(self.served[&probe.zone]),
+                        (Ask::Records(_), _) => Answer::Proven,
+                    };
+                    inputs.push(Input::Probed(id.clone(), probe, answer));
+                }
+            }
+            Output::Grant(..) | Output::Retire(_) => {}
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.monotonic + time;
+        while let Some(due) = self.core.next_tick().filter(|due| *due <= end) {
+            self.now.monotonic = due.max(self.now.monotonic) + Duration::from_millis(1);
+            self.step(Input::Tick);
+        }
+        self.now.monotonic = end.max(self.now.monotonic);
+    }
+
+    fn notices(&mut self) -> Notices {
+        self.core.take_notices(100, self.now)
+    }
+
+    /// The only record that is told something now.
+    fn told(&mut self) -> Option<RecordStatus> {
+        let mut records = self.notices().records;
+        assert!(records.len() <= 1, "{records:?}");
+        records.pop().map(|notice| notice.status)
+    }
+}
+
+fn says(status: &RecordStatus, type_: ConditionType) -> (String, String) {
+    let condition = condition(&status.conditions, type_).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+fn pair(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_record_is_told_once_that_it_is_served_and_only_with_proof_of_every_ready_server() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    let status = rig.told().unwrap();
+    assert_eq!(says(&status, ConditionType::Ready), pair("True", "Served"));
+    assert_eq!(status.zone.as_deref(), Some("example.com"));
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.told(), None);
+}
+
+#[test]
+fn a_record_that_one_server_lacks_is_not_ready_and_waits_a_moment_before_it_is_told_so() {
+    let mut rig = Rig::with(vec![]);
+    rig.servers.insert(server("b"), false);
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(a("www", "www", 1))]));
+    assert_eq!(rig.told(), None);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("False", "Propagating"));
+    rig.servers.insert(server("b"), true);
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("True", "Served"));
+}
+
+#[test]
+fn a_refused_record_is_told_at_once() {
+    let mut rig = Rig::with(vec![]);
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(a("www", "www.example.org.", 1))]));
+    let status = rig.told().unwrap();
+    assert_eq!(says(&status, ConditionType::Accepted), pair("False", "OutOfZone"));
+    assert_eq!(says(&status, ConditionType::Ready), pair("False", "OutOfZone"));
+}
+
+#[test]
+fn a_restart_with_everything_unchanged_tells_nobody_anything() {
+    let mut rig = Rig::with(vec![a("www", "www", 1), a("ftp", "ftp", 2)]);
+    rig.pass(Duration::from_secs(5));
+    let first = rig.notices();
+    assert_eq!((first.records.len(), first.zones.len()), (2, 1));
+    let mut again = Rig::new(rig.ledger.clone());
+    again.served = rig.served.clone();
+    let objects = [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1)];
+    let objects = objects.into_iter().chain([a("www", "www", 1), a("ftp", "ftp", 2)]);
+    let mut events: Vec<ObjectEvent> = objects.map(ObjectEvent::Applied).collect();
+    for notice in &first.records {
+        let told = Told { print: told::record_print(&notice.status), ready: true };
+        events.push(ObjectEvent::Told(notice.key.clone(), told));
+    }
+    let zone = &first.zones[0];
+    let told = Told { print: told::zone_print(&zone.status), ready: true };
+    events.push(ObjectEvent::Told(ObjectKey { kind: Kind::Zone, key: zone.key.clone() }, told));
+    again.start(events);
+    again.pass(Duration::from_secs(600));
+    let second = again.notices();
+    assert_eq!((second.records, second.zones), (vec![], vec![]));
+    assert_eq!(again.ledger, rig.ledger);
+}
+
+#[test]
+fn a_status_that_somebody_else_changed_is_put_right() {
+    let www = a("www", "www", 1);
+    let mut rig = Rig::with(vec![www.clone()]);
+    let status = rig.told().unwrap();
+    rig.step(Input::Objects(vec![ObjectEvent::Told(object_key(&www), Told { print: 7, ready: false })]));
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.told(), Some(status));
+}
+
+#[test]
+fn an_object_made_anew_is_not_told_what_was_proven_of_the_one_before() {
+    let www = a("www", "www", 1);
+    let mut rig = Rig::with(vec![www.clone()]);
+    let before = rig.told().unwrap();
+    rig.servers.insert(server("b"), false);
+    let told = Told { print: told::record_print(&before), ready: true };
+    rig.step(Input::Objects(vec![
+        ObjectEvent::Removed(object_key(&www), Removal::Deleted),
+        ObjectEvent::Applied(a("www", "www", 2)),
+        ObjectEvent::Told(object_key(&www), told),
+    ]));
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("False", "Propagating"));
+}
+
+#[test]
+fn what_a_list_does_not_have_any_more_is_gone_and_what_it_has_stays() {
+    let (www, ftp) = (a("www", "www", 1), a("ftp", "ftp", 2));
+    let mut rig = Rig::with(vec![www.clone(), ftp.clone()]);
+    rig.step(Input::Objects(vec![
+        ObjectEvent::Relisting(object_key(&www).kind),
+        ObjectEvent::Applied(ftp.clone()),
+        ObjectEvent::Relisted(object_key(&www).kind),
+    ]));
+    assert!(rig.core.world().record(&object_key(&www)).is_none());
+    assert!(rig.core.world().record(&object_key(&ftp)).is_some());
+    assert!(rig.core.world().zone(&key("zone")).is_some());
+}
