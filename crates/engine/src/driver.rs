@@ -1,12 +1,12 @@
 //! The loop: inputs in, one step, outputs carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_model::{
-    Core, Fleet, Input, InstanceReport, LedgerEntry, LedgerKind, NamespacedName, Notices, ObjectKey, Output,
-    Probe,
+    Core, Fleet, Input, InstanceReport, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, ObjectKey,
+    Output, Probe,
 };
 use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
@@ -71,7 +71,25 @@ enum Message {
 pub struct EngineHandle {
     messages: mpsc::Sender<Message>,
     changes: watch::Receiver<u64>,
-    fleet: watch::Receiver<Arc<Fleet>>,
+    view: watch::Receiver<Option<Arc<View>>>,
+}
+
+/// The instances as they are wished for.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Those that can be read, or could be.
+    pub fleet: Fleet,
+    /// Those of which nothing is known but that they exist.
+    pub unknown: BTreeSet<NamespacedName>,
+}
+
+impl View {
+    fn of(world: &World) -> Self {
+        let unreadable = world.unreadable_objects().map(|(object, _)| object);
+        let unknown = unreadable
+            .filter(|object| object.kind == Kind::Instance && world.fleet().get(&object.key).is_none());
+        Self { unknown: unknown.map(|object| object.key.clone()).collect(), fleet: world.fleet().clone() }
+    }
 }
 
 impl EngineHandle {
@@ -115,9 +133,9 @@ impl EngineHandle {
         self.send(Message::LookAt(instance)).await;
     }
 
-    /// The instances as they are wished for; empty until all objects have been listed.
-    pub fn fleet(&self) -> watch::Receiver<Arc<Fleet>> {
-        self.fleet.clone()
+    /// The instances as they are wished for; `None` until all objects have been listed.
+    pub fn view(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.view.clone()
     }
 
     /// Counts steps: changes whenever a snapshot may have.
@@ -143,7 +161,7 @@ pub struct Engine<L> {
     results: mpsc::Sender<Input>,
     changed: watch::Sender<u64>,
     steps: u64,
-    fleet: watch::Sender<Arc<Fleet>>,
+    view: watch::Sender<Option<Arc<View>>>,
     fleet_version: Option<u64>,
     tasks: TaskTracker,
 }
@@ -158,7 +176,7 @@ impl<L: Ledger> Engine<L> {
         let (sender, messages) = mpsc::channel(QUEUE);
         let (results, inputs) = mpsc::channel(QUEUE);
         let (changed, changes) = watch::channel(0);
-        let (fleet, instances) = watch::channel(Arc::default());
+        let (view, views) = watch::channel(None);
         let engine = Self {
             core: Core::new(entries),
             clock: Clock::start(),
@@ -170,11 +188,11 @@ impl<L: Ledger> Engine<L> {
             results,
             changed,
             steps: 0,
-            fleet,
+            view,
             fleet_version: None,
             tasks: TaskTracker::new(),
         };
-        (engine, EngineHandle { messages: sender, changes, fleet: instances })
+        (engine, EngineHandle { messages: sender, changes, view: views })
     }
 
     /// Gathers what objects have to be told, for [`EngineHandle::notices`].
@@ -206,7 +224,7 @@ impl<L: Ledger> Engine<L> {
             for message in gather(std::mem::take(&mut messages)) {
                 self.take(message);
             }
-            self.tell_fleet();
+            self.tell_view();
             // Questions change nothing; who asks after every change would ask for ever.
             self.changed.send_if_modified(|steps| {
                 let before = std::mem::replace(steps, self.steps);
@@ -219,12 +237,12 @@ impl<L: Ledger> Engine<L> {
         self.tasks.wait().await;
     }
 
-    fn tell_fleet(&mut self) {
+    fn tell_view(&mut self) {
         let world = self.core.world();
         let version = Some(world.fleet_version());
         if world.is_listed() && self.fleet_version != version {
             self.fleet_version = version;
-            self.fleet.send_replace(Arc::new(world.fleet().clone()));
+            self.view.send_replace(Some(Arc::new(View::of(world))));
         }
     }
 

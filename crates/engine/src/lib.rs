@@ -19,7 +19,7 @@ mod probe;
 mod store;
 
 pub use clock::Clock;
-pub use driver::{Engine, EngineHandle, Server, Snapshot};
+pub use driver::{Engine, EngineHandle, Server, Snapshot, View};
 pub use keys::{InstanceKeys, instance_key, keys};
 pub use ledger::{Ledger, Swap};
 pub use store::Store;

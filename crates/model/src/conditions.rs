@@ -156,7 +156,7 @@ fn held(hold: Option<&Hold>, what: &str) -> Condition {
     }
 }
 
-/// Accepted, Ready and Held of a Bind9Instance. `servers` are those of this instance, `replicas` how many there should be.
+/// Accepted, Ready, Held and Degraded of a Bind9Instance. `servers` are those of this instance, `replicas` how many there should be.
 pub fn instance_conditions(
     report: &InstanceReport,
     servers: &[ServerReport],
@@ -173,7 +173,16 @@ pub fn instance_conditions(
     } else {
         Condition::no(Ready, Reason::ServersStarting, message)
     };
-    vec![accepted, ready, held(report.hold.as_ref(), "zones")]
+    vec![accepted, ready, held(report.hold.as_ref(), "zones"), instance_degraded(servers)]
+}
+
+fn instance_degraded(servers: &[ServerReport]) -> Condition {
+    match servers.iter().find_map(|server| Some((server, server.failure.as_ref()?))) {
+        Some((server, failure)) => {
+            Condition::yes(Degraded, Reason::ServerLagging, format!("{}: {failure}", server.id))
+        }
+        None => Condition::no(Degraded, Reason::AllInSync, "no server is known to lag"),
+    }
 }
 
 fn fleet_reason(problem: &FleetProblem) -> Reason {

@@ -233,6 +233,11 @@ impl Delivery {
         self.pending.is_empty()
     }
 
+    /// Whether the last answer for `zone` was a failure.
+    pub fn is_failing(&self, zone: &Name) -> bool {
+        self.pending.get(zone).is_some_and(|pending| pending.failure.is_some())
+    }
+
     /// Whether the server should have a version of `zone` and has not answered for it yet.
     pub fn is_unheard(&self, zone: &Name) -> bool {
         self.pending.get(zone).is_some_and(|pending| pending.attempt == 0)

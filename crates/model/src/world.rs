@@ -76,7 +76,9 @@ impl World {
     /// Takes over an object as it is now.
     pub fn apply(&mut self, object: Object) {
         let key = object.key();
-        self.unreadable.remove(&key);
+        if self.unreadable.remove(&key).is_some() {
+            self.fleet_version += u64::from(key.kind == Kind::Instance);
+        }
         match object {
             Object::Record(record) => self.apply_record(record),
             Object::Zone(zone) => self.apply_zone(*zone),
@@ -133,7 +135,9 @@ impl World {
 
     /// Forgets an object that does not exist any more.
     pub fn remove(&mut self, key: &ObjectKey, how: Removal) {
-        self.unreadable.remove(key);
+        if self.unreadable.remove(key).is_some() {
+            self.fleet_version += u64::from(key.kind == Kind::Instance);
+        }
         self.told.remove(key);
         match key.kind {
             Kind::Record(kind) => {
@@ -165,6 +169,7 @@ impl World {
             self.dirty.insert(key.key.clone());
         }
         self.see(&key);
+        self.fleet_version += u64::from(key.kind == Kind::Instance);
         self.unreadable.insert(key, message);
     }
 

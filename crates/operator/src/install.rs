@@ -6,7 +6,8 @@ use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::rbac::{self, Scope};
+use crate::rbac::{self, Access, Scope};
+use crate::{events, fleet, master, observe, servers, tell};
 
 /// The namespace in which the operator is installed, and the name of everything in it.
 const NAMESPACE: &str = "dns-system";
@@ -23,6 +24,10 @@ pub const TRANSFER_PORT: u16 = 5353;
 /// Health, readiness and metrics.
 pub const HTTP_PORT: u16 = 8080;
 
+/// Everything that the operator does with the API.
+const ACCESS: &[&[Access]] =
+    &[observe::ACCESS, tell::ACCESS, servers::ACCESS, fleet::ACCESS, master::ACCESS, events::ACCESS];
+
 /// The objects of the manifest, in the order in which they are to be made.
 #[must_use]
 pub fn objects() -> Vec<Value> {
@@ -33,10 +38,10 @@ pub fn objects() -> Vec<Value> {
     };
     let cluster_role = ClusterRole {
         metadata: names(None),
-        rules: Some(rbac::rules(Scope::Cluster)),
+        rules: Some(rbac::rules(Scope::Cluster, ACCESS)),
         aggregation_rule: None,
     };
-    let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(Scope::Own)) };
+    let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(Scope::Own, ACCESS)) };
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
             "pod-security.kubernetes.io/enforce": "restricted"}}}),

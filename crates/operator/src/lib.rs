@@ -8,8 +8,11 @@
 //!                                        hidden primary ◄──AXFR, IXFR, TSIG── agents
 //! ```
 
+mod events;
+mod fleet;
 mod http;
 pub mod install;
+mod instances;
 mod ledger;
 mod master;
 mod metrics;

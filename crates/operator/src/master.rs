@@ -8,7 +8,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
+use crate::rbac::{Access, Scope, Verb};
 use crate::term::Term;
+
+/// What is done here: this one Secret is read, and made once.
+pub(crate) const ACCESS: &[Access] =
+    &[Access { group: "", resource: "secrets", verbs: &[Verb::Get, Verb::Create], scope: Scope::Own }];
 
 /// Name of the Secret.
 pub(crate) const NAME: &str = "bindy-master-key";

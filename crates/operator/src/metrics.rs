@@ -29,8 +29,6 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     swaps: Family<Outcome, Counter>,
     statuses: Family<Written, Counter>,
-    /// DNSZones known.
-    pub(crate) zones: Gauge<u64, AtomicU64>,
     /// Bind9Instances known.
     pub(crate) instances: Gauge<u64, AtomicU64>,
     /// Servers known.
@@ -43,19 +41,17 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("bindy");
         let (swaps, statuses) = (Family::default(), Family::default());
-        let (zones, instances) = (Gauge::default(), Gauge::default());
-        let (servers, servers_ready) = (Gauge::default(), Gauge::default());
+        let (instances, servers, servers_ready) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register(
             "swaps",
             "Writes of serial and digest to the status of an object",
             Family::clone(&swaps),
         );
         registry.register("status_writes", "Writes of the rest of a status", Family::clone(&statuses));
-        registry.register("zones", "DNSZones", Gauge::clone(&zones));
         registry.register("instances", "Bind9Instances", Gauge::clone(&instances));
         registry.register("servers", "Servers that have an address", Gauge::clone(&servers));
         registry.register("servers_ready", "Servers that are ready", Gauge::clone(&servers_ready));
-        Self { registry: Arc::new(registry), swaps, statuses, zones, instances, servers, servers_ready }
+        Self { registry: Arc::new(registry), swaps, statuses, instances, servers, servers_ready }
     }
 
     pub(crate) fn swap(&self, result: &'static str) {

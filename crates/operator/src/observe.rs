@@ -12,6 +12,7 @@
 
 use std::fmt::Debug;
 
+use crate::rbac::{Access, CUSTOM, Scope, Verb};
 use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
 use bindy_model::{Kind, NamespacedName, ObjectEvent, ObjectKey, Removal, Told};
 use futures::StreamExt;
@@ -24,6 +25,14 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// What is read here: the custom resources, and zone files.
+pub(crate) const ACCESS: &[Access] = &[
+    Access { group: GROUP, resource: CUSTOM, verbs: READ, scope: Scope::Cluster },
+    Access { group: "", resource: "configmaps", verbs: READ, scope: Scope::Cluster },
+];
+
+const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 
 /// How long one watch request lasts.
 const WATCH_SECONDS: u32 = 25;

@@ -1,92 +1,102 @@
-//! What the operator may do: one table, from which the install manifest takes its roles. A right that is not here is
-//! not given, and each says what it is for.
+//! What this program may do: tables that the ClusterRole and the Role are generated from, and that calls name.
 
-use bindy_api::{GROUP, RECORD_KINDS};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bindy_api::RECORD_KINDS;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-/// Where a right holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// In every namespace: instances may be anywhere.
+/// Stands for every custom resource.
+pub const CUSTOM: &str = "*";
+/// Stands for the status of every custom resource.
+pub const CUSTOM_STATUS: &str = "*/status";
+
+/// A verb of Kubernetes' API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// One object.
+    Get,
+    /// All objects.
+    List,
+    /// Changes.
+    Watch,
+    /// A new object.
+    Create,
+    /// Part of an object, server-side apply included.
+    Patch,
+    /// Removal.
+    Delete,
+}
+
+/// Where an access is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// In every namespace.
     Cluster,
     /// In the operator's own namespace.
     Own,
 }
 
-/// Some rights.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Right {
-    pub(crate) scope: Scope,
-    pub(crate) group: &'static str,
-    pub(crate) resources: &'static [&'static str],
-    pub(crate) verbs: &'static [&'static str],
+/// One row: what is done with one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Resource in the plural, with its subresource if any.
+    pub resource: &'static str,
+    /// What is done with it.
+    pub verbs: &'static [Verb],
+    /// Where.
+    pub scope: Scope,
 }
 
-/// Everything that the operator may do, besides the custom resources.
-pub(crate) const RIGHTS: &[Right] = &[
-    // Zone files; and the configuration of servers.
-    Right {
-        scope: Scope::Cluster,
-        group: "",
-        resources: &["configmaps", "services", "serviceaccounts"],
-        verbs: &["get", "list", "watch", "create", "patch"],
-    },
-    Right {
-        scope: Scope::Cluster,
-        group: "apps",
-        resources: &["deployments"],
-        verbs: &["get", "list", "watch", "create", "patch"],
-    },
-    Right {
-        scope: Scope::Cluster,
-        group: "networking.k8s.io",
-        resources: &["networkpolicies"],
-        verbs: &["get", "list", "watch", "create", "patch"],
-    },
-    // Which servers there are; an annotation makes the kubelet renew mounted configuration at once.
-    Right {
-        scope: Scope::Cluster,
-        group: "",
-        resources: &["pods"],
-        verbs: &["get", "list", "watch", "patch"],
-    },
-    // Keys of instances: made and replaced, never read.
-    Right { scope: Scope::Cluster, group: "", resources: &["secrets"], verbs: &["create", "delete"] },
-    Right {
-        scope: Scope::Cluster,
-        group: "events.k8s.io",
-        resources: &["events"],
-        verbs: &["create", "patch"],
-    },
-    // The master secret.
-    Right { scope: Scope::Own, group: "", resources: &["secrets"], verbs: &["get", "create"] },
-];
-
-/// The rules of one scope.
-pub(crate) fn rules(scope: Scope) -> Vec<PolicyRule> {
-    let own = RIGHTS.iter().filter(|right| right.scope == scope).map(|right| PolicyRule {
-        api_groups: Some(vec![right.group.to_owned()]),
-        resources: Some(right.resources.iter().map(|one| (*one).to_owned()).collect()),
-        verbs: right.verbs.iter().map(|one| (*one).to_owned()).collect(),
-        ..PolicyRule::default()
-    });
-    match scope {
-        Scope::Cluster => custom_resources().into_iter().chain(own).collect(),
-        Scope::Own => own.collect(),
+impl Access {
+    /// Whether this row allows the verb.
+    pub fn allows(&self, verb: Verb) -> bool {
+        self.verbs.contains(&verb)
     }
 }
 
-/// The custom resources are read; only their status is written.
-fn custom_resources() -> [PolicyRule; 2] {
-    let records = RECORD_KINDS.iter().map(|row| row.plural.to_owned());
-    let plurals: Vec<String> =
-        ["bind9instances", "dnszones"].into_iter().map(str::to_owned).chain(records).collect();
-    let rule = |resources: Vec<String>, verbs: &[&str]| PolicyRule {
-        api_groups: Some(vec![GROUP.to_owned()]),
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// The rules of one scope that allow what is in `tables`, and nothing else.
+pub fn rules(scope: Scope, tables: &[&[Access]]) -> Vec<PolicyRule> {
+    let mut verbs: BTreeMap<(&str, String), BTreeSet<Verb>> = BTreeMap::new();
+    for access in tables.iter().copied().flatten().filter(|access| access.scope == scope) {
+        for resource in resources(access.resource) {
+            verbs.entry((access.group, resource)).or_default().extend(access.verbs);
+        }
+    }
+    let mut alike: BTreeMap<(&str, BTreeSet<Verb>), Vec<String>> = BTreeMap::new();
+    for ((group, resource), verbs) in verbs {
+        alike.entry((group, verbs)).or_default().push(resource);
+    }
+    let rule = |((group, verbs), resources): ((&str, BTreeSet<Verb>), Vec<String>)| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
         resources: Some(resources),
-        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        verbs: verbs.iter().map(Verb::to_string).collect(),
         ..PolicyRule::default()
     };
-    let statuses = plurals.iter().map(|plural| format!("{plural}/status")).collect();
-    [rule(plurals, &["get", "list", "watch"]), rule(statuses, &["patch"])]
+    alike.into_iter().map(rule).collect()
+}
+
+/// A wildcard would give rights on kinds that a later version brings.
+fn resources(name: &str) -> Vec<String> {
+    let plurals = ["bind9instances", "dnszones"].into_iter().chain(RECORD_KINDS.iter().map(|row| row.plural));
+    match name {
+        CUSTOM => plurals.map(str::to_owned).collect(),
+        CUSTOM_STATUS => plurals.map(|plural| format!("{plural}/status")).collect(),
+        other => vec![other.to_owned()],
+    }
 }

@@ -7,21 +7,27 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindy_engine::{Engine, EngineHandle, Store};
-use bindy_model::{Fleet, Kind, LedgerEntry, NamespacedName, ObjectEvent};
-use bindy_wire::{Generation, MasterSecret, ServerOptions, Signatures};
-use kube::{Client, Config};
+use bindy_engine::{Engine, EngineHandle, Store, View};
+use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent};
+use bindy_wire::{MasterSecret, ServerOptions, Signatures};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::events::Events;
+use crate::fleet;
 use crate::http::{self, Synced};
+use crate::install;
+use crate::instances::{self, Addresses, Instances};
 use crate::ledger::{EntryKey, KubeLedger};
 use crate::master::{self, MasterSecretError};
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
 use crate::servers;
+use crate::tell::Teller;
 use crate::term::Term;
 
 /// Events that may wait to be taken in.
@@ -86,7 +92,15 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
     let primary = bindy_wire::Server::bind(primary, store.clone(), store.clone()).await;
     let primary = primary.map_err(|error| RunError::Listen { port: options.transfer_port, error })?;
     tasks.spawn(primary.serve(cancel.clone()));
-    let operator = Operator { client, term, secret, store, metrics, synced, tasks: tasks.clone() };
+    let context = fleet::Context {
+        client: client.clone(),
+        agent_image: image(&client, &options, &namespace).await,
+        transfer_service: NamespacedName::new(namespace, install::TRANSFER_SERVICE),
+        secret: secret.clone(),
+    };
+    let pod_name = options.pod_name;
+    let operator =
+        Operator { client, context, pod_name, term, secret, store, metrics, synced, tasks: tasks.clone() };
     operator.run(&cancel).await;
     // Whatever ended it, the rest must not go on alone.
     cancel.cancel();
@@ -98,6 +112,18 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
 async fn listen(port: u16) -> Result<TcpListener, RunError> {
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     TcpListener::bind(address).await.map_err(|error| RunError::Listen { port, error })
+}
+
+/// The image of the agents: as it was told, else that of the operator's own pod, else the released one.
+async fn image(client: &Client, options: &Options, namespace: &str) -> String {
+    if let Some(image) = &options.image {
+        return image.clone();
+    }
+    let Some(name) = &options.pod_name else { return install::IMAGE.to_owned() };
+    let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await;
+    let spec = pod.ok().flatten().and_then(|pod| pod.spec);
+    let own = spec.and_then(|spec| spec.containers.into_iter().find(|one| one.name == "operator"));
+    own.and_then(|container| container.image).unwrap_or_else(|| install::IMAGE.to_owned())
 }
 
 /// A client whose connections cannot hang for ever.
@@ -133,6 +159,8 @@ async fn master_secret(
 
 struct Operator {
     client: Client,
+    context: fleet::Context,
+    pod_name: Option<String>,
     term: Term,
     secret: MasterSecret,
     store: Store,
@@ -158,11 +186,44 @@ impl Operator {
         let (engine, handle) = Engine::new(ledger.clone(), listing.entries, self.store.clone());
         self.tasks.spawn(engine.telling().run(cancel.clone()));
         handle.objects(listing.events).await;
+        for (instance, addresses) in listing.addresses.all() {
+            handle.addresses(instance, addresses).await;
+        }
         self.follow_servers(&handle, cancel).await;
         handle.objects(vec![ObjectEvent::Listed]).await;
-        self.tasks.spawn(keys(self.store.clone(), self.secret.clone(), handle.fleet(), cancel.clone()));
+        self.tasks.spawn(keys(
+            self.store.clone(),
+            self.secret.clone(),
+            self.metrics.clone(),
+            handle.view(),
+            cancel.clone(),
+        ));
+        self.keep_workloads(&handle, listing.addresses, cancel);
         self.synced.set();
         follow(&mut observed, &ledger, &handle, cancel).await;
+    }
+
+    /// Keeps objects and statuses as they should be.
+    fn keep_workloads(&self, engine: &EngineHandle, addresses: Addresses, cancel: &CancellationToken) {
+        let (sender, reports) = watch::channel(Arc::default());
+        let fleet = fleet::run(
+            self.context.clone(),
+            Arc::new(self.term.clone()),
+            engine.view(),
+            sender,
+            cancel.clone(),
+        );
+        self.tasks.spawn(fleet);
+        self.tasks.spawn(instances::follow(engine.clone(), reports.clone(), cancel.clone()));
+        let teller = Teller {
+            client: self.client.clone(),
+            engine: engine.clone(),
+            instances: Instances::new(engine.clone(), reports, addresses),
+            term: self.term.clone(),
+            metrics: self.metrics.clone(),
+            events: Events::new(self.client.clone(), self.pod_name.clone()),
+        };
+        self.tasks.spawn(teller.run(cancel.clone()));
     }
 
     /// Returns when the engine knows the servers that run.
@@ -186,6 +247,7 @@ impl Operator {
 struct Listing {
     events: Vec<ObjectEvent>,
     entries: Vec<(EntryKey, LedgerEntry)>,
+    addresses: Addresses,
 }
 
 /// Takes in what is observed until every kind has been listed; `None` when cancelled before.
@@ -203,7 +265,10 @@ async fn list(
         };
         match next {
             Observed::Objects(events) => listing.events.extend(events),
-            Observed::Entry(entry) => listing.entries.extend(ledger.note(&entry.object)),
+            Observed::Entry(entry) => {
+                listing.addresses.recall(&entry.object);
+                listing.entries.extend(ledger.note(&entry.object));
+            }
             Observed::Listed(kind) => missing.retain(|other| *other != kind),
         }
     }
@@ -242,20 +307,19 @@ async fn follow(
 async fn keys(
     store: Store,
     secret: MasterSecret,
-    mut fleet: watch::Receiver<Arc<Fleet>>,
+    metrics: Metrics,
+    mut views: watch::Receiver<Option<Arc<View>>>,
     cancel: CancellationToken,
 ) {
     loop {
-        let instances = fleet.borrow_and_update().clone();
-        let keys = instances.iter().filter_map(|instance| {
-            let key: &NamespacedName = &instance.metadata.key;
-            let own = secret.instance_key(&key.namespace, &key.name, Generation::A).ok()?;
-            Some((key.clone(), vec![own]))
-        });
-        store.set_keys(&keys.collect());
+        let view = views.borrow_and_update().clone();
+        if let Some(view) = view {
+            metrics.instances.set(view.fleet.iter().count() as u64);
+            store.set_keys(&bindy_engine::keys(&view.fleet, &secret));
+        }
         tokio::select! {
             () = cancel.cancelled() => return,
-            changed = fleet.changed() => if changed.is_err() { return },
+            changed = views.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server};
 use bindy_model::{NamespacedName, ServerId, ServerState};
-use bindy_wire::{Endpoint, Generation, MasterSecret};
+use bindy_wire::{Endpoint, MasterSecret};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
@@ -18,6 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::observe;
+use crate::rbac::{Access, Scope, Verb};
+
+/// What is read here.
+pub(crate) const ACCESS: &[Access] = &[Access {
+    group: "",
+    resource: "pods",
+    verbs: &[Verb::Get, Verb::List, Verb::Watch],
+    scope: Scope::Cluster,
+}];
 
 /// The label by which a pod says which instance it belongs to.
 const INSTANCE_LABEL: &str = "instance";
@@ -128,7 +137,7 @@ impl Servers {
         }
         let address: IpAddr = status.pod_ip.as_ref()?.parse().ok()?;
         let instance = NamespacedName::new(pod.namespace()?, pod.labels().get(INSTANCE_LABEL)?);
-        let key = self.secret.instance_key(&instance.namespace, &instance.name, Generation::A).ok()?;
+        let key = bindy_engine::instance_key(&self.secret, &instance).ok()?;
         let ready =
             status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
         Some(Server {

@@ -8,21 +8,28 @@
 
 use std::time::Duration;
 
-use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, RecordStatus};
+use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, GROUP, RecordStatus};
 use bindy_engine::EngineHandle;
 use bindy_model::{InstanceNotice, Kind, NamespacedName, Notices, ObjectKey, RecordNotice, ZoneNotice};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Events;
+use crate::instances::Instances;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::patch::json_patch;
+use crate::rbac::{Access, CUSTOM_STATUS, Scope, Verb};
 use crate::term::Term;
+
+/// What is written here, and by the ledger.
+pub(crate) const ACCESS: &[Access] =
+    &[Access { group: GROUP, resource: CUSTOM_STATUS, verbs: &[Verb::Patch], scope: Scope::Cluster }];
 
 /// Objects of each kind that are asked for at once, and writes that are under way at once.
 const BATCH: usize = 64;
@@ -31,19 +38,14 @@ const WRITES: usize = 16;
 /// Pause before an object is told again that could not be told.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Composes the status of an instance from what the engine and the workloads know. `None`: nothing is to be told yet.
-pub(crate) trait Instances: Send + Sync + 'static {
-    /// The status without what the ledger owns, its times to be filled in.
-    fn status(&self, notice: &InstanceNotice) -> Option<Bind9InstanceStatus>;
-}
-
 /// What a write needs.
-pub(crate) struct Teller<I> {
+pub(crate) struct Teller {
     pub(crate) client: Client,
     pub(crate) engine: EngineHandle,
-    pub(crate) instances: I,
+    pub(crate) instances: Instances,
     pub(crate) term: Term,
     pub(crate) metrics: Metrics,
+    pub(crate) events: Events,
 }
 
 /// Why an object was not told.
@@ -55,7 +57,7 @@ enum Failure {
     Api(kube::Error),
 }
 
-impl<I: Instances> Teller<I> {
+impl Teller {
     /// Runs until cancelled or the engine has stopped; writes that have begun are finished.
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut changes = self.engine.changes();
@@ -103,7 +105,7 @@ impl<I: Instances> Teller<I> {
     }
 
     async fn tell_instance(&self, notice: InstanceNotice) {
-        let Some(status) = self.instances.status(&notice) else { return };
+        let Some(status) = self.instances.status(&notice).await else { return };
         if bindy_model::told::instance_print(&status) == notice.told {
             return;
         }
@@ -151,7 +153,9 @@ impl<I: Instances> Teller<I> {
             json!({"op": "add", "path": "/status", "value": status}),
         ]);
         let patch = patch.map_err(Failure::Api)?;
-        settle(api.patch_status(name, &PatchParams::default(), &patch).await)
+        let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+        self.events.tell(&written.object_ref(resource), &old, &status.conditions).await;
+        Ok(())
     }
 
     async fn write_zone(&self, _: &Term, notice: ZoneNotice) -> Result<(), Failure> {
@@ -162,7 +166,9 @@ impl<I: Instances> Teller<I> {
         date(&mut status.conditions, &old);
         let fields = merge(&status, &["observedGeneration", "servers", "lagging", "conditions"]);
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": fields}));
-        settle(api.patch_status(&name, &PatchParams::default(), &patch).await)
+        let written = settle(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
+        self.events.tell(&written.object_ref(&()), &old, &status.conditions).await;
+        Ok(())
     }
 
     async fn write_instance(
@@ -176,6 +182,7 @@ impl<I: Instances> Teller<I> {
         let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
         let old = object.status.map(|status| status.conditions).unwrap_or_default();
         date(&mut status.conditions, &old);
+        let conditions = status.conditions.clone();
         let mut fields =
             serde_json::to_value(Bind9InstanceStatus { catalog: None, ..status }).unwrap_or_default();
         // A list that is empty now is not written, and would stay as it was.
@@ -185,7 +192,9 @@ impl<I: Instances> Teller<I> {
             }
         }
         let patch = Patch::Merge(json!({"metadata": {"uid": notice.report.uid}, "status": fields}));
-        settle(api.patch_status(name, &PatchParams::default(), &patch).await)
+        let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+        self.events.tell(&written.object_ref(&()), &old, &conditions).await;
+        Ok(())
     }
 }
 
@@ -210,9 +219,9 @@ fn date(conditions: &mut [Condition], old: &[Condition]) {
     }
 }
 
-fn settle<K>(written: Result<K, kube::Error>) -> Result<(), Failure> {
+fn settle<K>(written: Result<K, kube::Error>) -> Result<K, Failure> {
     match written {
-        Ok(_) => Ok(()),
+        Ok(written) => Ok(written),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Err(Failure::Gone),
         Err(error) => Err(Failure::Api(error)),
     }

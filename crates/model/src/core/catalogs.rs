@@ -175,6 +175,7 @@ impl Core {
             catalog.publication.set_word(paused, release);
             let wanted = catalog.wanted(hidden);
             let commands = catalog.publication.want(wanted, false, now);
+            self.mark_instance_soon(&key, now);
             self.carry_out(&Target::Catalog(key), commands, now, outputs);
         }
     }
@@ -193,6 +194,7 @@ impl Core {
 
     /// Takes in that a catalog version is served: zones that it names without an object stay, others may go.
     pub(super) fn catalog_published(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
+        self.mark_instance_soon(key, now);
         self.adopt_orphans(key, outputs);
         self.retire_unnamed(outputs);
         let Some(name) = self.catalogs.get(key).map(|catalog| catalog.name.clone()) else { return };

@@ -11,7 +11,7 @@ use bindy_api::{DNSZoneStatus, RecordStatus};
 
 use super::{Core, InstanceReport, ServerReport};
 use crate::conditions::record_conditions;
-use crate::object::{Kind, NamespacedName, ObjectKey};
+use crate::object::{Instance, Kind, NamespacedName, ObjectKey};
 use crate::publication::Now;
 use crate::record_table::RecordId;
 use crate::told::{self, Told};
@@ -93,6 +93,8 @@ pub struct ZoneNotice {
 /// What is known of an instance; the operator adds what it knows of the workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceNotice {
+    /// As it is wished for.
+    pub instance: Instance,
     /// The engine's part.
     pub report: InstanceReport,
     /// Its servers.
@@ -234,6 +236,11 @@ impl Core {
         self.mark_zone(key, if decided { now.monotonic } else { now.monotonic + PATIENCE });
     }
 
+    /// An instance may be told something else once what is under way has had its time.
+    pub(super) fn mark_instance_soon(&mut self, key: &NamespacedName, now: Now) {
+        self.mark_instance(key, now.monotonic + PATIENCE);
+    }
+
     fn zone_notice(&mut self, key: &NamespacedName, now: Duration) -> Option<ZoneNotice> {
         let object = ObjectKey { kind: Kind::Zone, key: key.clone() };
         if let Some(apex) = self.current.get(key)
@@ -254,10 +261,11 @@ impl Core {
     }
 
     fn instance_notice(&self, key: &NamespacedName) -> Option<InstanceNotice> {
+        let instance = self.world.fleet().get(key)?.clone();
         let report = self.instance_report(key)?;
         let servers = self.server_reports().filter(|server| server.id.instance == *key).collect();
         let told = self.world.told(&ObjectKey { kind: Kind::Instance, key: key.clone() });
-        Some(InstanceNotice { report, servers, told })
+        Some(InstanceNotice { instance, report, servers, told })
     }
 
     fn record_notice(&mut self, id: RecordId) -> Option<RecordNotice> {

@@ -72,6 +72,8 @@ pub struct ServerReport {
     pub ready: bool,
     /// Zones that it does not have in their published version yet.
     pub missing: usize,
+    /// What was wrong with one of its last answers, if any was.
+    pub failure: Option<String>,
 }
 
 impl Core {
@@ -146,6 +148,7 @@ impl Core {
             id: server.state.id.clone(),
             ready: server.state.ready,
             missing: server.missing(),
+            failure: server.delivery.pending().find_map(|(_, pending)| pending.failure.clone()),
         })
     }
 

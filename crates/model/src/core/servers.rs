@@ -276,6 +276,7 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(server) = self.servers.get_mut(id) else { return };
+        let was_failing = server.delivery.is_failing(&probe.zone);
         let (proven, failed) = (answer == Answer::Proven, matches!(answer, Answer::Failure(_)));
         match server.delivery.answered(probe, answer, now.monotonic) {
             Progress::Served | Progress::Delivered => {
@@ -288,6 +289,9 @@ impl Core {
             self.note_proven(id, &probe.zone, probe.serial, now);
         } else if failed {
             self.mark_failure(&probe.zone, now);
+        }
+        if failed != was_failing {
+            self.mark_instance_soon(&id.instance, now);
         }
     }
 
