@@ -103,10 +103,13 @@ fn build_bind9(steps: &mut Steps) -> Result<Vec<String>> {
     let inputs = digest(&[&dockerfile])?;
     if !is_fresh(BIND9, &inputs)? {
         steps.run(&format!("image {BIND9}"), || {
-            build_image(BIND9, &inputs, &dockerfile, &context, None)?;
-            let version = named_version(BIND9)?;
+            // It gets its names when all of them are known.
+            let next = "localhost/bindy-bind9:next";
+            build_image(next, &inputs, &dockerfile, &context, None)?;
             let (repository, _) = BIND9.rsplit_once(':').context("an image without a tag")?;
-            output(buildah()?.args(["tag", BIND9, &format!("{repository}:{version}")])).map(drop)
+            let exact = format!("{repository}:{}", named_version(next)?);
+            output(buildah()?.args(["tag", next, &exact, BIND9]))?;
+            output(buildah()?.args(["rmi", next])).map(drop)
         })?;
     }
     names_of(BIND9)
@@ -183,8 +186,9 @@ fn push(name: &str, registry: &str) -> Result<()> {
 fn named_version(image: &str) -> Result<String> {
     let container = output(buildah()?.args(["from", "--pull=never", image]))?;
     let container = container.trim();
-    let said =
-        output(buildah()?.args(["run", "--isolation=chroot", container, "--", "/usr/sbin/named", "-v"]));
+    // What `buildah run` prints is sometimes lost.
+    let tree = output(buildah()?.args(["mount", container]))?;
+    let said = output(Command::new("chroot").arg(tree.trim()).args(["/usr/sbin/named", "-v"]));
     output(buildah()?.args(["rm", container]))?;
     let said = said?;
     let version = said.split_whitespace().nth(1).and_then(|version| version.split('-').next());
