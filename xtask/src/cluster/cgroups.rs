@@ -1,8 +1,8 @@
 //! The cgroups of a cluster: `bindy-cluster/CLUSTER/PLACE`, PLACE being `control` or a node. They answer the question
 //! which processes are ours, also for those that our processes started: shims, containers, probes.
 //!
-//! On version 1 a process is put into one hierarchy only, and the container runtime makes the rest. On version 2, where
-//! only leaves may have processes, what we start is in `PLACE/daemons` and containers are in `PLACE/pods`.
+//! What we start is in `PLACE/daemons`, containers are in `PLACE/pods`: on version 2 only leaves have processes. On
+//! version 1 what we start is put into one hierarchy only, which is enough to find it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,16 +16,25 @@ const TOP: &str = "bindy-cluster";
 const MOUNTS: &str = "/proc/self/mounts";
 
 /// Where containers of a node go, as the kubelet names it.
-pub(crate) fn of_pods(cluster: &Name, place: &str) -> String {
-    format!("/{TOP}/{cluster}/{place}/pods")
+pub(crate) fn of_pods(cluster: &Name, node: &str) -> String {
+    format!("/{TOP}/{cluster}/{node}/pods")
 }
 
-/// The directory into which a process of this place is put.
-pub(crate) fn of_daemons(cluster: &Name, place: &str) -> Result<PathBuf> {
+/// Makes it in all hierarchies: the kubelet expects to find it.
+pub(crate) fn ensure_pods(cluster: &Name, node: &str) -> Result<()> {
+    for hierarchy in hierarchies()? {
+        let directory = hierarchy.join(of_pods(cluster, node).trim_start_matches('/'));
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The directory below which all processes of this place are.
+pub(crate) fn of_place(cluster: &Name, place: &str) -> Result<PathBuf> {
     let hierarchies = hierarchies()?;
     let pids = hierarchies.iter().find(|path| path.ends_with("pids"));
     let chosen = pids.or(hierarchies.first()).context("no cgroup hierarchy is mounted")?;
-    Ok(chosen.join(TOP).join(cluster.to_string()).join(place).join("daemons"))
+    Ok(chosen.join(TOP).join(cluster.to_string()).join(place))
 }
 
 /// All processes of the cluster.

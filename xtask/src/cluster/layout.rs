@@ -111,6 +111,11 @@ impl Layout {
         Ipv4Addr::new(10, 96 + self.range, 0, 1)
     }
 
+    /// Where pods look for names: there is no such Service.
+    pub(crate) fn absent_dns(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 96 + self.range, 0, 10)
+    }
+
     pub(crate) fn api_url(&self) -> String {
         format!("https://{}:6443", self.gateway())
     }

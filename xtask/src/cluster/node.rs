@@ -25,8 +25,9 @@ pub(crate) struct NodeAgents {
 }
 
 impl NodeAgents {
-    /// Writes their configuration.
+    /// Writes their configuration, and makes the cgroup that the kubelet expects.
     pub(crate) fn new(layout: &Layout, node: &Node, kube: &Path) -> Result<Self> {
+        cgroups::ensure_pods(&layout.name, &node.name)?;
         let file = |name: &str| node.directory.join(name);
         let network = file("cni/10-pods.conflist");
         write(&network, &pretty(&pod_network(layout, node))?)?;
@@ -160,17 +161,18 @@ fn kubelet(layout: &Layout, node: &Node) -> Value {
         "tlsCertFile": pki(format!("{}.crt", node.name)),
         "tlsPrivateKeyFile": pki(format!("{}.key", node.name)),
         "containerRuntimeEndpoint": format!("unix://{}", node.containerd_socket().display()),
-        // Several kubelets share this machine: none may claim all of it.
+        // Several kubelets share this machine: each keeps to its own cgroup, and none claims all of the memory.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": cgroups::of_pods(&layout.name, &node.name),
-        "cgroupsPerQOS": false,
+        "cgroupsPerQOS": true,
         "enforceNodeAllocatable": [],
         "failSwapOn": false,
         "evictionHard": {"imagefs.available": "1%", "nodefs.available": "1%", "memory.available": "100Mi"},
         "imageGCHighThresholdPercent": 100,
         "podLogsDir": node.directory.join("logs"),
         "volumePluginDir": node.directory.join("plugins"),
-        // There is no cluster DNS.
+        // There is no cluster DNS. Without an address the kubelet warns of that in Events for every pod, again and again.
+        "clusterDNS": [layout.absent_dns().to_string()],
         "resolvConf": "/dev/null",
         "serializeImagePulls": false,
         "nodeStatusUpdateFrequency": "4s",

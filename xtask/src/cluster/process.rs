@@ -80,7 +80,7 @@ impl Process {
     ) -> Result<Self> {
         let own = Files::of(layout, name);
         let place = node.map_or("control", |node| &node.name);
-        let cgroup = cgroups::of_daemons(&layout.name, place)?;
+        let cgroup = cgroups::of_place(&layout.name, place)?.join("daemons");
         let enter = node.map(|node| format!("nsenter --net={} ", node.netns().display()));
         let text = format!(
             "#!/bin/sh\n\

@@ -132,8 +132,7 @@ fn described_node(layout: &Layout, node: &Node) -> Result<Value> {
         "zone": node.zone,
         "directory": node.directory,
         "containerd": node.containerd_socket(),
-        "daemons_cgroup": cgroups::of_daemons(&layout.name, &node.name)?,
-        "pods_cgroup": cgroups::of_pods(&layout.name, &node.name),
+        "cgroup": cgroups::of_place(&layout.name, &node.name)?,
         "processes": node.processes(),
     }))
 }
