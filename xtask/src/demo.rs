@@ -4,15 +4,14 @@
 //! error names it.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::fleet::{Fleet, Server, send};
-use crate::steps::{Steps, cargo, output, root};
+use crate::steps::{Steps, cargo, root, target_directory};
 use crate::{dns, prerequisites};
 
 /// How long anything may take that takes seconds or less.
@@ -35,7 +34,7 @@ spec: {zoneRef: example-net, name: www, ipv4Addresses: [192.0.2.99]}
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     prerequisites::install(steps, &prerequisites::NAMED)?;
     steps.command("build bindy", &mut cargo(&["build", "--quiet", "--package", "bindy"]))?;
-    let bindy = binary()?;
+    let bindy = target_directory()?.join("debug/bindy");
     let base = std::env::temp_dir().join(format!("bindy-demo-{}", std::process::id()));
     steps.run("demo", || {
         let kept = base.display();
@@ -167,12 +166,4 @@ fn show_kill(fleet: &Fleet) -> Result<()> {
         }
         ensure!(begun.elapsed() < LIMIT, "{} has not come back after {} s", victim.name, LIMIT.as_secs());
     }
-}
-
-/// Where cargo put the program.
-fn binary() -> Result<PathBuf> {
-    let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
-    let target = metadata.get("target_directory").and_then(Value::as_str).context("no target directory")?;
-    Ok(Path::new(target).join("debug/bindy"))
 }

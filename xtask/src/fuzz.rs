@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::steps::{Steps, cargo, output, root, run};
+use crate::steps::{Steps, cargo, host, output, root, run};
 
 /// Seconds for each target.
 const SECONDS: u32 = 10;
@@ -59,10 +59,4 @@ fn target_names(metadata: &Value) -> Vec<String> {
     let targets = packages.filter_map(|package| package.get("targets")?.as_array()).flatten();
     let names = targets.filter_map(|target| target.get("name")?.as_str().map(str::to_owned));
     names.collect()
-}
-
-fn host() -> Result<String> {
-    let version = output(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc -vV names no host")
 }

@@ -6,11 +6,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 mod bench;
+mod cluster;
 mod demo;
 mod dns;
 mod fleet;
 mod fuzz;
 mod generate;
+mod image;
 mod prerequisites;
 mod selection;
 mod steps;
@@ -58,6 +60,8 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// A real Kubernetes on this machine, for development and tests
+    Cluster(cluster::Arguments),
     /// Writes everything that is generated from the types
     Generate {
         /// Only compares, and fails when a file is stale
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
             arguments.extend(embedded.then(|| "--embedded".to_owned()));
             bench::run(&mut steps, &name, json, &arguments)
         }
+        Command::Cluster(arguments) => cluster::run(&mut steps, arguments),
         Command::Generate { check } => generate::run(&mut steps, check),
     };
     steps.finish(&done);

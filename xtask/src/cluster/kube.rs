@@ -1,0 +1,81 @@
+//! The binary of `tools/kube`: built once for a version and its sources, kept outside the checkout.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::steps::{Steps, output, root, run};
+
+/// The path of the binary, after building it if need be.
+pub(crate) fn ensure(steps: &mut Steps) -> Result<PathBuf> {
+    let sources = root().join("tools/kube");
+    let version = version(&fs::read_to_string(sources.join("go.mod"))?)?;
+    let directory = cache()?.join(format!("kube-{version}-{:016x}", digest(&sources)?));
+    let binary = directory.join("kube");
+    if !binary.exists() {
+        steps.run(&format!("build Kubernetes {version}, once on this machine, some minutes"), || {
+            build(&sources, &version, &directory)
+        })?;
+    }
+    Ok(binary)
+}
+
+/// `$XDG_CACHE_HOME/bindy` or `~/.cache/bindy`: what is expensive to make and the same for every checkout.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("bindy"))
+}
+
+fn build(sources: &Path, version: &str, directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let go = output(Command::new("go").arg("version"));
+    go.context("Go 1.24 or newer is needed to build Kubernetes: https://go.dev/dl")?;
+    let next = directory.join("kube.next");
+    let mut command = Command::new("go");
+    command.args(["build", "-trimpath", "-mod=readonly", "-ldflags", &linker_flags(version)]);
+    run(command.arg("-o").arg(&next).arg(".").current_dir(sources))?;
+    Ok(fs::rename(next, directory.join("kube"))?)
+}
+
+/// Without them `kubectl version` tells a wrong one.
+fn linker_flags(version: &str) -> String {
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let package = "k8s.io/component-base/version";
+    format!(
+        "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor} \
+         -X {package}.gitTreeState=clean"
+    )
+}
+
+fn version(module: &str) -> Result<String> {
+    let required = module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
+    let version = required.context("tools/kube/go.mod does not require k8s.io/kubernetes")?;
+    ensure!(version.starts_with('v'), "tools/kube/go.mod requires Kubernetes {version:?}");
+    Ok(version.to_owned())
+}
+
+fn digest(sources: &Path) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in ["go.mod", "go.sum", "main.go"] {
+        fs::read(sources.join(file)).with_context(|| format!("tools/kube/{file}"))?.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_committed_module() {
+        let module = fs::read_to_string(root().join("tools/kube/go.mod")).unwrap();
+        let version = version(&module).unwrap();
+        assert!(linker_flags(&version).contains(&format!("gitVersion={version} ")));
+        assert!(module.contains(&format!("k8s.io/client-go => k8s.io/client-go v0{}", &version[2..])));
+    }
+}
