@@ -96,6 +96,15 @@ reasons! {
     NoInstances: "Ready=False on DNSZones",
         "No Bind9Instance serves the zone: the namespace has none, or none matches spec.bind9InstancesFrom.",
         "Create a Bind9Instance, or correct the selectors.";
+    NameTaken: "Accepted=False on Bind9Instances",
+        "An object that the instance needs has the name of one that Bindy did not make. That one is left alone.",
+        "Delete or rename the object that the message names, or give the instance another name.";
+    WorkloadRefused: "Ready=False on Bind9Instances",
+        "The cluster does not take an object of the instance, changes it again, or cannot make its pods.",
+        "See the message; it quotes the API server (a quota, an admission policy, a missing right).";
+    WorkloadPending: "Ready=False on Bind9Instances",
+        "An object of the instance cannot be made yet.",
+        "Wait; it is tried again by itself.";
     UpstreamNotFound: "Accepted=False on Bind9Instances",
         "An instance in spec.upstreams does not exist, or a secondary has no primary in its namespace to pull from. Its servers go on with what they have.",
         "Correct the name, or create the instance.";

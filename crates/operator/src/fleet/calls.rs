@@ -1,0 +1,175 @@
+//! Every request to the API server: each names the row of the access table that allows it, and has a time limit.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bindy_model::NamespacedName;
+use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_labels};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::kinds::{PODS, access, api, pods};
+use crate::Term;
+use crate::rbac::{Access, Verb};
+
+/// How long a request may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a request did not do what it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// There is no such object.
+    #[error("there is no such object")]
+    Missing,
+    /// There is such an object already, or another one than was expected.
+    #[error("{0}")]
+    Conflict(String),
+    /// The API server understood, and will not do it.
+    #[error("{0}")]
+    Refused(String),
+    /// Perhaps next time.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Whether a Secret was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Created {
+    /// By this request.
+    New,
+    /// There is one of that name.
+    Exists,
+}
+
+/// Whether a request is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It is.
+    Real,
+    /// It is checked only.
+    DryRun,
+}
+
+async fn call<T>(
+    access: &Access,
+    verb: Verb,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Failure> {
+    debug_assert!(access.allows(verb), "{verb} {} is not in the table", access.resource);
+    match tokio::time::timeout(LIMIT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            404 if status.reason == "NotFound" => Failure::Missing,
+            409 => Failure::Conflict(status.message),
+            400 | 403 | 404 | 405 | 413 | 415 | 422 => Failure::Refused(status.message),
+            _ => Failure::Unavailable(status.message),
+        }),
+        Ok(Err(error)) => Err(Failure::Unavailable(error.to_string())),
+        Err(_) => Err(Failure::Unavailable(format!("no answer within {} s", LIMIT.as_secs()))),
+    }
+}
+
+fn json_of(object: &DynamicObject) -> Value {
+    let mut object = object.clone();
+    object.metadata.managed_fields = None;
+    // It was JSON a moment ago.
+    serde_json::to_value(&object).unwrap_or_default()
+}
+
+/// The object as it is.
+pub(super) async fn get(
+    client: &Client,
+    kind: ObjectKind,
+    key: &NamespacedName,
+) -> Result<Option<Value>, Failure> {
+    let api = api(client, kind, &key.namespace);
+    let found = call(access(kind), Verb::Get, api.get_opt(&key.name)).await?;
+    Ok(found.map(|object| json_of(&object)))
+}
+
+/// Makes the object so; with a UID only that very object, without one only where nobody else has set the fields.
+pub(super) async fn apply(
+    client: &Client,
+    desired: &Desired,
+    uid: Option<&str>,
+    _: &Term,
+) -> Result<Value, Failure> {
+    let mut body = desired.body.clone();
+    let mut params = PatchParams::apply(MANAGED_BY);
+    if let Some(uid) = uid {
+        if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+            metadata.insert("uid".to_owned(), json!(uid));
+        }
+        params = params.force();
+    }
+    let api = api(client, desired.kind, &desired.namespace);
+    let patch = Patch::Apply(&body);
+    let request = api.patch(&desired.name, &params, &patch);
+    Ok(json_of(&call(access(desired.kind), Verb::Patch, request).await?))
+}
+
+/// Makes a Secret, unless there is one of that name.
+pub(super) async fn create(
+    client: &Client,
+    secret: &Desired,
+    mode: Mode,
+    _: &Term,
+) -> Result<Created, Failure> {
+    let object: DynamicObject =
+        serde_json::from_value(secret.body.clone()).map_err(|error| Failure::Refused(error.to_string()))?;
+    let params = PostParams { dry_run: mode == Mode::DryRun, field_manager: Some(MANAGED_BY.to_owned()) };
+    let api = api(client, secret.kind, &secret.namespace);
+    match call(access(secret.kind), Verb::Create, api.create(&params, &object)).await {
+        Ok(_) => Ok(Created::New),
+        Err(Failure::Conflict(_)) => Ok(Created::Exists),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Removes a Secret, if there is one.
+pub(super) async fn delete(client: &Client, secret: &Desired, _: &Term) -> Result<(), Failure> {
+    let api = api(client, secret.kind, &secret.namespace);
+    let params = DeleteParams::default();
+    match call(access(secret.kind), Verb::Delete, api.delete(&secret.name, &params)).await {
+        Ok(_) | Err(Failure::Missing) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Has the kubelets look at the mounted configuration of an instance's pods now, not within the next minutes.
+pub(super) async fn touch_pods(
+    client: &Client,
+    instance: &NamespacedName,
+    term: &Term,
+) -> Result<usize, Failure> {
+    let api = pods(client, &instance.namespace);
+    let labels = pod_labels(&instance.name);
+    let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let params = ListParams::default().labels(&selector.join(","));
+    let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
+    let replica_set = format!("{}-", instance.name);
+    let ours = found.items.iter().filter(|pod| {
+        pod.owner_references()
+            .iter()
+            .any(|owner| owner.kind == "ReplicaSet" && owner.name.starts_with(&replica_set))
+    });
+    let mut touched = 0;
+    for pod in ours {
+        touch(&api, &pod.name_any(), term).await?;
+        touched += 1;
+    }
+    Ok(touched)
+}
+
+async fn touch(api: &kube::Api<k8s_openapi::api::core::v1::Pod>, pod: &str, _: &Term) -> Result<(), Failure> {
+    // Any value will do that it did not have before.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { CONFIG_ANNOTATION: now } } }));
+    let params = PatchParams::default();
+    let request = api.patch_metadata(pod, &params, &patch);
+    match call(&PODS, Verb::Patch, request).await {
+        Ok(_) | Err(Failure::Missing) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}

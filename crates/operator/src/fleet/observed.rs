@@ -1,0 +1,200 @@
+//! The objects of instances as they are, kept up to date by watches and by the answers to our own writes.
+//!
+//! Whatever carries our label is here. An object that is not here may exist all the same, made by somebody else.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bindy_model::NamespacedName;
+use bindy_model::workload::{INSTANCE_LABEL, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT, ownership};
+use serde_json::Value;
+
+use bindy_model::Fleet;
+
+type ObjectId = (ObjectKind, NamespacedName);
+
+/// The live objects, shared by all who look at them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed(Arc<RwLock<Live>>);
+
+#[derive(Debug, Default)]
+struct Live {
+    objects: HashMap<ObjectId, Arc<Value>>,
+    hidden_primary: Option<SocketAddr>,
+}
+
+impl Observed {
+    /// The object of that kind and name.
+    pub(super) fn get(&self, kind: ObjectKind, key: &NamespacedName) -> Option<Arc<Value>> {
+        self.read().objects.get(&(kind, key.clone())).cloned()
+    }
+
+    /// Takes an object unless a later version of it is known; returns whether it is news.
+    pub(super) fn put(&self, kind: ObjectKind, object: Value) -> bool {
+        let Some(key) = key_of(&object) else { return false };
+        let mut live = self.write();
+        let id = (kind, key);
+        let known = live.objects.get(&id).map(|known| (uid(known), version(known)));
+        let (uid, version) = (uid(&object), version(&object));
+        let news = known.is_none_or(|(known_uid, known)| known_uid != uid || known < version);
+        if news {
+            live.objects.insert(id, Arc::new(object));
+        }
+        news
+    }
+
+    /// Forgets an object; what is known of another one of the same name stays.
+    pub(super) fn remove(&self, kind: ObjectKind, object: &Value) {
+        let Some(key) = key_of(object) else { return };
+        let mut live = self.write();
+        let id = (kind, key);
+        if live.objects.get(&id).is_some_and(|known| uid(known) == uid(object)) {
+            live.objects.remove(&id);
+        }
+    }
+
+    /// Forgets what is known under this name, so that it is asked for.
+    pub(super) fn forget(&self, kind: ObjectKind, key: &NamespacedName) {
+        self.write().objects.remove(&(kind, key.clone()));
+    }
+
+    /// Keeps only these of a kind; returns the others.
+    pub(super) fn retain(&self, kind: ObjectKind, listed: &HashSet<NamespacedName>) -> Vec<Arc<Value>> {
+        let mut live = self.write();
+        let gone = |(its, key): &&ObjectId| *its == kind && !listed.contains(key);
+        let gone: Vec<ObjectId> = live.objects.keys().filter(gone).cloned().collect();
+        gone.iter().filter_map(|id| live.objects.remove(id)).collect()
+    }
+
+    /// Where the hidden primary is.
+    pub(super) fn hidden_primary(&self) -> Option<SocketAddr> {
+        self.read().hidden_primary
+    }
+
+    /// Takes the Service of the hidden primary, or that there is none; returns whether its address is news. The last
+    /// address is kept: servers are told another one when there is one.
+    pub(super) fn set_hidden_primary(&self, service: &Value) -> bool {
+        let Some(address) = cluster_ips(service).first().copied() else { return false };
+        let address = SocketAddr::new(address, TRANSFER_PORT);
+        self.write().hidden_primary.replace(address) != Some(address)
+    }
+
+    /// The addresses of the transfer Services of these instances, as far as they have one of their own.
+    pub(super) fn transfer_addresses<'a>(
+        &self,
+        fleet: &Fleet,
+        keys: impl IntoIterator<Item = &'a NamespacedName>,
+    ) -> Vec<(NamespacedName, IpAddr)> {
+        let address = |key: &NamespacedName| {
+            let name = NamespacedName::new(&*key.namespace, ObjectNames::new(key).transfer_service);
+            let service = self.get(ObjectKind::Service, &name)?;
+            let ours = ownership(&service, &fleet.get(key)?.metadata) == Ownership::Ours;
+            Some((key.clone(), *cluster_ips(&service).first()?)).filter(|_| ours)
+        };
+        keys.into_iter().filter_map(address).collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Live> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Live> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The addresses of a Service within the cluster.
+pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
+    let listed = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+/// Namespace and name of an object.
+pub(super) fn key_of(object: &Value) -> Option<NamespacedName> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    Some(NamespacedName::new(text("/metadata/namespace")?, text("/metadata/name")?))
+}
+
+/// The instances that an object may belong to: by its owner, and by its label.
+pub(super) fn instances_of(object: &Value) -> HashSet<NamespacedName> {
+    let Some(key) = key_of(object) else { return HashSet::new() };
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let label = labels.and_then(|labels| labels.get(INSTANCE_LABEL));
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let owners = owners
+        .into_iter()
+        .flatten()
+        .filter(|owner| owner.get("kind").and_then(Value::as_str) == Some("Bind9Instance"));
+    let names = label.into_iter().chain(owners.filter_map(|owner| owner.get("name")));
+    names.filter_map(Value::as_str).map(|name| NamespacedName::new(&*key.namespace, name)).collect()
+}
+
+fn uid(object: &Value) -> Option<String> {
+    object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The resourceVersion; API servers count it up.
+fn version(object: &Value) -> Option<u64> {
+    object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn service(uid: &str, version: &str, address: &str) -> Value {
+        json!({
+            "metadata": {
+                "namespace": "default", "name": "dns-transfer", "uid": uid, "resourceVersion": version,
+                "labels": { INSTANCE_LABEL: "dns" },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": "Bind9Instance", "name": "owner", "uid": "u" }],
+            },
+            "spec": { "clusterIPs": [address] },
+        })
+    }
+
+    fn key() -> NamespacedName {
+        NamespacedName::new("default", "dns-transfer")
+    }
+
+    #[test]
+    fn an_older_version_does_not_replace_the_answer_to_our_own_write() {
+        let observed = Observed::default();
+        assert!(observed.put(ObjectKind::Service, service("u", "10", "10.0.0.2")));
+        assert!(!observed.put(ObjectKind::Service, service("u", "9", "10.0.0.1")));
+        assert!(!observed.put(ObjectKind::Service, service("u", "10", "10.0.0.2")));
+        assert!(observed.put(ObjectKind::Service, service("v", "11", "10.0.0.3")));
+        observed.remove(ObjectKind::Service, &service("u", "12", "10.0.0.2"));
+        let live = observed.get(ObjectKind::Service, &key()).unwrap();
+        assert_eq!(cluster_ips(&live), ["10.0.0.3".parse::<IpAddr>().unwrap()]);
+        observed.remove(ObjectKind::Service, &service("v", "12", "10.0.0.3"));
+        assert!(observed.get(ObjectKind::Service, &key()).is_none());
+    }
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone() {
+        let observed = Observed::default();
+        observed.put(ObjectKind::Service, service("u", "1", "10.0.0.1"));
+        assert!(observed.retain(ObjectKind::ConfigMap, &HashSet::new()).is_empty());
+        assert!(observed.retain(ObjectKind::Service, &[key()].into()).is_empty());
+        assert_eq!(observed.retain(ObjectKind::Service, &HashSet::new()).len(), 1);
+    }
+
+    #[test]
+    fn an_object_concerns_its_owner_and_whom_its_label_names() {
+        let names = instances_of(&service("u", "1", "10.0.0.1"));
+        assert_eq!(names, ["dns", "owner"].map(|name| NamespacedName::new("default", name)).into());
+    }
+
+    #[test]
+    fn the_hidden_primary_keeps_its_last_address() {
+        let observed = Observed::default();
+        assert!(!observed.set_hidden_primary(&json!({ "spec": { "clusterIPs": ["None"] } })));
+        assert!(observed.set_hidden_primary(&service("u", "1", "10.0.0.9")));
+        assert!(!observed.set_hidden_primary(&service("u", "2", "10.0.0.9")));
+        assert!(!observed.set_hidden_primary(&json!({})));
+        assert_eq!(observed.hidden_primary(), Some("10.0.0.9:5353".parse().unwrap()));
+    }
+}

@@ -1,0 +1,398 @@
+//! One look at one instance: read → check → plan → act → report.
+
+use std::time::{Duration, Instant};
+
+use bindy_engine::InstanceKeys;
+use bindy_model::workload::{
+    APPLIED_ANNOTATION, Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames,
+    Ownership, desired, difference, ownership, plan,
+};
+use bindy_model::{Instance, Link, NamespacedName};
+use bindy_zone::Name;
+use serde_json::Value;
+use tracing::info;
+
+use super::calls::{self, Created, Failure, Mode};
+use super::observed::{Observed, cluster_ips};
+use super::report::{DeploymentReport, Problem, WorkloadReport, replica_failure};
+use super::restraint::Restraint;
+use super::secrets::{Step, step};
+use super::{Context, View};
+use crate::Term;
+
+/// How often an instance is looked at when nothing happens.
+const RESYNC: Duration = Duration::from_secs(600);
+/// The same while pods are missing: one of the things that cannot be seen may be missing too.
+const RESYNC_UNREADY: Duration = Duration::from_secs(30);
+
+/// What is remembered of an instance between two looks.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The keys that the Secret was last seen to be there for, and when.
+    secret: Option<(String, Instant)>,
+    /// Pods have to be told of a change.
+    untold: bool,
+    restraint: Restraint,
+}
+
+/// What a look gave.
+pub(super) struct Outcome {
+    pub(super) report: WorkloadReport,
+    /// When to look again; `None`: after a pause that grows with every failure.
+    pub(super) next: Option<Instant>,
+}
+
+/// The state of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was as it should be.
+    Same,
+    /// It is now.
+    Changed,
+    /// It is not, and cannot be made so now.
+    Blocked,
+}
+
+/// The pass is over; the reason is among its problems.
+struct Stop;
+
+struct Pass<'a> {
+    context: &'a Context,
+    term: &'a Term,
+    view: &'a View,
+    observed: &'a Observed,
+    instance: &'a Instance,
+    memory: &'a mut Memory,
+    problems: Vec<Problem>,
+    now: Instant,
+    next: Instant,
+    again: bool,
+}
+
+/// What an instance's objects are made of, besides the cluster.
+struct Parts {
+    links: Vec<(Link, Name)>,
+    keys: KeyFile,
+}
+
+/// Looks at an instance and sets right what is not.
+pub(super) async fn reconcile(
+    context: &Context,
+    term: &Term,
+    view: &View,
+    observed: &Observed,
+    instance: &Instance,
+    memory: &mut Memory,
+) -> Outcome {
+    let now = Instant::now();
+    let mut pass = Pass {
+        context,
+        term,
+        view,
+        observed,
+        instance,
+        memory,
+        problems: Vec::new(),
+        now,
+        next: now + RESYNC,
+        again: false,
+    };
+    // A stop has left its reason behind.
+    if !instance.paused && pass.act().await.is_err() {
+        pass.again = true;
+    }
+    pass.outcome()
+}
+
+impl Pass<'_> {
+    fn key(&self) -> &NamespacedName {
+        &self.instance.metadata.key
+    }
+
+    async fn act(&mut self) -> Result<(), Stop> {
+        let parts = self.parts()?;
+        // Services first: their addresses are part of the configuration.
+        for object in self.plan(&parts)? {
+            if matches!(object.kind, ObjectKind::Service | ObjectKind::NetworkPolicy) {
+                self.settle(&object).await?;
+            }
+        }
+        let objects = self.plan(&parts)?;
+        let of = |kind| objects.iter().find(|object| object.kind == kind);
+        let (Some(account), Some(secret), Some(deployment)) =
+            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(ObjectKind::Deployment))
+        else {
+            return Ok(());
+        };
+        let settled = match of(ObjectKind::ConfigMap) {
+            None => {
+                self.problems.push(Problem::NoHiddenPrimary(self.context.transfer_service.clone()));
+                self.is_configured()
+            }
+            Some(_) if self.must_wait() => true,
+            Some(config) => self.configure(config, account, secret, &parts.keys.fingerprint).await?,
+        };
+        if settled {
+            self.settle(deployment).await?;
+            self.tell_pods().await?;
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self) -> Result<Parts, Stop> {
+        match InstanceKeys::new(self.key(), &self.view.fleet, &self.context.secret) {
+            Ok(keys) => {
+                let links = keys.links.iter().map(|(link, key)| (link.clone(), key.name().clone()));
+                Ok(Parts { links: links.collect(), keys: keys.file(&self.context.secret) })
+            }
+            Err(error) => self.stop(Problem::Keys(error)),
+        }
+    }
+
+    fn plan(&mut self, parts: &Parts) -> Result<Vec<Desired>, Stop> {
+        let fleet = &self.view.fleet;
+        let neighbours = fleet.neighbours(self.key());
+        let cluster = Cluster {
+            operator_namespace: self.context.transfer_service.namespace.clone(),
+            agent_image: self.context.agent_image.clone(),
+            operator: self.observed.hidden_primary(),
+            transfer: self.observed.transfer_addresses(fleet, &neighbours).into_iter().collect(),
+        };
+        let inputs =
+            Inputs { instance: self.instance, links: &parts.links, keys: &parts.keys, cluster: &cluster };
+        match plan(&inputs) {
+            Ok(workload) => Ok(desired(&workload)),
+            Err(error) => self.stop(Problem::Plan(error)),
+        }
+    }
+
+    /// Whether the configuration that is there has to stay: a neighbour that cannot be read would be missing in a new
+    /// one.
+    fn must_wait(&mut self) -> bool {
+        let namespace = &self.key().namespace;
+        let unknown = self.view.unknown.iter().find(|unknown| unknown.namespace == *namespace).cloned();
+        match unknown {
+            Some(unknown) if self.is_configured() => {
+                self.problems.push(Problem::UnknownNeighbour(unknown));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn is_configured(&self) -> bool {
+        let names = ObjectNames::new(self.key());
+        self.ours(ObjectKind::ConfigMap, &names.config_map).is_some()
+    }
+
+    /// ConfigMap, ServiceAccount and Secret: what pods cannot start without. Returns whether they are there.
+    async fn configure(
+        &mut self,
+        config: &Desired,
+        account: &Desired,
+        secret: &Desired,
+        fingerprint: &str,
+    ) -> Result<bool, Stop> {
+        // Its Secret goes with it, and must not be taken for somebody else's.
+        if self.ownership(config) == Some(Ownership::Leaving) {
+            return Ok(self.settle(config).await? != State::Blocked);
+        }
+        let step = step(self.noted().as_deref(), fingerprint);
+        match step {
+            Step::CheckName => {
+                if self.create(secret, Mode::DryRun).await? == Created::Exists {
+                    self.collide(secret);
+                    return Ok(false);
+                }
+            }
+            Step::Replace => {
+                let deleted = calls::delete(&self.context.client, secret, self.term).await;
+                self.done(secret, deleted)?;
+                info!(instance = %self.key(), secret = secret.name, "the keys are replaced");
+            }
+            Step::Keep => {}
+        }
+        let config = self.settle(config).await?;
+        if config == State::Blocked || self.settle(account).await? == State::Blocked {
+            return Ok(false);
+        }
+        let seen = self.memory.secret.as_ref();
+        let seen = seen.is_some_and(|(seen, at)| seen == fingerprint && self.now < *at + self.interval());
+        let mut created = Created::Exists;
+        if step != Step::Keep || !seen {
+            created = self.create(secret, Mode::Real).await?;
+            self.memory.secret = Some((fingerprint.to_owned(), self.now));
+        }
+        self.memory.untold |= config == State::Changed || created == Created::New;
+        Ok(true)
+    }
+
+    /// The fingerprint of the keys that the Secret was made with.
+    fn noted(&self) -> Option<String> {
+        let names = ObjectNames::new(self.key());
+        let places =
+            [(ObjectKind::ConfigMap, names.config_map), (ObjectKind::ServiceAccount, names.service_account)];
+        let note = |(kind, name): (ObjectKind, String)| {
+            annotation(&*self.ours(kind, &name)?, KEYS_ANNOTATION).map(str::to_owned)
+        };
+        places.into_iter().find_map(note)
+    }
+
+    fn ownership(&self, desired: &Desired) -> Option<Ownership> {
+        let key = NamespacedName::new(&*desired.namespace, &*desired.name);
+        let live = self.observed.get(desired.kind, &key)?;
+        Some(ownership(&live, &self.instance.metadata))
+    }
+
+    fn ours(&self, kind: ObjectKind, name: &str) -> Option<std::sync::Arc<Value>> {
+        let live = self.observed.get(kind, &NamespacedName::new(&*self.key().namespace, name))?;
+        (ownership(&live, &self.instance.metadata) == Ownership::Ours).then_some(live)
+    }
+
+    /// Makes an object as it should be, if it is not.
+    async fn settle(&mut self, desired: &Desired) -> Result<State, Stop> {
+        let key = NamespacedName::new(&*desired.namespace, &*desired.name);
+        let live = match self.observed.get(desired.kind, &key) {
+            Some(live) => Some(live),
+            // Whatever lacks our label was not seen.
+            None => match calls::get(&self.context.client, desired.kind, &key).await {
+                Ok(live) => live.map(std::sync::Arc::new),
+                Err(failure) => return self.fail(desired, failure),
+            },
+        };
+        let Some(live) = live else { return self.apply(desired, None, "it is missing").await };
+        match ownership(&live, &self.instance.metadata) {
+            Ownership::Foreign => {
+                self.collide(desired);
+                Ok(State::Blocked)
+            }
+            Ownership::Leaving => {
+                let (kind, name) = (desired.kind, desired.name.clone());
+                self.wait(Problem::Leaving { kind, name });
+                Ok(State::Blocked)
+            }
+            Ownership::Ours => match difference(&live, &desired.body) {
+                None => Ok(State::Same),
+                Some(field) => self.correct(desired, &live, &field).await,
+            },
+        }
+    }
+
+    /// Applies an object that differs; with restraint when what is wanted is what was wanted before.
+    async fn correct(&mut self, desired: &Desired, live: &Value, field: &str) -> Result<State, Stop> {
+        let wanted = annotation(&desired.body, APPLIED_ANNOTATION).unwrap_or_default();
+        if annotation(live, APPLIED_ANNOTATION) == Some(wanted) {
+            let object = format!("{}/{}", desired.kind, desired.name);
+            if let Err(at) = self.memory.restraint.may(&object, wanted, self.now) {
+                self.next = self.next.min(at);
+                let (kind, name) = (desired.kind, desired.name.clone());
+                self.problems.push(Problem::Contested { kind, name, field: field.to_owned() });
+                return Ok(State::Blocked);
+            }
+        }
+        let uid = live.pointer("/metadata/uid").and_then(Value::as_str);
+        self.apply(desired, uid, field).await
+    }
+
+    async fn apply(&mut self, desired: &Desired, uid: Option<&str>, why: &str) -> Result<State, Stop> {
+        match calls::apply(&self.context.client, desired, uid, self.term).await {
+            Ok(live) => {
+                info!(instance = %self.key(), object = ?desired, why, "applied");
+                self.observed.put(desired.kind, live);
+                Ok(State::Changed)
+            }
+            Err(failure) => {
+                let key = NamespacedName::new(&*desired.namespace, &*desired.name);
+                self.observed.forget(desired.kind, &key);
+                self.fail(desired, failure)
+            }
+        }
+    }
+
+    async fn create(&mut self, secret: &Desired, mode: Mode) -> Result<Created, Stop> {
+        let created = calls::create(&self.context.client, secret, mode, self.term).await;
+        self.done(secret, created)
+    }
+
+    /// Tells the pods of a changed configuration, as often as it takes.
+    async fn tell_pods(&mut self) -> Result<(), Stop> {
+        if !self.memory.untold {
+            return Ok(());
+        }
+        match calls::touch_pods(&self.context.client, self.key(), self.term).await {
+            Ok(pods) => {
+                self.memory.untold = false;
+                if pods > 0 {
+                    info!(instance = %self.key(), pods, "pods told of their new configuration");
+                }
+                Ok(())
+            }
+            Err(failure) => self.stop(Problem::Unavailable(failure.to_string())),
+        }
+    }
+
+    fn done<T>(&mut self, object: &Desired, result: Result<T, Failure>) -> Result<T, Stop> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(failure) => self.fail(object, failure).and(Err(Stop)),
+        }
+    }
+
+    /// Notes a failure; one that would hit the next request as well ends the pass.
+    fn fail(&mut self, object: &Desired, failure: Failure) -> Result<State, Stop> {
+        let (kind, name) = (object.kind, object.name.clone());
+        match failure {
+            Failure::Unavailable(message) => self.stop(Problem::Unavailable(message)),
+            Failure::Missing => self.stop(Problem::Unavailable(format!("{kind} {name} vanished"))),
+            Failure::Conflict(message) | Failure::Refused(message) => {
+                self.wait(Problem::Refused { kind, name, message });
+                Ok(State::Blocked)
+            }
+        }
+    }
+
+    fn collide(&mut self, object: &Desired) {
+        let (kind, name) = (object.kind, object.name.clone());
+        self.wait(Problem::Collision { kind, name });
+    }
+
+    fn wait(&mut self, problem: Problem) {
+        self.problems.push(problem);
+        self.again = true;
+    }
+
+    fn stop<T>(&mut self, problem: Problem) -> Result<T, Stop> {
+        self.problems.push(problem);
+        Err(Stop)
+    }
+
+    fn interval(&self) -> Duration {
+        let names = ObjectNames::new(self.key());
+        let ready = self
+            .ours(ObjectKind::Deployment, &names.deployment)
+            .is_some_and(|live| DeploymentReport::of(&live).ready >= self.instance.replicas);
+        if ready { RESYNC } else { RESYNC_UNREADY }
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let names = ObjectNames::new(self.key());
+        let service = self.ours(ObjectKind::Service, &names.dns_service);
+        let deployment = self.ours(ObjectKind::Deployment, &names.deployment);
+        self.problems.extend(deployment.as_deref().and_then(replica_failure));
+        let next = self.next.min(self.now + self.interval());
+        Outcome {
+            next: (!self.again).then_some(next),
+            report: WorkloadReport {
+                uid: self.instance.metadata.uid.clone(),
+                generation: self.instance.metadata.generation,
+                problems: self.problems,
+                addresses: service.as_deref().map(cluster_ips).unwrap_or_default(),
+                deployment: deployment.as_deref().map(DeploymentReport::of),
+            },
+        }
+    }
+}
+
+fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.pointer("/metadata/annotations")?.get(name)?.as_str()
+}

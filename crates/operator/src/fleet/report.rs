@@ -1,0 +1,167 @@
+//! What is known of the objects of an instance, for whoever writes its status.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bindy_api::Reason;
+use bindy_model::NamespacedName;
+use bindy_model::workload::{ObjectKind, PlanError};
+use bindy_wire::KeyError;
+use serde_json::Value;
+
+/// The last report of every instance.
+pub type Reports = BTreeMap<NamespacedName, WorkloadReport>;
+
+/// The objects of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadReport {
+    /// UID of the instance.
+    pub uid: String,
+    /// The metadata.generation of the instance that this is about.
+    pub generation: u32,
+    /// What keeps the objects from being as they should be; empty when nothing does.
+    pub problems: Vec<Problem>,
+    /// Addresses of the Service that clients use.
+    pub addresses: Vec<IpAddr>,
+    /// The Deployment, while there is one.
+    pub deployment: Option<DeploymentReport>,
+}
+
+/// What the Deployment says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentReport {
+    /// Its generation.
+    pub generation: i64,
+    /// The generation that the counts are about.
+    pub observed_generation: i64,
+    /// Pods that exist.
+    pub replicas: u32,
+    /// Pods of the present template.
+    pub updated: u32,
+    /// Pods that are ready.
+    pub ready: u32,
+}
+
+/// Why an object is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Somebody else's object has the name.
+    #[error(
+        "{kind} {name} exists and was not made for this instance, so it is left alone: delete or rename it, or give the \
+         instance another name"
+    )]
+    Collision {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// The object of a former instance of this name is on its way out.
+    #[error("{kind} {name} of before is still being deleted")]
+    Leaving {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// The API server does not take the object.
+    #[error("{kind} {name} is refused: {message}")]
+    Refused {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// Why.
+        message: String,
+    },
+    /// Somebody else changes the object again and again.
+    #[error("{kind} {name}: somebody else keeps changing {field}; find out who, it is put back ever later")]
+    Contested {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// What is changed.
+        field: String,
+    },
+    /// A call failed in a way that may pass.
+    #[error("the API server cannot be used: {0}")]
+    Unavailable(String),
+    /// The hidden primary has no address.
+    #[error("Service {0} has no address yet; servers would not know where to get their zones from")]
+    NoHiddenPrimary(NamespacedName),
+    /// An instance that may be a neighbour was never readable.
+    #[error("settings stay as they are until Bind9Instance {0} can be read")]
+    UnknownNeighbour(NamespacedName),
+    /// The instance cannot be made into objects.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Its keys cannot be derived.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The Deployment cannot make its pods.
+    #[error("pods cannot be made: {0}")]
+    Pods(String),
+}
+
+impl Problem {
+    /// The reason in the condition of the instance.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Collision { .. } => Reason::NameTaken,
+            Self::Plan(_) | Self::Keys(_) => Reason::InvalidData,
+            Self::Refused { .. } | Self::Contested { .. } | Self::Pods(_) => Reason::WorkloadRefused,
+            Self::Leaving { .. }
+            | Self::Unavailable(_)
+            | Self::NoHiddenPrimary(_)
+            | Self::UnknownNeighbour(_) => Reason::WorkloadPending,
+        }
+    }
+}
+
+impl DeploymentReport {
+    pub(super) fn of(live: &Value) -> Self {
+        let number = |pointer: &str| live.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+        let count = |pointer: &str| u32::try_from(number(pointer)).unwrap_or_default();
+        Self {
+            generation: number("/metadata/generation"),
+            observed_generation: number("/status/observedGeneration"),
+            replicas: count("/status/replicas"),
+            updated: count("/status/updatedReplicas"),
+            ready: count("/status/readyReplicas"),
+        }
+    }
+}
+
+/// Why a Deployment cannot make pods, in its own words.
+pub(super) fn replica_failure(live: &Value) -> Option<Problem> {
+    let conditions = live.pointer("/status/conditions").and_then(Value::as_array)?;
+    let text = |condition: &Value, field: &str| {
+        condition.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let failing = conditions
+        .iter()
+        .find(|condition| text(condition, "type") == "ReplicaFailure" && text(condition, "status") == "True");
+    failing.map(|condition| Problem::Pods(text(condition, "message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_deployment_is_reported_in_its_own_numbers() {
+        let live = json!({
+            "metadata": { "generation": 4 },
+            "status": { "observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
+                "conditions": [{ "type": "ReplicaFailure", "status": "True", "message": "exceeded quota" }] },
+        });
+        let report = DeploymentReport::of(&live);
+        assert_eq!((report.generation, report.observed_generation), (4, 3));
+        assert_eq!((report.replicas, report.updated, report.ready), (3, 1, 2));
+        assert_eq!(replica_failure(&live), Some(Problem::Pods("exceeded quota".to_owned())));
+        assert_eq!(DeploymentReport::of(&json!({})), DeploymentReport::default());
+        assert_eq!(replica_failure(&json!({})), None);
+    }
+}
