@@ -243,22 +243,22 @@ fn patch(kind: LedgerKind, known: &Known, expected: Option<Serial>, next: &Ledge
         LedgerKind::Catalog => json!({"catalog": CatalogVersion { serial, digest, records }}),
     };
     let expected = expected.map_or(Value::Null, |serial| json!(serial.get()));
-    let same = test("/metadata/uid", json!(known.uid));
+    let same = test("/metadata/uid", &json!(known.uid));
     let there = match (known.shape, kind) {
-        (Shape::NoStatus, _) => return vec![same, test("/status", Value::Null), add("/status", fields)],
-        (Shape::NoEntry, LedgerKind::Catalog) => test("/status/catalog", Value::Null),
-        (Shape::Entry, LedgerKind::Catalog) => test("/status/catalog/serial", expected),
-        (_, LedgerKind::Zone) => test("/status/serial", expected),
+        (Shape::NoStatus, _) => return vec![same, test("/status", &Value::Null), add("/status", &fields)],
+        (Shape::NoEntry, LedgerKind::Catalog) => test("/status/catalog", &Value::Null),
+        (Shape::Entry, LedgerKind::Catalog) => test("/status/catalog/serial", &expected),
+        (_, LedgerKind::Zone) => test("/status/serial", &expected),
     };
     let fields = fields.as_object().into_iter().flatten();
-    let fields = fields.map(|(field, value)| add(&format!("/status/{field}"), value.clone()));
+    let fields = fields.map(|(field, value)| add(&format!("/status/{field}"), value));
     [same, there].into_iter().chain(fields).collect()
 }
 
-fn test(path: &str, value: Value) -> Value {
+fn test(path: &str, value: &Value) -> Value {
     json!({"op": "test", "path": path, "value": value})
 }
 
-fn add(path: &str, value: Value) -> Value {
+fn add(path: &str, value: &Value) -> Value {
     json!({"op": "add", "path": path, "value": value})
 }

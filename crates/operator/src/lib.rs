@@ -9,7 +9,7 @@
 //! ```
 
 mod events;
-mod fleet;
+pub mod fleet;
 mod http;
 pub mod install;
 mod instances;
@@ -18,7 +18,7 @@ mod master;
 mod metrics;
 mod observe;
 mod patch;
-mod rbac;
+pub mod rbac;
 mod run;
 mod servers;
 mod tell;

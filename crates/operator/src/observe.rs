@@ -93,7 +93,7 @@ pub(crate) async fn run(
             None => {
                 let labelled = config().labels(&format!("{ZONE_FILE_LABEL}=true"));
                 let api: Api<ConfigMap> = Api::all(client);
-                follow(api, labelled, kind, convert_config_map, events).await;
+                follow(api, labelled, kind, |map| convert_config_map(&map), events).await;
             }
         }
     };
@@ -200,9 +200,9 @@ fn value(
     Ok(data)
 }
 
-fn convert_config_map(map: ConfigMap) -> Vec<Observed> {
+fn convert_config_map(map: &ConfigMap) -> Vec<Observed> {
     let key = NamespacedName::new(map.namespace().unwrap_or_default(), map.name_any());
-    let event = match bindy_model::decode_config_map(&map) {
+    let event = match bindy_model::decode_config_map(map) {
         Ok(object) => ObjectEvent::Applied(object),
         Err(message) => ObjectEvent::Unreadable(ObjectKey { kind: Kind::ConfigMap, key }, message),
     };

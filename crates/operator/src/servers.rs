@@ -87,7 +87,7 @@ impl Servers {
                     if listed.is_some() && changed && relisted.is_empty() {
                         self.tell().await;
                         // Whoever waits for it may have been cancelled.
-                        drop(listed.take().map(|listed| listed.send(())));
+                        let _cancelled = listed.take().map(|listed| listed.send(()));
                     }
                 }
             }
