@@ -181,6 +181,16 @@ fn a_change_of_configuration_keys_or_neighbours_leaves_the_pods_alone() {
 }
 
 #[test]
+fn probes_may_ask_where_few_others_may() {
+    let limited = objects(|instance| instance.allow_query = Some(vec!["192.0.2.0/24".to_owned()]));
+    let named = the(&limited, ObjectKind::ConfigMap)["data"]["named.conf"].as_str().unwrap();
+    let (_, access) = named.split_once("allow-query {").unwrap();
+    let (access, _) = access.split_once('}').unwrap();
+    let access: Vec<&str> = access.split(';').map(str::trim).filter(|text| !text.is_empty()).collect();
+    assert_eq!(access, ["key \"bindy-agent.\"", "127.0.0.1/32", "::1/128", "192.0.2.0/24"]);
+}
+
+#[test]
 fn a_field_that_is_not_wanted_any_more_is_a_difference() {
     let with = objects(|instance| {
         instance.pods.placement.node_selector = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);

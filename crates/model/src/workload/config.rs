@@ -14,7 +14,7 @@ use super::{DNS_PORT, HTTP_PORT, Inputs, KEYS_ANNOTATION, KeyFile, PlanError, TR
 use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
 use crate::links::{Link, Origin};
 use crate::named_conf::{
-    LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
+    AclElement, LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
 };
 
 /// The agent's relay and named's control channel: in the pod only.
@@ -68,12 +68,24 @@ fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
         relay: loopback(RELAY_PORT),
         catalog: Catalog::name(&key.namespace, &key.name)?,
         local_key: Name::parse(LOCAL_KEY)?,
-        allow_query: access(inputs.instance)?,
+        allow_query: with_probes(access(inputs.instance)?),
         rate_limit: rate_limit(inputs.instance),
         // Not every image's BIND is built with LMDB.
         lmdb_mapsize_mib: None,
         log: LogLevel::Info,
     }))
+}
+
+/// Lets the probes ask, which come from within the pod; otherwise each would be logged as denied.
+fn with_probes(access: Vec<AclElement>) -> Vec<AclElement> {
+    if access.is_empty() {
+        return access;
+    }
+    let within = [
+        AclElement::Network(Ipv4Addr::LOCALHOST.into(), 32),
+        AclElement::Network(Ipv6Addr::LOCALHOST.into(), 128),
+    ];
+    within.into_iter().chain(access).collect()
 }
 
 fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError> {

@@ -102,7 +102,8 @@ pub(super) fn named(pods: &PodSettings) -> Container {
 
 /// The agent, as a native sidecar.
 pub(super) fn agent(image: &str) -> Container {
-    let command = ["bindy", "agent", "--config"].map(str::to_owned).into_iter();
+    // The image's entry point is the program itself.
+    let arguments = ["agent", "--config"].map(str::to_owned).into_iter();
     let told = |path: &str, period, failures| Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -118,7 +119,7 @@ pub(super) fn agent(image: &str) -> Container {
         name: "agent".to_owned(),
         image: Some(image.to_owned()),
         restart_policy: Some("Always".to_owned()),
-        command: Some(command.chain([format!("{CONFIG_DIRECTORY}/{AGENT_CONFIG}")]).collect()),
+        args: Some(arguments.chain([format!("{CONFIG_DIRECTORY}/{AGENT_CONFIG}")]).collect()),
         env: Some(vec![EnvVar {
             name: "BINDY_LOG_FORMAT".to_owned(),
             value: Some("json".to_owned()),

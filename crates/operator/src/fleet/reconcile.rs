@@ -133,6 +133,8 @@ impl Pass<'_> {
             Some(config) => self.configure(config, account, secret, &parts.keys.fingerprint).await?,
         };
         if settled {
+            // New pods start with what is there now.
+            self.memory.untold &= self.ownership(deployment).is_some();
             self.settle(deployment).await?;
             self.tell_pods().await?;
         }
