@@ -11,6 +11,7 @@
 //! and what is missing then was not seen to be deleted (invariant 5).
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use crate::rbac::{Access, CUSTOM, Scope, Verb};
 use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
@@ -38,7 +39,7 @@ const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 const WATCH_SECONDS: u32 = 25;
 
 /// Without any octet for this long a connection is dead: a healthy watch is ended by the server before.
-pub(crate) const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
@@ -108,6 +109,16 @@ pub(crate) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
+/// Pauses between attempts: short enough that everything has converged soon after an API server is back.
+pub(crate) fn pauses() -> watcher::ExponentialBackoff {
+    backon::ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(4))
+        .without_max_times()
+        .with_jitter()
+        .into()
+}
+
 async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -117,7 +128,7 @@ async fn follow<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut stream = std::pin::pin!(watch(api, config).default_backoff());
+    let mut stream = std::pin::pin!(watch(api, config).backoff(pauses()));
     let mut listed = false;
     while let Some(event) = stream.next().await {
         let observed = match event {

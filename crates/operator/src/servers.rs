@@ -68,7 +68,7 @@ struct Servers {
 impl Servers {
     async fn follow(&mut self, client: Client, listed: oneshot::Sender<()>) {
         let config = observe::config().labels(MANAGED);
-        let mut events = std::pin::pin!(watch(Api::<Pod>::all(client), config).default_backoff());
+        let mut events = std::pin::pin!(watch(Api::<Pod>::all(client), config).backoff(observe::pauses()));
         let (mut relisted, mut changed) = (BTreeMap::new(), false);
         let mut listed = Some(listed);
         loop {

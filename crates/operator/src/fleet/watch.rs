@@ -17,9 +17,7 @@ use tracing::warn;
 use super::Context;
 use super::kinds::resource;
 use super::observed::{Observed, instances_of, key_of};
-
-/// How long a watch lasts at most: one whose connection is dead is noticed by then.
-const WATCH_SECONDS: u32 = 30;
+use crate::observe;
 
 /// What a watch tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub(super) async fn objects(
     cancel: CancellationToken,
 ) {
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource(kind));
-    let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let mut listed = HashSet::new();
     let take = |event| {
         let (concerned, done) = take(kind, observed, event, &mut listed);
@@ -92,7 +90,7 @@ pub(super) async fn hidden_primary(
     let service = &context.transfer_service;
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &service.namespace, &resource(ObjectKind::Service));
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", service.name));
+    let config = observe::config().fields(&format!("metadata.name={}", service.name));
     let take = |event| match event {
         Event::Apply(object) | Event::InitApply(object) if observed.set_hidden_primary(&object) => {
             vec![News::Everything]
@@ -112,7 +110,7 @@ async fn follow(
     cancel: CancellationToken,
 ) {
     let stripped = |object: &mut DynamicObject| object.metadata.managed_fields = None;
-    let events = watch(api, config.timeout(WATCH_SECONDS)).modify(stripped).default_backoff();
+    let events = watch(api, config).modify(stripped).backoff(observe::pauses());
     let mut events = pin!(events);
     loop {
         let event = tokio::select! {
