@@ -1,6 +1,7 @@
 //! `bindy up` on a directory of manifests, as a test drives it.
 
 pub mod faults;
+pub mod versions;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ impl Up {
         self.starts += 1;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
         command.arg("up").arg(self.manifests()).arg("--state").arg(self.state());
-        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug");
+        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug,bindy_engine::versions=trace");
         let log = self.scratch.path().join(format!("up-{}.log", self.starts));
         self.process = Some(Process::start("bindy up", &command, &log)?);
         Ok(())
