@@ -46,7 +46,7 @@ async fn measure(size: &str, zones: usize, limit: Duration) -> Result<()> {
         (0..zones).map(|n| zone(&format!("zone-{n}"), &format!("zone-{n}.example"))).collect();
     up.write("zones.yaml", &documents)?;
     let begun = Instant::now();
-    up.start()?;
+    up.start_logging("info")?;
     let state = up.state();
     let server = wait_for("a server", limit, async || {
         let servers = Status::read(&state)?.servers;

@@ -85,7 +85,7 @@ async fn measure(name: &str, instances: &[String]) -> Result<(Vec<Change>, Vec<E
     let hosts = (0..RECORDS).map(|n| a(&format!("host-{n}"), "bench", &format!("host-{n}"), "192.0.2.1"));
     up.write("instances.yaml", &instances.concat())?;
     up.write("zone.yaml", &(zone("bench", "bench.example") + &hosts.collect::<String>()))?;
-    up.start()?;
+    up.start_logging("info,bindy_engine=debug,bindy_agent=debug")?;
     up.settled().await?;
     let status = up.status()?;
     let servers: Vec<SocketAddr> = status.servers.iter().map(|server| server.dns).collect();

@@ -65,7 +65,7 @@ async fn a_killed_named_is_started_again_and_never_answers_wrong() -> Result<()>
     }
     up.contents_are_equal().await?;
     all_right(watched).await?;
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -88,7 +88,7 @@ async fn a_killed_agent_leaves_named_answering_and_changes_still_arrive() -> Res
         up.contents_are_equal().await?;
     }
     // No outage was declared: every question has been answered, and right.
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -116,7 +116,7 @@ async fn a_wiped_server_comes_back_with_every_zone() -> Result<()> {
         up.contents_are_equal().await?;
     }
     all_right(watched).await?;
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -143,7 +143,7 @@ async fn all_servers_killed_and_wiped_at_once_come_back_from_the_engine() -> Res
     up.contents_are_equal().await?;
     ensure!(up.published()? == published, "serials changed although nobody changed anything");
     all_right(watched).await?;
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -206,7 +206,7 @@ async fn engine_and_servers_gone_together_come_back_as_they_were() -> Result<()>
     // The last server's answers are those of the manifests, edits included.
     up.write("www.yaml", &a("www", "z", "www", "192.0.2.9"))?;
     up.answers("www.example.com", Rtype::A, &["192.0.2.9"]).await?;
-    steady.all_right().await.context("while engine and servers were killed together")?;
+    steady.all_right(&up).await.context("while engine and servers were killed together")?;
     up.stop().await
 }
 

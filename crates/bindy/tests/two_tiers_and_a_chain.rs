@@ -60,7 +60,7 @@ async fn a_change_arrives_at_every_tier_and_each_pulls_from_the_one_above() -> R
         }
         ensure!(given >= 10, "{instance} has given {given} of 10 changes to the tier below it");
     }
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -96,7 +96,7 @@ async fn frozen_primaries_cut_nobody_off_and_follow_when_they_go_on() -> Result<
     up.write("new.yaml", &a("new", "z", "new", "192.0.2.4"))?;
     up.answers("new.example.com", Rtype::A, &["192.0.2.4"]).await?;
     up.contents_are_equal().await?;
-    steady.all_right().await?;
+    steady.all_right(&up).await?;
     up.stop().await
 }
 
@@ -147,11 +147,15 @@ fn versions(up: &mut Up) -> Result<Vec<(String, u32)>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wiped_secondary_refills_without_the_engine() -> Result<()> {
+async fn a_wiped_secondary_refills_from_its_primary_without_the_engine() -> Result<()> {
     let mut up = chain("chain-secondary-wiped", 1, 1).await?;
     let (versions, servers) = (versions(&mut up)?, up.servers_of("default/secondary")?);
+    // What is below is frozen, so only the tier above is left.
+    let below = up.servers_of("default/tertiary")?;
     up.kill().await?;
+    all(&below, Signal::STOP)?;
     let mut processes = refill(&servers, &versions).await?;
+    all(&below, Signal::CONT)?;
     for process in &mut processes {
         process.kill().await?;
     }

@@ -10,6 +10,7 @@ use bindy_model::{
 };
 use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
+use bindy_zone::ZoneFile;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,9 @@ const QUEUE: usize = 4096;
 
 /// Inputs that are taken in at once; changes gather while a step runs.
 const BATCH: usize = 256;
+
+/// Where every published version is logged whole, at level `trace`.
+const VERSIONS: &str = "bindy_engine::versions";
 
 /// A server as the engine reaches it.
 #[derive(Clone, Debug)]
@@ -306,6 +310,8 @@ impl<L: Ledger> Engine<L> {
         match output {
             Output::Publish(target, zone, version) => {
                 tracing::info!(%zone, serial = %version.serial, "published");
+                // Before anybody can have it, so that a log of this level has every version without a gap.
+                tracing::trace!(target: VERSIONS, %zone, text = ?ZoneFile::display(&version).to_string(), "version");
                 self.store.publish(target, version);
             }
             Output::Grant(target, zone, instances) => self.store.grant(&target, &zone, instances),

@@ -1,6 +1,7 @@
 //! `bindy up` on a directory of manifests, as a test drives it.
 
 pub mod faults;
+pub mod versions;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,12 +35,17 @@ impl Up {
         Ok(Self { process: None, starts: 0, passed: false, scratch })
     }
 
-    /// Starts `bindy up`, again after it was stopped or killed.
+    /// Starts `bindy up`, again after it was stopped or killed. It logs every version that it publishes.
     pub fn start(&mut self) -> Result<()> {
+        self.start_logging("info,bindy_engine=debug,bindy_local=debug,bindy_engine::versions=trace")
+    }
+
+    /// As [`Up::start`], with these levels of its log and that of the agents.
+    pub fn start_logging(&mut self, levels: &str) -> Result<()> {
         self.starts += 1;
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));
         command.arg("up").arg(self.manifests()).arg("--state").arg(self.state());
-        command.env("BINDY_LOG", "info,bindy_engine=debug,bindy_local=debug");
+        command.env("BINDY_LOG", levels);
         let log = self.scratch.path().join(format!("up-{}.log", self.starts));
         self.process = Some(Process::start("bindy up", &command, &log)?);
         Ok(())
