@@ -19,6 +19,7 @@ pub mod dns;
 mod expected;
 pub mod history;
 pub mod http;
+pub mod manifest;
 mod named;
 mod ports;
 mod prober;
