@@ -40,7 +40,7 @@ pub use node::Node;
 pub use packets::PacketRules;
 pub use probes::Probes;
 pub use requests::{Request, Requests};
-pub use server::{AGENT, Grace, NAMED, Server};
+pub use server::{AGENT, Grace, NAMED, Pods, Server};
 pub use watch::{Condition, condition, is_ready};
 
 /// Names the cluster to use; `dev` without it.

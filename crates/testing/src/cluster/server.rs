@@ -27,7 +27,7 @@ const DATA: &str = "data";
 pub struct Server {
     /// The pod's name.
     pub name: String,
-    /// Its instance.
+    /// Its instance; empty for a pod that is none of a server.
     pub instance: String,
     /// The node that it is on.
     pub node: String,
@@ -50,7 +50,14 @@ impl Server {
         let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
         Some(Self {
             name: pod.metadata.name.clone()?,
-            instance: pod.metadata.labels.as_ref()?.get("instance")?.clone(),
+            instance: pod
+                .metadata
+                .labels
+                .iter()
+                .flatten()
+                .find(|(key, _)| *key == "instance")
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default(),
             node: pod.spec.as_ref()?.node_name.clone()?,
             address: status.pod_ip.as_ref()?.parse().ok()?,
             ready,
@@ -93,7 +100,12 @@ impl Server {
 
     /// The file by which its network namespace is entered.
     pub fn network(&self) -> Result<PathBuf> {
-        self.process(AGENT).map(network_of)
+        self.network_by(AGENT)
+    }
+
+    /// The same for a pod that has this container.
+    pub fn network_by(&self, container: &str) -> Result<PathBuf> {
+        self.process(container).map(network_of)
     }
 
     /// Removes named's data and kills it. It is stopped first, so that nothing writes or starts again in between.
@@ -123,15 +135,43 @@ fn container(status: &ContainerStatus) -> (String, (Option<String>, i32)) {
     (status.name.clone(), (id, status.restart_count))
 }
 
+/// The pods of a namespace that a label selector selects.
+pub struct Pods {
+    api: Api<Pod>,
+    selector: String,
+}
+
+impl Pods {
+    /// Those of that namespace.
+    pub fn new(cluster: &Cluster, namespace: &str, selector: &str) -> Self {
+        Self { api: Api::namespaced(cluster.client(), namespace), selector: selector.to_owned() }
+    }
+
+    /// All that have an address, as they are now; those that are going as well.
+    pub async fn all(&self) -> Result<Vec<Server>> {
+        let pods = self.api.list(&ListParams::default().labels(&self.selector)).await?;
+        Ok(pods.items.iter().filter_map(Server::of).collect())
+    }
+
+    /// Waits until they are as `check` wants them.
+    pub async fn until<T>(&self, what: &str, mut check: impl FnMut(&[Server]) -> Result<T>) -> Result<T> {
+        let config = watcher::Config::default().labels(&self.selector);
+        watch::until(self.api.clone(), config, (what, LIMIT), |pods| {
+            let servers: Vec<Server> = pods.values().filter_map(Server::of).collect();
+            check(&servers)
+        })
+        .await
+    }
+}
+
 impl Namespace {
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.cluster().client(), self.name())
+    fn pods(&self, selector: &str) -> Pods {
+        Pods::new(self.cluster(), self.name(), selector)
     }
 
     /// All servers that have an address, as they are now; those that are going as well.
     pub async fn servers(&self) -> Result<Vec<Server>> {
-        let pods = self.pods().list(&ListParams::default().labels(SERVERS)).await?;
-        Ok(pods.items.iter().filter_map(Server::of).collect())
+        self.pods(SERVERS).all().await
     }
 
     /// The servers of an instance, as they are now.
@@ -146,14 +186,9 @@ impl Namespace {
         &self,
         instance: &str,
         what: &str,
-        mut check: impl FnMut(&[Server]) -> Result<T>,
+        check: impl FnMut(&[Server]) -> Result<T>,
     ) -> Result<T> {
-        let config = watcher::Config::default().labels(&format!("{SERVERS}={instance}"));
-        watch::until(self.pods(), config, (what, LIMIT), |pods| {
-            let servers: Vec<Server> = pods.values().filter_map(Server::of).collect();
-            check(&servers)
-        })
-        .await
+        self.pods(&format!("{SERVERS}={instance}")).until(what, check).await
     }
 
     /// Waits until an instance has exactly so many servers, all of them ready, none of these names.
@@ -188,7 +223,11 @@ impl Namespace {
             Grace::Own => DeleteParams::default(),
             Grace::None => DeleteParams::default().grace_period(0),
         };
-        self.pods().delete(&server.name, &parameters).await.with_context(|| server.name.clone())?;
+        self.pods(SERVERS)
+            .api
+            .delete(&server.name, &parameters)
+            .await
+            .with_context(|| server.name.clone())?;
         Ok(())
     }
 }

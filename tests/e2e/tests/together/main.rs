@@ -3,10 +3,16 @@
 //!
 //! `cargo xtask test --only NAME` brings the cluster and the operator up for them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking; these are outside of cfg(test)"
-)]
-
+mod all_record_types;
+mod bad_input;
+mod conflicts;
+mod containers_die;
+mod deletion_leaves_nothing;
+mod foreign_objects;
+mod kubectl_tells_the_truth;
+mod large_zone;
+mod owned_objects;
+mod pods_come_and_go;
 mod the_harness_itself;
+mod two_tiers;
+mod zones_come_and_go;
