@@ -40,7 +40,7 @@ pub fn texts_in(version: &Version, name: &str, rtype: Rtype) -> Result<Vec<Strin
     let owner = OwnerName::parse(name, version.content.apex())?;
     let rrset = version.content.get(&owner).and_then(|rrsets| rrsets.get(rtype));
     let texts = |set: bindy_zone::RrSet<'_>| -> Vec<String> {
-        set.rdatas().map(|rdata| Rdata::from_canonical(&rdata).display(rtype).to_string()).collect()
+        set.rdatas().map(|rdata| Rdata::from_canonical(rdata).display(rtype).to_string()).collect()
     };
     let mut texts = rrset.map(texts).unwrap_or_default();
     texts.sort();

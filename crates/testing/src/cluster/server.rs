@@ -117,9 +117,9 @@ impl Server {
         for entry in std::fs::read_dir(&data).with_context(|| data.display().to_string())? {
             let entry = entry?.path();
             if entry.is_dir() {
-                std::fs::remove_dir_all(&entry)?
+                std::fs::remove_dir_all(&entry)?;
             } else {
-                std::fs::remove_file(&entry)?
+                std::fs::remove_file(&entry)?;
             }
             removed += 1;
         }

@@ -147,7 +147,10 @@ async fn the_operator_has_lost_its_rights_for_a_while() -> Result<()> {
 async fn compact(cluster: &Cluster) -> Result<()> {
     let list = cluster.kubectl(&["get", "--raw", "/api/v1/namespaces?limit=1"]).await?;
     let list: serde_json::Value = serde_json::from_str(&list)?;
-    let revision = list["metadata"]["resourceVersion"].as_str().context("no resource version")?;
+    let revision = list
+        .pointer("/metadata/resourceVersion")
+        .and_then(serde_json::Value::as_str)
+        .context("no resource version")?;
     let url = format!("{}/v3/kv/compaction", cluster.description().etcd);
     let body = json!({"revision": revision, "physical": true}).to_string();
     let output = tokio::process::Command::new("curl")

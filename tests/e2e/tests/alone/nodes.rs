@@ -25,7 +25,8 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
         probes.outage_begins(victim);
         let cut = node.cut_off()?;
         wait_for("the node to be cut off", LIMIT, async || {
-            let asked = dns::ask(victim.dns(), Transport::Udp, &Name::parse("example.com")?, Rtype::SOA);
+            let zone = Name::parse("example.com")?;
+            let asked = dns::ask(victim.dns(), Transport::Udp, &zone, Rtype::SOA);
             ensure!(
                 tokio::time::timeout(std::time::Duration::from_millis(300), asked).await.is_err(),
                 "it answers"

@@ -1,7 +1,7 @@
 //! What kubectl shows and waits for is true: `wait` ends when every server answers, columns have the values, `scale`
 //! works, and the commands of the page on high availability run.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bindy_e2e::{ALL_TYPES, STEADY, ZONE, served};
 use bindy_testing::cluster::{Namespace, in_namespace};
 use bindy_testing::dns::{self, Transport};
@@ -16,9 +16,9 @@ async fn kubectl(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
 /// The cells of the only row, by the names of the columns.
 fn row(table: &str) -> Result<Vec<(String, String)>> {
     let lines: Vec<&str> = table.lines().collect();
-    ensure!(lines.len() == 2, "not one row:\n{table}");
+    let [head, only] = lines.as_slice() else { bail!("not one row:\n{table}") };
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    Ok(cells(lines[0]).into_iter().zip(cells(lines[1])).collect())
+    Ok(cells(head).into_iter().zip(cells(only)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +49,10 @@ async fn columns_have_the_values() -> Result<()> {
     in_namespace("kubectl-get", async |namespace| {
         let servers = served(namespace, 2).await?;
         namespace.ready("Bind9Instance", "primary").await?;
-        let serial = dns::serial(servers[0].dns(), Transport::Udp, &Name::parse(ZONE.1)?).await?.to_string();
+        let serial =
+            dns::serial(servers.first().context("no server")?.dns(), Transport::Udp, &Name::parse(ZONE.1)?)
+                .await?
+                .to_string();
         let has = |table: &str, wanted: &[(&str, &str)]| -> Result<()> {
             let row = row(table)?;
             for (column, value) in wanted {
