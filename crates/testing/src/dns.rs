@@ -115,6 +115,24 @@ pub async fn serial(server: SocketAddr, transport: Transport, zone: &Name) -> Re
     answer.serial.context(said)
 }
 
+/// The texts of an answer's records at the name itself, sorted; the response code where it is not NOERROR.
+pub async fn texts(
+    server: SocketAddr,
+    transport: Transport,
+    name: &Name,
+    rtype: Rtype,
+) -> Result<Vec<String>> {
+    let answer = ask(server, transport, name, rtype).await?;
+    if answer.rcode != Rcode::NOERROR {
+        return Ok(vec![answer.rcode.to_string()]);
+    }
+    let own = answer.records.iter().filter(|record| record.owner == *name);
+    let text = |one: &AnswerRecord| Rdata::from_canonical(&one.rdata).display(one.rtype).to_string();
+    let mut texts: Vec<String> = own.map(text).collect();
+    texts.sort();
+    Ok(texts)
+}
+
 /// Whether something answers DNS there, whatever it says.
 pub async fn is_answering(server: SocketAddr) -> Result<()> {
     let query = build_query(1, &Name::parse("version.bind")?, Rtype::TXT, Class::CH)?.finish();
@@ -254,9 +272,17 @@ fn tsig_key(key: &Key) -> Result<tsig::Key> {
     Ok(tsig::Key::new(tsig::Algorithm::Sha256, &key.secret, name, None, None)?)
 }
 
-async fn ask_udp(server: SocketAddr, query: &[u8]) -> Result<Vec<u8>> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+/// A socket that sends to this server alone. Towards loopback it is bound there too: what a test asks of its own
+/// processes never leaves the machine.
+pub(crate) async fn udp_socket(server: SocketAddr) -> std::io::Result<UdpSocket> {
+    let own = if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let socket = UdpSocket::bind((own, 0)).await?;
     socket.connect(server).await?;
+    Ok(socket)
+}
+
+async fn ask_udp(server: SocketAddr, query: &[u8]) -> Result<Vec<u8>> {
+    let socket = udp_socket(server).await?;
     socket.send(query).await?;
     let mut buffer = vec![0; MAX_MESSAGE];
     let length = timeout(ANSWER_LIMIT, socket.recv(&mut buffer)).await;

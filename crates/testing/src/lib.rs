@@ -8,14 +8,18 @@
 //!     ├─ Prober          asks all servers all the time ──► History ─┐
 //!     └─ published versions ────────────────────────────────────────┴─► checker::check ─► Violations
 //! ```
+//! [`cluster`] has the same on a real Kubernetes: namespaces for directories, pods for processes.
 //!
 //! Nothing here uses the project's own DNS code on the wire: what checks a server shares no bug with it. Functions
 //! return `anyhow` errors; tests unwrap them, so that a failure shows the line.
 
 pub mod checker;
+pub mod cluster;
 pub mod dns;
 mod expected;
 pub mod history;
+pub mod http;
+pub mod manifest;
 mod named;
 mod ports;
 mod prober;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::dns::{Transport, ask, parse_answer, query_message};
+use crate::dns::{Transport, ask, parse_answer, query_message, udp_socket};
 use crate::history::{History, Observation, Outage, Outcome};
 
 /// What is asked.
@@ -41,7 +41,7 @@ pub struct ProbeTarget {
 /// What a prober does.
 #[derive(Clone, Debug)]
 pub struct ProberConfig {
-    /// The servers; each is asked at the full rate.
+    /// The servers to begin with; each is asked at the full rate.
     pub targets: Vec<ProbeTarget>,
     /// The questions, asked in turn.
     pub questions: Vec<Question>,
@@ -68,8 +68,17 @@ impl ProberConfig {
 /// A running prober.
 #[derive(Debug)]
 pub struct Prober {
+    config: ProberConfig,
+    questions: Vec<Arc<Question>>,
     recorder: Arc<Recorder>,
     cancel: CancellationToken,
+    servers: Mutex<Servers>,
+}
+
+/// Who is being asked, and the tasks that do it.
+#[derive(Debug, Default)]
+struct Servers {
+    asked: HashMap<String, CancellationToken>,
     tasks: JoinSet<()>,
 }
 
@@ -98,25 +107,42 @@ impl Prober {
         let recorder =
             Recorder { start: Instant::now(), capacity: config.capacity, state: Mutex::new(state) };
         let recorder = Arc::new(recorder);
-        let cancel = CancellationToken::new();
-        let questions: Vec<Arc<Question>> = config.questions.iter().cloned().map(Arc::new).collect();
-        let mut tasks = JoinSet::new();
-        for target in &config.targets {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            socket.connect(target.address).await?;
-            let probe = Probe {
-                server: target.name.as_str().into(),
-                address: target.address,
-                socket,
-                questions: questions.clone(),
-                config: config.clone(),
-                recorder: Arc::clone(&recorder),
-                pending: Mutex::default(),
-            };
-            let cancel = cancel.clone();
-            tasks.spawn(async move { Arc::new(probe).run(cancel).await });
+        let questions = config.questions.iter().cloned().map(Arc::new).collect();
+        let targets = config.targets.clone();
+        let (cancel, servers) = (CancellationToken::new(), Mutex::default());
+        let prober = Self { config, questions, recorder, cancel, servers };
+        for target in &targets {
+            prober.add(target).await?;
         }
-        Ok(Self { recorder, cancel, tasks })
+        Ok(prober)
+    }
+
+    /// Asks one more server from now on.
+    pub async fn add(&self, target: &ProbeTarget) -> Result<()> {
+        let probe = Probe {
+            server: target.name.as_str().into(),
+            address: target.address,
+            socket: udp_socket(target.address).await?,
+            questions: self.questions.clone(),
+            config: self.config.clone(),
+            recorder: Arc::clone(&self.recorder),
+            pending: Mutex::default(),
+        };
+        let cancel = self.cancel.child_token();
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = servers.asked.insert(target.name.clone(), cancel.clone()) {
+            before.cancel();
+        }
+        servers.tasks.spawn(async move { Arc::new(probe).run(cancel).await });
+        Ok(())
+    }
+
+    /// Asks this server no more; what it said stays in the history.
+    pub fn remove(&self, server: &str) {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cancel) = servers.asked.get(server) {
+            cancel.cancel();
+        }
     }
 
     /// Notes that the test stops this server now; see [`Outage`].
@@ -146,9 +172,10 @@ impl Prober {
     }
 
     /// Stops asking, waits for the answers under way, and returns the history.
-    pub async fn stop(mut self) -> Result<History> {
+    pub async fn stop(self) -> Result<History> {
         self.cancel.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
+        let mut servers = self.servers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = servers.tasks.join_next().await {
             ended.context("a task of the prober failed")?;
         }
         let mut state = self.recorder.lock();

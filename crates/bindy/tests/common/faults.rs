@@ -10,11 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use bindy_local::status::{ServerStatus, Status};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::history::Outcome;
+pub use bindy_testing::http::get;
 use bindy_testing::{History, ProbeTarget, Prober, ProberConfig, Question, wait_for};
 use bindy_zone::{Name, Rtype, Serial};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::{LIMIT, Up, texts};
@@ -221,19 +220,6 @@ impl Steady {
 /// Whether the agent calls its server ready.
 pub async fn is_ready(http: SocketAddr) -> Result<bool> {
     Ok(get(http, "/readyz").await?.starts_with("HTTP/1.1 200 "))
-}
-
-/// An answer of an agent's HTTP port.
-pub async fn get(http: SocketAddr, path: &str) -> Result<String> {
-    let ask = async {
-        let mut stream = TcpStream::connect(http).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(1 << 20).read_to_end(&mut answer).await?;
-        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    Ok(tokio::time::timeout(Duration::from_secs(2), ask).await??)
 }
 
 /// Asks a server for the steady record whenever its agent calls it ready; whatever it says then has to be right.

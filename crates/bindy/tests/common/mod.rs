@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_local::status::{ServerStatus, Status, ZoneStatus};
+pub use bindy_testing::dns::texts;
 use bindy_testing::dns::{self, Transport};
+pub use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::{Process, Scratch, wait_for};
 use bindy_wire::Key;
 use bindy_zone::{Name, Rtype};
@@ -236,46 +238,4 @@ pub fn condition(zone: &ZoneStatus, kind: &str) -> Result<(String, String)> {
     let found = zone.conditions.iter().find(|condition| condition.kind == kind);
     let found = found.with_context(|| format!("{} has no condition {kind}", zone.key))?;
     Ok((found.status.clone(), found.message.clone()))
-}
-
-/// The texts of an answer's records at the name itself, sorted; the response code where it is not NOERROR.
-pub async fn texts(
-    server: SocketAddr,
-    transport: Transport,
-    name: &Name,
-    rtype: Rtype,
-) -> Result<Vec<String>> {
-    let answer = dns::ask(server, transport, name, rtype).await?;
-    if answer.rcode != bindy_wire::Rcode::NOERROR {
-        return Ok(vec![answer.rcode.to_string()]);
-    }
-    let own = answer.records.iter().filter(|record| record.owner == *name);
-    let mut texts: Vec<String> = own
-        .map(|record| bindy_zone::Rdata::from_canonical(&record.rdata).display(record.rtype).to_string())
-        .collect();
-    texts.sort();
-    Ok(texts)
-}
-
-/// An instance.
-pub fn instance(name: &str, role: &str, replicas: u32, upstreams: &[&str]) -> String {
-    let upstreams: String = upstreams.iter().map(|name| format!("{{name: {name}}}, ")).collect();
-    manifest("Bind9Instance", name, &format!("role: {role}, replicas: {replicas}, upstreams: [{upstreams}]"))
-}
-
-/// A zone whose object has this name.
-pub fn zone(name: &str, zone_name: &str) -> String {
-    manifest("DNSZone", name, &format!("zoneName: {zone_name}"))
-}
-
-/// Any object, as one YAML document.
-pub fn manifest(kind: &str, name: &str, spec: &str) -> String {
-    format!(
-        "---\napiVersion: bindy.firestoned.io/v1beta1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
-    )
-}
-
-/// An A record of the zone object `zone`.
-pub fn a(object: &str, zone: &str, name: &str, address: &str) -> String {
-    manifest("ARecord", object, &format!("zoneRef: {zone}, name: \"{name}\", ipv4Addresses: [{address}]"))
 }

@@ -1,0 +1,127 @@
+//! What the servers of a namespace answer, each of them, and by their Service; and whether that is all that is published.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_zone::{Name, Rtype, Version};
+use domain::utils::base64;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject};
+use serde_json::Value;
+
+use super::{LIMIT, Namespace, Server, within};
+use crate::checker::Published;
+use crate::dns::{self, Transport};
+use crate::{Key, wait_for};
+
+impl Namespace {
+    /// Waits until every server that is not going answers this with exactly these texts, by UDP and TCP.
+    pub async fn answers(&self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+        let servers = self.servers().await?;
+        let asked: Vec<&Server> = servers.iter().filter(|server| !server.going).collect();
+        ensure!(!asked.is_empty(), "there are no servers to ask");
+        for server in asked {
+            answers_at(server.dns(), name, rtype, expected).await.with_context(|| server.name.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the Service of an instance answers this with exactly these texts, by UDP and TCP, from every node.
+    pub async fn answers_by_service(
+        &self,
+        instance: &str,
+        name: &str,
+        rtype: Rtype,
+        expected: &[&str],
+    ) -> Result<()> {
+        let address = SocketAddr::new(self.service_address(instance).await?, 53);
+        for node in &self.cluster().description().nodes {
+            let name = name.to_owned();
+            let expected: Vec<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+            let asked = within(&node.netns, move || async move {
+                let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+                answers_at(address, &name, rtype, &expected).await
+            });
+            asked.await.with_context(|| format!("Service {instance} from {}", node.name))?;
+        }
+        Ok(())
+    }
+
+    /// The ClusterIP of a Service.
+    pub async fn service_address(&self, name: &str) -> Result<IpAddr> {
+        let api: Api<Service> = Api::namespaced(self.cluster().client(), self.name());
+        let spec = api.get(name).await?.spec.context("a Service without spec")?;
+        Ok(spec.cluster_ip.context("a Service without ClusterIP")?.parse()?)
+    }
+
+    /// Every server has exactly the published version of every zone: its digest over a transfer of everything, and every
+    /// RRset of it asked for by UDP and TCP. Returns the versions. For namespaces in which all instances serve all zones.
+    pub async fn contents_are_published(&self) -> Result<Published> {
+        wait_for("every server to have exactly what is published", LIMIT, async || {
+            let servers = self.servers().await?;
+            let servers: Vec<&Server> = servers.iter().filter(|server| !server.going).collect();
+            let mut published = Published::new();
+            for zone in self.list("DNSZone").await? {
+                for server in &servers {
+                    let version = self.content(server, &zone).await.with_context(|| server.name.clone())?;
+                    published.insert(version.content.apex().clone(), vec![version]);
+                }
+            }
+            ensure!(!published.is_empty() && !servers.is_empty(), "no zones or no servers");
+            anyhow::Ok(published)
+        })
+        .await
+    }
+
+    /// The published version of a zone, as this server has it: by transfer, and by every question it can answer.
+    pub async fn content(&self, server: &Server, zone: &DynamicObject) -> Result<Version> {
+        let text = |pointer: &str| {
+            let found = zone.data.pointer(pointer).and_then(Value::as_str);
+            found.with_context(|| format!("{} has no {pointer}", zone.name_any()))
+        };
+        let (name, digest) = (Name::parse(text("/spec/zoneName")?)?, text("/status/digest")?);
+        let key = self.key(&server.instance).await?;
+        let version = dns::transfer(server.transfer(), &name, Some(&key)).await?;
+        let serial = zone.data.pointer("/status/serial").and_then(Value::as_u64);
+        ensure!(serial == Some(version.serial.get().into()), "{name} has serial {}", version.serial);
+        let found = version.content.digest().to_string();
+        ensure!(found == digest, "{name} {} has digest {found}, published is {digest}", version.serial);
+        for transport in [Transport::Udp, Transport::Tcp] {
+            dns::expect_answers(server.dns(), transport, &version).await?;
+        }
+        Ok(version)
+    }
+
+    /// The key with which servers of this instance sign.
+    pub async fn key(&self, instance: &str) -> Result<Key> {
+        let api: Api<Secret> = Api::namespaced(self.cluster().client(), self.name());
+        let secret = api.get(&format!("{instance}-key-a")).await?;
+        let wanted = Name::parse(&format!("a.{instance}.{}.key.bindy.", self.name()))?;
+        let text = secret.data.and_then(|mut data| data.remove("key")).context("a Secret without key")?;
+        for line in String::from_utf8(text.0)?.lines() {
+            let (name, secret) = line.split_once(' ').context("a line that is no key")?;
+            let (name, secret) = (Name::parse(name)?, base64::decode::<Vec<u8>>(secret.trim())?);
+            if name == wanted {
+                return Ok(Key { name, secret });
+            }
+        }
+        bail!("no key {wanted} in Secret {instance}-key-a")
+    }
+}
+
+/// Waits until the server at this address answers this with exactly these texts, by UDP and TCP.
+async fn answers_at(server: SocketAddr, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+    let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
+    expected.sort_unstable();
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let what = format!("{name} {rtype} to be {expected:?} at {server} by {transport:?}");
+        wait_for(&what, LIMIT, async || {
+            let found = dns::texts(server, transport, &question, rtype).await?;
+            ensure!(found == expected, "it is {found:?}");
+            anyhow::Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}

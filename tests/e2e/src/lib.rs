@@ -1,0 +1,67 @@
+//! What the tests on a real cluster share: the operator, the objects most of them begin with, the eight record types.
+//!
+//! `tests/together` has the promises that are tested side by side, `tests/alone` the failures that concern everybody:
+//! of the operator, the API server, a node. One file each.
+
+mod operator;
+mod records;
+
+use anyhow::{Context, Result, ensure};
+use bindy_testing::checker::Published;
+use bindy_testing::cluster::{Namespace, Server};
+use bindy_testing::manifest::{a, instance, zone};
+use bindy_zone::{Name, OwnerName, Rdata, Rtype, Version};
+
+pub use operator::{Operator, alone};
+pub use records::{ALL_TYPES, Record};
+
+/// The zone of most tests, and the name of its object.
+pub const ZONE: (&str, &str) = ("example-com", "example.com");
+/// A record in it that no test changes.
+pub const STEADY: &str = "steady.example.com";
+/// Its address.
+pub const STEADY_ADDRESS: &str = "192.0.2.250";
+/// What probers ask in most tests.
+pub const STEADY_QUESTIONS: [(&str, Rtype); 2] = [(STEADY, Rtype::A), (ZONE.1, Rtype::SOA)];
+
+/// Serves the zone with its steady record on an instance `primary` with so many servers, and waits until everything is
+/// ready. Returns the servers.
+pub async fn served(namespace: &Namespace, replicas: u32) -> Result<Vec<Server>> {
+    let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+    namespace
+        .serve(&(instance("primary", "primary", replicas, &[]) + &zone(ZONE.0, ZONE.1) + &steady))
+        .await?;
+    namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+    namespace.until_ready("primary", replicas.try_into()?, &[]).await
+}
+
+/// The texts of an RRset in a version, sorted.
+pub fn texts_in(version: &Version, name: &str, rtype: Rtype) -> Result<Vec<String>> {
+    let owner = OwnerName::parse(name, version.content.apex())?;
+    let rrset = version.content.get(&owner).and_then(|rrsets| rrsets.get(rtype));
+    let texts = |set: bindy_zone::RrSet<'_>| -> Vec<String> {
+        set.rdatas().map(|rdata| Rdata::from_canonical(rdata).display(rtype).to_string()).collect()
+    };
+    let mut texts = rrset.map(texts).unwrap_or_default();
+    texts.sort();
+    Ok(texts)
+}
+
+/// The only version of a zone among the published ones.
+pub fn version_of<'a>(published: &'a Published, zone: &str) -> Result<&'a Version> {
+    let versions = published.get(&Name::parse(zone)?).with_context(|| format!("{zone} is not published"))?;
+    ensure!(versions.len() == 1, "{zone} has {} versions", versions.len());
+    versions.first().context("no version")
+}
+
+/// Adds what is published now to what was published before.
+pub fn add_versions(published: &mut Published, now: Published) {
+    for (zone, versions) in now {
+        let known = published.entry(zone).or_default();
+        for version in versions {
+            if known.last() != Some(&version) {
+                known.push(version);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The operator: its pods, its metrics, its network; stopped and started.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use bindy_testing::cluster::{Cluster, OPERATOR, PacketRules, Pods};
+use bindy_testing::http;
+use rustix::process::Signal;
+use tokio::sync::{Mutex, MutexGuard};
+
+const DEPLOYMENT: &str = "deployment/bindy";
+const CONTAINER: &str = "operator";
+const HTTP_PORT: u16 = 8080;
+
+/// The operator of the cluster.
+pub struct Operator {
+    cluster: Cluster,
+}
+
+/// Held by tests that disturb what all others use.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::const_new(());
+    ONE.lock().await
+}
+
+/// A pod of the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorPod {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// How often it has been started again.
+    pub restarts: i32,
+}
+
+impl Operator {
+    /// That of this cluster.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self { cluster: cluster.clone() }
+    }
+
+    fn pods(&self) -> Pods {
+        Pods::new(&self.cluster, OPERATOR, "app=bindy")
+    }
+
+    /// Its only pod that runs.
+    pub async fn pod(&self) -> Result<OperatorPod> {
+        let pods = self.pods().all().await?;
+        let mut living = pods.iter().filter(|pod| !pod.going);
+        let pod = living.next().context("the operator has no pod")?;
+        ensure!(living.next().is_none(), "the operator has several pods");
+        Ok(OperatorPod { name: pod.name.clone(), address: pod.address, restarts: pod.restarts(CONTAINER) })
+    }
+
+    /// `/metrics` of its pod.
+    pub async fn metrics(&self) -> Result<String> {
+        http::get(SocketAddr::new(self.pod().await?.address, HTTP_PORT), "/metrics").await
+    }
+
+    /// What it has logged since its container started.
+    pub async fn log(&self) -> Result<String> {
+        let pod = self.pod().await?.name;
+        self.cluster.kubectl(&["logs", "-n", OPERATOR, &pod]).await
+    }
+
+    /// The file by which the network namespace of its pod is entered.
+    pub async fn network(&self) -> Result<PathBuf> {
+        let pods = self.pods().all().await?;
+        pods.iter().find(|pod| !pod.going).context("the operator has no pod")?.network_by(CONTAINER)
+    }
+
+    /// Kills its process, and waits until its container runs again and is ready.
+    pub async fn kill(&self) -> Result<()> {
+        let pods = self.pods().all().await?;
+        let before = pods.iter().find(|pod| !pod.going).context("the operator has no pod")?;
+        before.signal(CONTAINER, Signal::KILL)?;
+        self.pods()
+            .until("the operator's container to run again", |pods| {
+                let now = pods.iter().find(|pod| pod.name == before.name).context("its pod is gone")?;
+                ensure!(now.restarts(CONTAINER) > before.restarts(CONTAINER) && now.ready, "{now:?}");
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes its pod away, and waits until it is gone. Others run on.
+    pub async fn stop(&self) -> Result<()> {
+        self.scale("0").await?;
+        self.pods()
+            .until("the operator's pod to be gone", |pods| {
+                ensure!(pods.is_empty(), "there still are {}", pods.len());
+                Ok(())
+            })
+            .await
+    }
+
+    /// Starts it again, and waits until it is ready.
+    pub async fn start(&self) -> Result<()> {
+        self.scale("1").await?;
+        self.until_ready().await
+    }
+
+    async fn scale(&self, replicas: &str) -> Result<()> {
+        let replicas = format!("--replicas={replicas}");
+        self.cluster.kubectl(&["scale", "-n", OPERATOR, DEPLOYMENT, &replicas]).await.map(drop)
+    }
+
+    /// Waits until its one pod is ready.
+    pub async fn until_ready(&self) -> Result<()> {
+        self.pods()
+            .until("the operator to be ready", |pods| {
+                ensure!(pods.len() == 1 && pods.iter().all(|pod| pod.ready && !pod.going), "{pods:?}");
+                Ok(())
+            })
+            .await
+    }
+
+    /// Nothing passes between it and the API server, by any address of that, until this is dropped.
+    pub async fn without_api(&self, verdict: &str) -> Result<PacketRules> {
+        let api = self.cluster.description().api.trim_start_matches("https://");
+        let (address, port) = api.rsplit_once(':').context("the API server's address")?;
+        let outgoing =
+            [format!("tcp dport 443 {verdict}"), format!("ip daddr {address} tcp dport {port} {verdict}")];
+        let incoming = format!("tcp sport {{443, {port}}} drop");
+        let outgoing: Vec<&str> = outgoing.iter().map(String::as_str).collect();
+        PacketRules::set(&self.network().await?, &[&incoming], &outgoing)
+    }
+}

@@ -1,0 +1,162 @@
+//! The API server cannot be reached, hangs, refuses with 429 or forbids, has forgotten the operator's version: DNS does
+//! not notice, the operator does not restart, and converges when it is over.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, alone, served};
+use bindy_testing::cluster::{Cluster, Namespace, in_namespace};
+use bindy_testing::manifest::a;
+use bindy_testing::wait_for;
+use bindy_zone::Rtype;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+/// How long each trouble lasts: longer than the operator's limits of single calls.
+const TROUBLE: Duration = Duration::from_secs(15);
+/// How soon afterwards everything has converged.
+const CONVERGED: Duration = Duration::from_secs(20);
+
+/// A fault, while which an edit is made, and its end.
+async fn survives(test: &str, fault: impl AsyncFnOnce(&Namespace, &Operator) -> Result<()>) -> Result<()> {
+    let _alone = alone().await;
+    in_namespace(test, async |namespace| {
+        let servers = served(namespace, 2).await?;
+        namespace.serve(&a("edited", ZONE.0, "edited", "192.0.2.1")).await?;
+        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+        let operator = Operator::of(namespace.cluster());
+        let before = operator.pod().await?;
+        fault(namespace, &operator).await?;
+        let what = "the edit to be served after the trouble";
+        wait_for(what, CONVERGED, async || {
+            namespace.answers("edited.example.com", Rtype::A, &["192.0.2.2"]).await
+        })
+        .await?;
+        namespace.ready("ARecord", "edited").await?;
+        ensure!(operator.pod().await? == before, "the operator was restarted: {:?}", operator.pod().await?);
+        probes.more_answers(&servers, 10).await?;
+        let published = namespace.contents_are_published().await?;
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}
+
+async fn edit(namespace: &Namespace) -> Result<()> {
+    namespace.apply(&a("edited", ZONE.0, "edited", "192.0.2.2")).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_to_the_api_server_vanish_for_a_while() -> Result<()> {
+    survives("api-silent", async |namespace, operator| {
+        let rules = operator.without_api("drop").await?;
+        edit(namespace).await?;
+        tokio::time::sleep(TROUBLE).await;
+        drop(rules);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Result<()> {
+    survives("api-gone", async |namespace, operator| {
+        let rules = operator.without_api("reject with tcp reset").await?;
+        edit(namespace).await?;
+        // Watches that go on from before this are answered 410 Gone.
+        compact(namespace.cluster()).await?;
+        tokio::time::sleep(TROUBLE).await;
+        drop(rules);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_hangs() -> Result<()> {
+    survives("api-frozen", async |namespace, _| {
+        let daemon = namespace.cluster().description().daemon("apiserver")?;
+        let pid = std::fs::read_to_string(&daemon.pid)?;
+        let pid = pid.split_whitespace().next().context("no process ID")?.parse()?;
+        let pid = Pid::from_raw(pid).context("a process ID out of range")?;
+        kill_process(pid, Signal::STOP)?;
+        tokio::time::sleep(TROUBLE).await;
+        kill_process(pid, Signal::CONT)?;
+        edit(namespace).await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_answers_429() -> Result<()> {
+    survives("api-429", async |namespace, _| {
+        let cluster = namespace.cluster();
+        let api = "flowcontrol.apiserver.k8s.io/v1";
+        let level = json!({"apiVersion": api, "kind": "PriorityLevelConfiguration",
+            "metadata": {"name": "bindy-e2e-none"},
+            "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0,
+                "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}});
+        let everything = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
+            "namespaces": ["*"], "clusterScope": true}]);
+        let flow = json!({"apiVersion": api, "kind": "FlowSchema", "metadata": {"name": "bindy-e2e-none"},
+            "spec": {"matchingPrecedence": 1, "priorityLevelConfiguration": {"name": "bindy-e2e-none"},
+                "rules": [{"resourceRules": everything, "subjects": [
+                    {"kind": "ServiceAccount", "serviceAccount": {"namespace": "dns-system", "name": "bindy"}}]}]}});
+        let file = namespace.directory().join("none.json");
+        std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": [level, flow]}).to_string())?;
+        let file = file.to_string_lossy();
+        cluster.kubectl(&["apply", "-f", &file]).await?;
+        let done = async {
+            edit(namespace).await?;
+            tokio::time::sleep(TROUBLE).await;
+            let rejected = cluster.kubectl(&["get", "--raw", "/metrics"]).await?;
+            let rejected = rejected.lines().any(|line| {
+                line.starts_with("apiserver_flowcontrol_rejected_requests_total{") && line.contains("bindy-e2e-none")
+            });
+            ensure!(rejected, "nothing was rejected");
+            Ok(())
+        };
+        let done = done.await;
+        cluster.kubectl(&["delete", "-f", &file]).await?;
+        done
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_has_lost_its_rights_for_a_while() -> Result<()> {
+    survives("api-403", async |namespace, operator| {
+        let cluster = namespace.cluster();
+        let binding = cluster.kubectl(&["get", "clusterrolebinding", "bindy", "-o", "json"]).await?;
+        let file = namespace.directory().join("binding.json");
+        std::fs::write(&file, binding)?;
+        cluster.kubectl(&["delete", "clusterrolebinding", "bindy"]).await?;
+        edit(namespace).await?;
+        tokio::time::sleep(TROUBLE).await;
+        let log = operator.log().await;
+        let mut restored: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+        restored["metadata"] = json!({"name": "bindy"});
+        std::fs::write(&file, restored.to_string())?;
+        cluster.kubectl(&["apply", "-f", &file.to_string_lossy()]).await?;
+        ensure!(log?.contains("forbidden"), "the log says nothing of missing rights");
+        Ok(())
+    })
+    .await
+}
+
+/// Has etcd forget everything but the present, as it does every five minutes by itself.
+async fn compact(cluster: &Cluster) -> Result<()> {
+    let list = cluster.kubectl(&["get", "--raw", "/api/v1/namespaces?limit=1"]).await?;
+    let list: serde_json::Value = serde_json::from_str(&list)?;
+    let revision = list
+        .pointer("/metadata/resourceVersion")
+        .and_then(serde_json::Value::as_str)
+        .context("no resource version")?;
+    let url = format!("{}/v3/kv/compaction", cluster.description().etcd);
+    let body = json!({"revision": revision, "physical": true}).to_string();
+    let output = tokio::process::Command::new("curl")
+        .args(["-sS", "-f", "-X", "POST", "-d", &body, &url])
+        .output()
+        .await?;
+    ensure!(output.status.success(), "etcd: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

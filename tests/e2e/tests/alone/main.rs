@@ -1,0 +1,7 @@
+//! Failures of what everybody shares: the operator, the API server, a node. One at a time, each by a guard that the
+//! test holds; cargo runs no other test binary meanwhile.
+
+mod api_server;
+mod nodes;
+mod operator_gone;
+mod operator_restarted;

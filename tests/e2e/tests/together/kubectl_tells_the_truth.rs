@@ -1,0 +1,109 @@
+//! What kubectl shows and waits for is true: `wait` ends when every server answers, columns have the values, `scale`
+//! works, and the commands of the page on high availability run.
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_e2e::{ALL_TYPES, STEADY, ZONE, served};
+use bindy_testing::cluster::{Namespace, in_namespace};
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::manifest::a;
+use bindy_zone::{Name, Rtype};
+use serde_json::json;
+
+async fn kubectl(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
+    namespace.cluster().kubectl(&[&["-n", namespace.name()], arguments].concat()).await
+}
+
+/// The cells of the only row, by the names of the columns.
+fn row(table: &str) -> Result<Vec<(String, String)>> {
+    let lines: Vec<&str> = table.lines().collect();
+    let [head, only] = lines.as_slice() else { bail!("not one row:\n{table}") };
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    Ok(cells(head).into_iter().zip(cells(only)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wait_for_ready_ends_when_every_server_answers() -> Result<()> {
+    in_namespace("kubectl-wait", async |namespace| {
+        let servers = served(namespace, 2).await?;
+        let question = Name::parse("edited.example.com")?;
+        for last in 1..=15 {
+            let address = format!("192.0.2.{last}");
+            namespace.apply(&a("edited", ZONE.0, "edited", &address)).await?;
+            kubectl(namespace, &["wait", "--for=condition=Ready", "arecord/edited", "--timeout=30s"]).await?;
+            for server in &servers {
+                // Once, without a second try: that is what waiting was for.
+                let found = dns::texts(server.dns(), Transport::Udp, &question, Rtype::A).await?;
+                ensure!(found == [address.as_str()], "{} answers {found:?}, not {address}", server.name);
+            }
+        }
+        for kind in ["bind9instance/primary", "dnszone/example-com", "arecord/steady"] {
+            kubectl(namespace, &["wait", "--for=condition=Ready", kind, "--timeout=30s"]).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_have_the_values() -> Result<()> {
+    in_namespace("kubectl-get", async |namespace| {
+        let servers = served(namespace, 2).await?;
+        namespace.ready("Bind9Instance", "primary").await?;
+        let serial =
+            dns::serial(servers.first().context("no server")?.dns(), Transport::Udp, &Name::parse(ZONE.1)?)
+                .await?
+                .to_string();
+        let has = |table: &str, wanted: &[(&str, &str)]| -> Result<()> {
+            let row = row(table)?;
+            for (column, value) in wanted {
+                let found = row.iter().any(|(name, cell)| name == column && cell == value);
+                ensure!(found, "{column} is not {value}:\n{table}");
+            }
+            Ok(())
+        };
+        let instance = kubectl(namespace, &["get", "b9"]).await?;
+        has(&instance, &[("ROLE", "primary"), ("READY", "2/2"), ("ZONES", "1"), ("VERSION", "9.18")])?;
+        ensure!(instance.contains("ADDRESS"), "no address:\n{instance}");
+        let zone = kubectl(namespace, &["get", "dz"]).await?;
+        has(&zone, &[("ZONE", ZONE.1), ("SERIAL", &serial), ("SERVERS", "2/2"), ("READY", "True")])?;
+        let record = kubectl(namespace, &["get", "a"]).await?;
+        has(&record, &[("ZONE", ZONE.0), ("READY", "True")])?;
+
+        // The page's commands.
+        kubectl(namespace, &["get", "bind9instances", "-A", "-L", "region"]).await?;
+        kubectl(namespace, &["get", "pods", "-o", "wide"]).await?;
+        let kinds = ALL_TYPES.map(|one| format!("{}s", one.object())).join(",");
+        let all = format!("bind9instances,dnszones,{kinds}");
+        let backup = kubectl(namespace, &["get", &all, "-o", "yaml"]).await?;
+        ensure!(backup.contains(STEADY.split('.').next().unwrap_or_default()), "the backup is empty");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scale_changes_the_number_of_servers() -> Result<()> {
+    in_namespace("kubectl-scale", async |namespace| {
+        served(namespace, 1).await?;
+        kubectl(namespace, &["scale", "bind9instance/primary", "--replicas=2"]).await?;
+        namespace.until_ready("primary", 2, &[]).await?;
+        let instance = namespace.ready("Bind9Instance", "primary").await?;
+        ensure!(instance.data["status"]["selector"] != json!(null), "there is no selector for autoscalers");
+        let scale = kubectl(
+            namespace,
+            &[
+                "get",
+                "--raw",
+                &format!(
+                    "/apis/bindy.firestoned.io/v1beta1/namespaces/{}/bind9instances/primary/scale",
+                    namespace.name()
+                ),
+            ],
+        )
+        .await?;
+        let scale: serde_json::Value = serde_json::from_str(&scale)?;
+        ensure!(scale["status"]["replicas"] == 2, "{scale}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,59 @@
+//! A secondary pulls from the primaries: it needs the operator neither for what there is nor for what changes.
+
+use anyhow::{Result, ensure};
+use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_testing::cluster::{Grace, PacketRules, in_namespace};
+use bindy_testing::manifest::{a, instance, zone};
+use bindy_zone::Rtype;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secondaries_get_changes_from_primaries_without_reaching_the_operator() -> Result<()> {
+    in_namespace("two-tiers", async |namespace| {
+        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+        let instances =
+            instance("primary", "primary", 2, &[]) + &instance("secondary", "secondary", 2, &["primary"]);
+        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
+        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        let mut published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+
+        let cluster = namespace.cluster();
+        let service = cluster
+            .kubectl(&[
+                "get",
+                "service",
+                "-n",
+                "dns-system",
+                "bindy-transfer",
+                "-o",
+                "jsonpath={.spec.clusterIP}",
+            ])
+            .await?;
+        let pod = Operator::of(cluster).pod().await?.address;
+        let rule = format!("ip daddr {{{service}, {pod}}} drop");
+        let secondaries = namespace.servers_of("secondary").await?;
+        let cut: Vec<PacketRules> = secondaries
+            .iter()
+            .map(|server| PacketRules::set(&server.network()?, &[], &[&rule]))
+            .collect::<Result<_>>()?;
+        namespace.apply(&a("later", ZONE.0, "later", "192.0.2.7")).await?;
+        namespace.answers("later.example.com", Rtype::A, &["192.0.2.7"]).await?;
+        drop(cut);
+        namespace.ready("ARecord", "later").await?;
+        add_versions(&mut published, namespace.contents_are_published().await?);
+
+        // Without any primary the secondaries go on, and what comes back is what was there.
+        let primaries = namespace.servers_of("primary").await?;
+        for server in &primaries {
+            namespace.delete_server(server, Grace::None).await?;
+        }
+        namespace.answers_by_service("secondary", "later.example.com", Rtype::A, &["192.0.2.7"]).await?;
+        let gone: Vec<_> = primaries.iter().collect();
+        let back = namespace.until_ready("primary", 2, &gone).await?;
+        probes.more_answers(&back, 20).await?;
+        probes.more_answers(&secondaries, 5).await?;
+        ensure!(namespace.contents_are_published().await?.len() == 1, "another zone");
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}
