@@ -15,10 +15,11 @@ mod common;
 use anyhow::{Context, Result, ensure};
 use bindy_local::status::ServerStatus;
 use bindy_testing::dns::{self, Transport};
+use bindy_testing::manifest::manifest;
 use bindy_testing::wait_for;
 use bindy_wire::Rcode;
 use bindy_zone::{Name, Rtype, ZoneFile};
-use common::{LIMIT, Up, a, condition, faults, instance, manifest, zone};
+use common::{LIMIT, Up, a, condition, faults, instance, zone};
 use rustix::process::Signal;
 
 const TRUTH: &str = "192.0.2.2";

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bindy_testing::dns::Transport;
+use bindy_testing::manifest::manifest;
 use bindy_zone::{Name, Rtype};
-use common::{Up, a, condition, instance, manifest, texts, zone};
+use common::{Up, a, condition, instance, texts, zone};
 
 /// A zone with one good record, next to which the mistakes are made.
 async fn served(test: &str) -> Result<Up> {

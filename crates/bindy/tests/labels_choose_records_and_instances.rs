@@ -12,8 +12,9 @@
 mod common;
 
 use anyhow::{Context, Result, ensure};
+use bindy_testing::manifest::manifest;
 use bindy_zone::Rtype;
-use common::{Up, a, instance, manifest, zone};
+use common::{Up, a, instance, zone};
 
 /// A manifest with the label `team: LABEL`.
 fn labelled(manifest: &str, label: &str) -> String {
