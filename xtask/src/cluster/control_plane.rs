@@ -62,6 +62,8 @@ fn api_answers(layout: &Layout, kube: &Path) -> Result<()> {
 pub(crate) fn kubectl(layout: &Layout, kube: &Path) -> Command {
     let mut command = Command::new(kube);
     command.arg("kubectl").arg("--kubeconfig").arg(layout.kubeconfig());
+    // What it remembers of the API ends with the cluster.
+    command.arg("--cache-dir").arg(layout.directory().join("kubectl"));
     command
 }
 

@@ -2,6 +2,7 @@
 //! files. Afterwards nothing of it is left, or the error names what is.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +19,16 @@ use crate::steps::run;
 const LIMIT: Duration = Duration::from_secs(30);
 const MOUNTS: &str = "/proc/self/mountinfo";
 const NAMESPACES: &str = "/run/netns";
+/// Directories that programs of a cluster make and share with others.
+const SHARED: [&str; 7] = [
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/var/log/containers",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+    "/run/containerd/s",
+    "/run/containerd",
+];
 
 /// All of it. A cluster that is not there is no error.
 pub(crate) fn run_all(name: &Name) -> Result<()> {
@@ -84,31 +95,34 @@ fn shim_sockets(name: &Name) -> Vec<PathBuf> {
 /// What containerd, kubelet and the network plugins write to places that cannot be chosen.
 fn remove_outside(name: &Name, sockets: &[PathBuf]) -> Result<()> {
     for socket in sockets.iter().filter(|socket| socket.exists()) {
-        fs::remove_file(socket).with_context(|| socket.display().to_string())?;
+        remove_file(socket)?;
     }
-    let network = format!("{}-", name.bridge());
-    remove_entries("/var/lib/cni/results", |path| {
-        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&network))
-    })?;
     let state = name.directory();
-    remove_entries("/var/log/containers", |path| {
-        fs::read_link(path).is_ok_and(|target| target.starts_with(&state))
+    let within = format!("{}/", state.display());
+    remove_files("/var/lib/cni/results", |file| {
+        fs::read_to_string(file).is_ok_and(|text| text.contains(&within))
     })?;
-    let emptied = ["/var/lib/cni/results", "/var/lib/cni", "/var/log/containers"];
-    for directory in emptied.into_iter().chain(["/run/containerd/s", "/run/containerd"]) {
-        // It stays when it belongs to others, too.
+    remove_files("/var/log/containers", |file| {
+        fs::read_link(file).is_ok_and(|target| target.starts_with(&state))
+    })?;
+    // All kubelets of a machine share it. Only a living one answers.
+    remove_files("/var/lib/kubelet/device-plugins", |file| {
+        file.ends_with("kubelet.sock") && UnixStream::connect(file).is_err()
+    })?;
+    for directory in SHARED {
+        // It stays when others have something in it.
         let _ = fs::remove_dir(directory);
     }
     Ok(())
 }
 
-fn remove_entries(directory: &str, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if is_ours(&entry.path()) {
-            fs::remove_file(entry.path()).with_context(|| entry.path().display().to_string())?;
-        }
-    }
-    Ok(())
+fn remove_files(directory: &str, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|file| is_ours(file)).try_for_each(|file| remove_file(&file))
+}
+
+fn remove_file(file: &Path) -> Result<()> {
+    fs::remove_file(file).with_context(|| file.display().to_string())
 }
 
 /// `ip netns add` mounts the directory of namespaces onto itself, and nobody undoes that.

@@ -2,12 +2,13 @@
 //! pods. Nothing of the host is changed besides: no address translation, no forwarding, no packet filter.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cluster::layout::{Layout, Node};
+use crate::cluster::layout::{Layout, Name, Node};
 use crate::steps::{output, run};
 
 /// Makes what is missing and mends what tests left: links that are down, routes that are gone.
@@ -50,7 +51,7 @@ fn ensure_node(layout: &Layout, node: &Node) -> Result<()> {
     ip(Some(node), &["link", "set", "eth0", "up"])?;
     ip(Some(node), &["route", "replace", "default", "via", &layout.gateway().to_string()])?;
     // Whoever asks it is refused at once, instead of waiting.
-    ip(Some(node), &["route", "replace", "unreachable", &layout.absent_dns().to_string()])?;
+    ip(Some(node), &["route", "replace", "prohibit", &layout.absent_dns().to_string()])?;
     run(enter(node).args(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]))
 }
 
@@ -64,14 +65,18 @@ pub(crate) fn enter(node: &Node) -> Command {
 
 fn ip(node: Option<&Node>, arguments: &[&str]) -> Result<()> {
     let mut command = match node {
-        Some(node) => enter(node),
-        None => Command::new("env"),
+        Some(node) => {
+            let mut command = enter(node);
+            command.arg("ip");
+            command
+        }
+        None => Command::new("ip"),
     };
-    run(command.arg("ip").args(arguments))
+    run(command.args(arguments))
 }
 
 fn exists(link: &str) -> bool {
-    std::path::Path::new("/sys/class/net").join(link).exists()
+    Path::new("/sys/class/net").join(link).exists()
 }
 
 /// Refuses ranges that overlap with a network this host already uses.
@@ -118,12 +123,12 @@ impl Network {
 }
 
 /// Takes the namespaces and links of this name away, whatever range they have.
-pub(crate) fn remove(name: &crate::cluster::layout::Name) -> Result<()> {
+pub(crate) fn remove(name: &Name) -> Result<()> {
     for node in name.possible_nodes() {
         if exists(&node) {
             ip(None, &["link", "delete", &node])?;
         }
-        if std::path::Path::new("/run/netns").join(&node).exists() {
+        if Path::new("/run/netns").join(&node).exists() {
             ip(None, &["netns", "delete", &node])?;
         }
     }
@@ -135,7 +140,7 @@ pub(crate) fn remove(name: &crate::cluster::layout::Name) -> Result<()> {
 }
 
 /// Links of this name.
-fn left(name: &crate::cluster::layout::Name) -> Vec<String> {
+fn left(name: &Name) -> Vec<String> {
     name.possible_nodes().chain([name.bridge()]).filter(|link| exists(link)).collect()
 }
 

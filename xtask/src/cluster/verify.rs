@@ -59,8 +59,9 @@ fn service_answers(layout: &Layout, kube: &Path, node: &Node, agents: &NodeAgent
     let service = format!("https://{}:443", layout.api_service());
     let what = format!("{service} to answer from {}", node.name);
     agents.proxy().until(&what, SERVICE, || {
+        let kubectl = kubectl(layout, kube);
         let mut command = network::enter(node);
-        command.arg(kube).arg("kubectl").arg("--kubeconfig").arg(layout.kubeconfig());
+        command.arg(kubectl.get_program()).args(kubectl.get_args());
         command.args(["--request-timeout=2s", "get", "--raw=/readyz"]).arg(format!("--server={service}"));
         let answer = command.output()?;
         ensure!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr).trim());
