@@ -28,16 +28,13 @@ pub(crate) const SERVERS: [Tool; 4] = [
 pub(crate) const FUZZING: [Tool; 1] = [("c++", "g++")];
 
 /// What the development cluster runs.
-pub(crate) const CLUSTER: [Tool; 13] = [
+pub(crate) const CLUSTER: [Tool; 10] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/ptp", "containernetworking-plugins"),
     ("iptables", "iptables"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
-    ("conntrack", "conntrack"),
-    ("ethtool", "ethtool"),
-    ("socat", "socat"),
     ("openssl", "openssl"),
     ("nsenter", "util-linux"),
     ("docker-registry", "docker-registry"),
