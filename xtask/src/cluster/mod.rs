@@ -36,8 +36,9 @@ pub(crate) use crate::cluster::state::Wish;
 
 use crate::cluster::control_plane::{ControlPlane, kubectl};
 use crate::cluster::layout::Layout;
-use crate::cluster::node::{NodeAgents, PAUSE};
+use crate::cluster::node::NodeAgents;
 use crate::cluster::process::Process;
+use crate::image::Named;
 use crate::steps::Steps;
 use crate::{image, prerequisites};
 
@@ -93,12 +94,11 @@ pub(crate) fn up(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
     prerequisites::install(steps, &prerequisites::CLUSTER)?;
     prerequisites::require_root("a cluster")?;
     let kube = kube::ensure(steps)?;
-    image::ensure_pause(steps, PAUSE)?;
+    let pause = image::pause(steps)?;
     steps.run(&format!("cluster {name} up"), || {
         let lock = state::lock()?;
         let layout = state::decide(name, wish)?;
-        let begun = Cluster::prepare(&layout, &kube)?;
-        begun.start(&layout, &kube)?;
+        Cluster::prepare(&layout, &kube)?.start(&layout, &kube, &pause)?;
         drop(lock);
         Ok(())
     })
@@ -118,7 +118,8 @@ pub(crate) fn down(steps: &mut Steps, name: &Name) -> Result<()> {
 /// Builds Bindy's images where they are stale and brings them to the registry.
 pub(crate) fn load_images(steps: &mut Steps, name: &Name) -> Result<()> {
     let layout = known(name)?;
-    image::build(steps)?.push(steps, &layout.registry())
+    let images = image::all(steps)?;
+    steps.run("push images", || images.iter().try_for_each(|image| image.push(&layout.registry())))
 }
 
 fn known(name: &Name) -> Result<Layout> {
@@ -148,13 +149,13 @@ impl Cluster {
         Ok(Self { control: ControlPlane::new(layout, kube)?, registry: registry::process(layout)?, agents })
     }
 
-    fn start(&self, layout: &Layout, kube: &Path) -> Result<()> {
+    fn start(&self, layout: &Layout, kube: &Path, pause: &Named) -> Result<()> {
         network::ensure(layout)?;
         for agents in &self.agents {
             agents.ensure_containerd()?;
         }
         registry::ensure(layout, &self.registry)?;
-        image::push_pause(PAUSE, &layout.registry())?;
+        pause.push(&layout.registry())?;
         self.control.ensure(layout, kube)?;
         for agents in &self.agents {
             agents.ensure()?;

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use crate::cluster::cgroups;
 use crate::cluster::layout::{Layout, Node};
 use crate::cluster::process::Process;
+use crate::image::PAUSE;
 
 const SOCKET: Duration = Duration::from_secs(30);
-/// The image of every pod's first container, from the local registry like all others.
-pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10";
 
 /// The three processes of a node.
 pub(crate) struct NodeAgents {
