@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::cluster::layout::Layout;
-use crate::cluster::process::{Found, Process};
+use crate::cluster::process::{Found, Process, Start};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ impl ControlPlane {
         let process = |name: &str, options: Vec<String>, files: &[PathBuf]| {
             let mut arguments = vec![kube.display().to_string(), name.to_owned()];
             arguments.extend(options);
-            Process::new(layout, name, None, &arguments, files)
+            Process::new(layout, &Start { name, node: None, arguments, files })
         };
         let pki = |file: &str| layout.pki(file);
         Ok(Self {

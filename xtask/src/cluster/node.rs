@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::cgroups;
 use crate::cluster::layout::{Layout, Node};
-use crate::cluster::process::Process;
+use crate::cluster::process::{Process, Start};
 use crate::image::PAUSE;
 
 const SOCKET: Duration = Duration::from_secs(30);
@@ -35,25 +35,26 @@ impl NodeAgents {
         write(&file("kubelet.json"), &pretty(&kubelet(layout, node))?)?;
         write(&file("proxy.json"), &pretty(&proxy(layout, node))?)?;
 
-        let process = |name: &str, arguments: &[String], files: &[PathBuf]| {
-            Process::new(layout, &format!("{name}-{}", node.name), Some(node), arguments, files)
+        let process = |program: &str, arguments: Vec<String>, files: &[PathBuf]| {
+            let name = format!("{program}-{}", node.name);
+            Process::new(layout, &Start { name: &name, node: Some(node), arguments, files })
         };
         let path = |file: PathBuf| file.display().to_string();
         let kube = |program: &str| vec![kube.display().to_string(), program.to_owned()];
-        let containerd = ["containerd".to_owned(), "--config".to_owned(), path(file("containerd.toml"))];
+        let containerd = vec!["containerd".to_owned(), "--config".to_owned(), path(file("containerd.toml"))];
         let mut kubelet = kube("kubelet");
         kubelet.extend(kubelet_options(layout, node));
         let mut proxy = kube("proxy");
         proxy.extend(["--config".to_owned(), path(file("proxy.json"))]);
         Ok(Self {
             socket: node.containerd_socket(),
-            containerd: process("containerd", &containerd, &[file("containerd.toml"), network])?,
+            containerd: process("containerd", containerd, &[file("containerd.toml"), network])?,
             kubelet: process(
                 "kubelet",
-                &kubelet,
+                kubelet,
                 &[file("kubelet.json"), layout.pki(&format!("{}.crt", node.name))],
             )?,
-            proxy: process("proxy", &proxy, &[file("proxy.json"), layout.pki("proxy.crt")])?,
+            proxy: process("proxy", proxy, &[file("proxy.json"), layout.pki("proxy.crt")])?,
         })
     }
 

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -17,10 +18,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::cluster::cgroups;
 use crate::cluster::layout::{Layout, Node};
 use crate::cluster::wait::{Hopeless, Wait};
-use crate::steps::{run, search_path};
 
 const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(10);
+/// The same for everybody: what depends on the caller would make another caller's `up` start all processes anew.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The files of a process, which are known by its name.
 pub(crate) struct Files {
@@ -69,15 +71,19 @@ pub(crate) enum Found {
     Started,
 }
 
+/// How a process is started.
+pub(crate) struct Start<'a> {
+    pub(crate) name: &'a str,
+    /// In whose network and cgroup; in the host's network without one.
+    pub(crate) node: Option<&'a Node>,
+    pub(crate) arguments: Vec<String>,
+    /// What the program reads at its start only: when one of these files changes, it is started anew.
+    pub(crate) files: &'a [PathBuf],
+}
+
 impl Process {
-    /// `files` are those that the program reads once, at its start: when one changes, it is started anew.
-    pub(crate) fn new(
-        layout: &Layout,
-        name: &str,
-        node: Option<&Node>,
-        arguments: &[String],
-        files: &[PathBuf],
-    ) -> Result<Self> {
+    pub(crate) fn new(layout: &Layout, start: &Start<'_>) -> Result<Self> {
+        let Start { name, node, arguments, files } = start;
         let own = Files::of(layout, name);
         let place = node.map_or("control", |node| &node.name);
         let cgroup = cgroups::of_place(&layout.name, place)?.join("daemons");
@@ -88,7 +94,7 @@ impl Process {
              # What it reads at its start: {digest:016x}\n\
              set -eu\n\
              cd /\n\
-             export PATH={path}\n\
+             export PATH={PATH}\n\
              mkdir -p {cgroup}\n\
              echo $$ > {cgroup}/cgroup.procs\n\
              read -r stat < /proc/$$/stat\n\
@@ -97,13 +103,12 @@ impl Process {
              exec {enter}{command}\n",
             cluster = layout.name,
             digest = digest(files)?,
-            path = quoted(&search_path().to_string_lossy()),
             cgroup = cgroup.display(),
             pid_file = own.pid.display(),
             enter = enter.unwrap_or_default(),
             command = arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
         );
-        Ok(Self { name: name.to_owned(), files: own, text })
+        Ok(Self { name: (*name).to_owned(), files: own, text })
     }
 
     /// Starts it, unless it runs as it should.
@@ -114,7 +119,7 @@ impl Process {
         }
         self.stop()?;
         fs::write(&self.files.script, &self.text).with_context(|| self.files.script.display().to_string())?;
-        run(Command::new("chmod").arg("0755").arg(&self.files.script))?;
+        fs::set_permissions(&self.files.script, PermissionsExt::from_mode(0o755))?;
         self.start()?;
         Ok(Found::Started)
     }

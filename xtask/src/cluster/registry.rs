@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::cluster::layout::Layout;
-use crate::cluster::process::Process;
+use crate::cluster::process::{Process, Start};
 
 const READY: Duration = Duration::from_secs(20);
 
@@ -24,8 +24,8 @@ pub(crate) fn process(layout: &Layout) -> Result<Process> {
         "http": {"addr": layout.registry(), "secret": "of nobody's interest"},
     });
     fs::write(&file, serde_json::to_string_pretty(&config)?)?;
-    let arguments = ["docker-registry".to_owned(), "serve".to_owned(), file.display().to_string()];
-    Process::new(layout, "registry", None, &arguments, &[file])
+    let arguments = vec!["docker-registry".to_owned(), "serve".to_owned(), file.display().to_string()];
+    Process::new(layout, &Start { name: "registry", node: None, arguments, files: &[file] })
 }
 
 /// Starts it and waits until it listens.
