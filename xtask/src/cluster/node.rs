@@ -13,7 +13,7 @@ use crate::cluster::layout::{Layout, Node};
 use crate::cluster::process::{Process, Start};
 use crate::image::PAUSE;
 
-const SOCKET: Duration = Duration::from_secs(30);
+const SOCKET: Duration = Duration::from_secs(60);
 
 /// The three processes of a node.
 pub(crate) struct NodeAgents {

@@ -19,7 +19,7 @@ use crate::cluster::cgroups;
 use crate::cluster::layout::{Layout, Node};
 use crate::cluster::wait::{Hopeless, Wait};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 /// The same for everybody: what depends on the caller would make another caller's `up` start all processes anew.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

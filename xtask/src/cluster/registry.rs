@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cluster::layout::Layout;
 use crate::cluster::process::{Process, Start};
 
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 
 /// The process, its configuration written.
 pub(crate) fn process(layout: &Layout) -> Result<Process> {

@@ -1,4 +1,4 @@
-//! What makes a cluster usable: every node is ready, and the API's Service answers from every node.
+//! What makes a cluster usable: every node is ready, the API's Service answers from every node, and pods are admitted.
 
 use std::path::Path;
 use std::thread;
@@ -11,11 +11,12 @@ use crate::cluster::control_plane::kubectl;
 use crate::cluster::layout::{Layout, Node};
 use crate::cluster::network;
 use crate::cluster::node::NodeAgents;
+use crate::cluster::wait::Wait;
 
 const READY: Duration = Duration::from_secs(60);
-const SERVICE: Duration = Duration::from_secs(30);
+const SERVICE: Duration = Duration::from_secs(60);
 
-/// Waits for both.
+/// Waits for all of it.
 pub(crate) fn all(layout: &Layout, kube: &Path, agents: &[NodeAgents]) -> Result<()> {
     let nodes = layout.nodes();
     let pairs = || nodes.iter().zip(agents);
@@ -27,6 +28,8 @@ pub(crate) fn all(layout: &Layout, kube: &Path, agents: &[NodeAgents]) -> Result
             let what = format!("node {} to be ready", node.name);
             agents.kubelet().until(&what, READY, || is_ready(layout, kube, &node.name))?;
         }
+        let admitted = Wait { what: "the default ServiceAccount", limit: READY, log: None };
+        admitted.until(|| asked(layout, kube, &["get", "serviceaccount", "default"]).map(drop))?;
         services
             .into_iter()
             .try_for_each(|thread| thread.join().unwrap_or_else(|_| bail!("a check panicked")))
@@ -39,11 +42,16 @@ fn is_ready(layout: &Layout, kube: &Path, node: &str) -> Result<()> {
     Ok(())
 }
 
+fn asked(layout: &Layout, kube: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let answer = kubectl(layout, kube).args(arguments).output()?;
+    ensure!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr).trim());
+    Ok(answer.stdout)
+}
+
 /// The names of all nodes that are ready.
 pub(crate) fn ready_nodes(layout: &Layout, kube: &Path) -> Result<Vec<String>> {
-    let answer = kubectl(layout, kube).args(["get", "nodes", "--output=json"]).output()?;
-    ensure!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr).trim());
-    let list: Value = serde_json::from_slice(&answer.stdout).context("the list of nodes")?;
+    let answer = asked(layout, kube, &["get", "nodes", "--output=json"])?;
+    let list: Value = serde_json::from_slice(&answer).context("the list of nodes")?;
     let nodes = list.get("items").and_then(Value::as_array).into_iter().flatten();
     let ready = nodes.filter(|node| condition(node, "Ready") == Some("True"));
     Ok(ready.filter_map(|node| Some(node.pointer("/metadata/name")?.as_str()?.to_owned())).collect())
