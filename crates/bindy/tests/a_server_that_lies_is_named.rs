@@ -13,7 +13,7 @@ use bindy_zone::{Name, Rtype, ZoneFile};
 use common::{LIMIT, Up, a, condition, faults, instance, zone};
 use rustix::process::Signal;
 
-const TRUTH: &str = "192.0.2.2";
+const TRUTH: &str = "192.0.2.77";
 const LIE: &str = "192.0.2.66";
 
 /// Puts another address under the published serial onto the disk of a server, as a restored backup may have it.
