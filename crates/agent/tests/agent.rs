@@ -383,6 +383,30 @@ async fn an_upstream_reads_its_catalog_and_its_members_only() {
 }
 
 #[tokio::test]
+async fn a_control_channel_that_answers_nonsense_is_opened_anew() {
+    let scratch = Scratch::new("agent-control").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    rig.kill_agent();
+    let proxy = Proxy::start(rig.named.place().control.address()).await.unwrap();
+    // Lengths, signatures, everything is wrong somewhere.
+    proxy.set(Fault::Corrupt);
+    rig.json["named"]["control"] = proxy.address().to_string().into();
+    rig.set_sources(&[("operator", "operator", source.named.address())]);
+    rig.start_agent();
+    wait_for("attempts on the control channel", LIMIT, async || {
+        ensure!(proxy.counts().connections >= 3, "{:?}", proxy.counts());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(rig.readyz().await.unwrap().0, 503, "which process named is cannot be known");
+    proxy.set(Fault::None);
+    rig.until_ready().await;
+}
+
+#[tokio::test]
 async fn a_changed_configuration_is_read_by_named() {
     let scratch = Scratch::new("agent-reconfig").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;

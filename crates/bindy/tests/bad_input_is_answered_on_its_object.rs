@@ -1,14 +1,5 @@
 //! Every mistake is told on the object that has it, everything else is served, and correcting it heals at once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "a test fails by panicking, and shares its harness with its neighbours"
-)]
-
 mod common;
 
 use std::time::{Duration, Instant};

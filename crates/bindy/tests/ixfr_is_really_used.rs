@@ -1,14 +1,5 @@
 //! One edit in a zone of a thousand records travels as a few records to every tier, never as the whole zone.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "a test fails by panicking, and shares its harness with its neighbours"
-)]
-
 mod common;
 
 use anyhow::{Context, Result, ensure};

@@ -1,14 +1,5 @@
 //! A zone takes in records by their labels, and is served by the instances that its selectors choose.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "a test fails by panicking, and shares its harness with its neighbours"
-)]
-
 mod common;
 
 use anyhow::{Context, Result, ensure};

@@ -1,15 +1,6 @@
 //! Three tiers in a chain: changes reach all of them, a frozen tier does not cut off those below it, and zones that are
 //! lost at one end come back from the other.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "a test fails by panicking, and shares its harness with its neighbours"
-)]
-
 mod common;
 
 use anyhow::{Result, ensure};

@@ -1,32 +1,20 @@
 //! Time from an event to a published version in a zone of 1 000 000 records, and of compiling it whole:
 //! `cargo xtask bench compile`.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::expect_used,
-    unreachable_pub,
-    reason = "a bench prints, and fails loudly"
-)]
+#![allow(clippy::expect_used, reason = "a bench fails loudly")]
 
 mod common;
 
 use std::time::Instant;
 
 use bindy_model::ObjectEvent;
-use common::{World, record, report, zone};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+use common::{World, record, report};
 
 const RECORDS: u32 = 1_000_000;
 const CHANGES: u32 = 2_000;
 
 fn main() {
-    let mut world = World::new();
-    world.objects(vec![zone(0)]);
-    for first in (0..RECORDS).step_by(1_000) {
-        world.objects((first..first + 1_000).map(|host| record(0, host, host)).collect());
-    }
+    let mut world = World::with_records(1, RECORDS);
     let begun = Instant::now();
     world.objects(vec![ObjectEvent::Listed]);
     report("compile", "full_1m_s", begun.elapsed().as_secs_f64(), "s", 1);

@@ -1,47 +1,57 @@
 //! Memory of 1 000 000 A records in 1 000 zones, from decoded objects to served versions:
-//! `cargo xtask bench memory`.
+//! `cargo xtask bench memory`. The peak is what a thread sees that looks at the allocator all the time.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::expect_used,
-    unreachable_pub,
-    reason = "a bench prints, and fails loudly"
-)]
+#![allow(clippy::expect_used, reason = "a bench fails loudly")]
 
 mod common;
 
-use bindy_model::ObjectEvent;
-use common::{World, record, report, zone};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+use bindy_model::ObjectEvent;
+use common::{World, record, report};
 
 const ZONES: u32 = 1_000;
 const RECORDS: u32 = 1_000;
+
+/// Between two looks at the allocator.
+const LOOK: Duration = Duration::from_micros(500);
 
 fn allocated() -> usize {
     tikv_jemalloc_ctl::epoch::advance().expect("jemalloc keeps statistics");
     tikv_jemalloc_ctl::stats::allocated::read().expect("jemalloc keeps statistics")
 }
 
+/// Does the work, and returns its result with the most that was allocated meanwhile.
+fn with_peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                peak = peak.max(allocated());
+                std::thread::sleep(LOOK);
+            }
+            peak
+        });
+        let result = work();
+        ended.store(true, Ordering::Relaxed);
+        (result, sampler.join().expect("the sampler ends"))
+    })
+}
+
 fn main() {
     let total = ZONES * RECORDS;
     let before = allocated();
-    let mut world = World::new();
-    let mut peak = 0;
-    // As a watch delivers them: kind by kind, page by page, and nothing compiled before all are listed.
-    world.objects((0..ZONES).map(zone).collect());
-    for n in 0..ZONES {
-        world.objects((0..RECORDS).map(|host| record(n, host, n * RECORDS + host)).collect());
-        peak = peak.max(allocated());
-    }
-    world.objects(vec![ObjectEvent::Listed]);
-    peak = peak.max(allocated());
-    // A change of every zone, so that each has a history.
-    for n in 0..ZONES {
-        world.objects(vec![record(n, 0, 1)]);
-        peak = peak.max(allocated());
-    }
+    let (world, peak) = with_peak(|| {
+        let mut world = World::with_records(ZONES, RECORDS);
+        world.objects(vec![ObjectEvent::Listed]);
+        // A change of every zone, so that each has a history.
+        for n in 0..ZONES {
+            world.objects(vec![record(n, 0, 1)]);
+        }
+        world
+    });
     assert!(world.published >= 2 * ZONES as usize, "{} versions were published", world.published);
     let used = allocated() - before;
     report("memory", "bytes_per_record", used as f64 / f64::from(total), "bytes", total);

@@ -72,6 +72,9 @@ type Row = (u32, String, u64);
 
 type Request = (Swap, oneshot::Sender<Swapped>);
 
+/// Its file in the state directory.
+pub(crate) const LEDGER_FILE: &str = "ledger.redb";
+
 /// The open ledger. Dropping it waits for the last write.
 pub struct LocalLedger {
     path: PathBuf,

@@ -12,7 +12,7 @@ use bindy_model::{Kind, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterSecret, ServerOptions, Signatures};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{LedgerError, LocalLedger};
+use crate::ledger::{LEDGER_FILE, LedgerError, LocalLedger};
 use crate::objects::Objects;
 use crate::plan;
 use crate::report::{self, Files};
@@ -61,7 +61,7 @@ pub enum UpError {
 /// Runs until cancelled, then stops every server.
 pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpError> {
     let state = prepare_state(&options.state)?;
-    let ledger = Arc::new(LocalLedger::open(&state.join("ledger.redb"))?);
+    let ledger = Arc::new(LocalLedger::open(&state.join(LEDGER_FILE))?);
     let secret = ledger.master_secret()?;
     let entries = ledger.entries()?;
     let store = Store::default();

@@ -132,6 +132,27 @@ async fn hidden_files_and_other_files_are_not_read() {
 }
 
 #[tokio::test]
+async fn a_state_directory_among_the_manifests_is_not_read_whatever_it_is_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("deep/state");
+    fs::create_dir_all(state.join("servers/a")).unwrap();
+    fs::write(state.join("ledger.redb"), "").unwrap();
+    for file in ["status.json", "servers/a/agent.json", "servers/a/a.yaml"] {
+        fs::write(state.join(file), zone("state", "state.test")).unwrap();
+    }
+    fs::write(directory.path().join("deep/a.yaml"), zone("a", "a.test")).unwrap();
+    let files = bindy_local::source::read_all(directory.path()).unwrap();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let mut watched = Watched { source: Source::watch(directory.path()).unwrap(), directory };
+    assert_eq!(watched.next().await, ["applied DNSZone default/a", "listed"]);
+    watched.write("deep/state/status.json", &zone("b", "b.test"));
+    watched.write("deep/state/servers/a/b.yaml", &zone("b", "b.test"));
+    watched.quiet().await;
+    watched.write("deep/a.yaml", &zone("a", "b.test"));
+    assert_eq!(watched.next().await, ["applied DNSZone default/a"]);
+}
+
+#[tokio::test]
 async fn a_broken_file_keeps_its_objects_until_it_is_put_right() {
     let (mut watched, _) = Watched::start(&[("a.yaml", zone("a", "a.test"))]).await;
     watched.write("a.yaml", "a: [");

@@ -1,5 +1,7 @@
 //! `bindy up` on a directory of manifests, as a test drives it.
 
+#![allow(unreachable_pub, dead_code, reason = "each test uses a part of this")]
+
 pub mod faults;
 pub mod versions;
 
@@ -35,6 +37,22 @@ impl Up {
         let scratch = Scratch::new(test)?;
         scratch.directory("manifests")?;
         Ok(Self { process: None, starts: 0, passed: false, scratch })
+    }
+
+    /// Two primaries and a secondary below them with the zone `z` of example.com and `more` manifests, served and settled.
+    /// The zone has the steady record, and `www` with 192.0.2.1.
+    pub async fn two_tiers(test: &str, more: &str) -> Result<Self> {
+        let mut up = Self::new(test)?;
+        let primary = instance("primary", "primary", 2, &[]);
+        let secondary = instance("secondary", "secondary", 1, &["primary"]);
+        up.write("instances.yaml", &(primary + &secondary))?;
+        up.write("zones.yaml", &(zone("z", "example.com") + more))?;
+        up.write("steady.yaml", &a("steady", "z", faults::STEADY, faults::STEADY_ADDRESS))?;
+        up.write("www.yaml", &a("www", "z", "www", "192.0.2.1"))?;
+        up.start()?;
+        up.settled().await?;
+        up.contents_are_equal().await?;
+        Ok(up)
     }
 
     /// Starts `bindy up`, again after it was stopped or killed. It logs every version that it publishes.

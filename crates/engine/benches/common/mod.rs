@@ -1,4 +1,10 @@
-//! A world of A records whose swaps always succeed.
+//! A world of A records whose swaps always succeed, and the allocator that its memory is measured with.
+
+#![allow(
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a bench prints, and shares its parts with its neighbour"
+)]
 
 use std::time::Duration;
 
@@ -8,6 +14,12 @@ use bindy_model::{
     Core, Input, Instance, Metadata, NameServer, NamespacedName, Now, Object, ObjectEvent, Output, Record,
     RecordData, Role, SoaFields, Swapped, Zone,
 };
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Records that a watch delivers at once.
+const PAGE: u32 = 1_000;
 
 /// An engine without servers: what it publishes goes into a store.
 pub struct World {
@@ -24,6 +36,20 @@ impl World {
         let now = Now { monotonic: Duration::ZERO, unix: 1_000 };
         let mut world = Self { core: Core::new([]), store: Store::default(), now, published: 0 };
         world.objects(vec![ObjectEvent::Applied(instance())]);
+        world
+    }
+
+    /// Zones with so many records each, told as a watch delivers them: kind by kind and page by page. Nothing is compiled
+    /// before [`ObjectEvent::Listed`].
+    pub fn with_records(zones: u32, records: u32) -> Self {
+        let mut world = Self::new();
+        world.objects((0..zones).map(zone).collect());
+        for n in 0..zones {
+            for first in (0..records).step_by(PAGE as usize) {
+                let page = first..records.min(first + PAGE);
+                world.objects(page.map(|host| record(n, host, n * records + host)).collect());
+            }
+        }
         world
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::inventory::Text;
+use crate::ledger::LEDGER_FILE;
 
 /// Octets a manifest may have; ten times what an API server accepts for one object.
 const MAX_SIZE: u64 = 64 << 20;
@@ -41,6 +42,13 @@ pub(crate) fn is_hidden(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
 }
 
+/// Whether a path, relative to `root`, is in a state directory of `bindy up` below it: such a directory has a ledger, and
+/// its JSON files are no manifests, whatever it is called.
+pub(crate) fn is_state(root: &Path, path: &Path) -> bool {
+    let directories = path.ancestors().filter(|directory| !directory.as_os_str().is_empty());
+    directories.into_iter().any(|directory| root.join(directory).join(LEDGER_FILE).exists())
+}
+
 /// Every manifest below `root`, with its look. Directories that are symbolic links are not entered.
 pub(crate) fn walk(root: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
     let mut found = BTreeMap::new();
@@ -59,7 +67,9 @@ pub(crate) fn walk(root: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
                 continue;
             }
             if entry.file_type()?.is_dir() {
-                directories.push(path);
+                if !is_state(root, &path) {
+                    directories.push(path);
+                }
             } else if is_manifest(&path) {
                 let look = fs::metadata(entry.path())
                     .map_or(Look { size: 0, modified: None, inode: 0 }, |m| Look::of(&m));

@@ -158,6 +158,9 @@ impl Watch {
         self.compare |= event.need_rescan();
         for path in &event.paths {
             let Ok(path) = path.strip_prefix(&self.root) else { continue };
+            if scan::is_state(&self.root, path) {
+                continue;
+            }
             match when_to_read(&event.kind) {
                 None => {}
                 Some(delay) if scan::is_manifest(path) => {
@@ -165,7 +168,7 @@ impl Watch {
                     self.writing.insert(path.to_owned(), Instant::now() + delay);
                 }
                 // A directory, or a link that others pass through, as `..data` of a mounted ConfigMap.
-                Some(_) => self.compare |= is_structural(&event.kind) && !path.starts_with(".bindy"),
+                Some(_) => self.compare |= is_structural(&event.kind),
             }
         }
     }
