@@ -54,6 +54,7 @@ pub(crate) struct Run {
     /// The operator's namespace [default: that of its pod or kubeconfig].
     #[arg(long, env = "POD_NAMESPACE")]
     pub(crate) namespace: Option<String>,
+    // Without variables: Kubernetes sets those that end in _PORT for Services, and ours is called bindy-transfer.
     /// Port on which agents fetch zones, TCP and UDP.
     #[arg(long, default_value_t = bindy_operator::install::TRANSFER_PORT)]
     pub(crate) transfer_port: u16,

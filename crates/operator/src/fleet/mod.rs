@@ -19,6 +19,10 @@ mod reconcile;
 mod report;
 mod restraint;
 mod secrets;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod simulation;
 mod watch;
 
 use std::collections::HashMap;

@@ -1,0 +1,188 @@
+//! A simulated API server behind kube's client: what a real one cannot be made to do, which is to fail at any request,
+//! before or after it has been carried out. It knows as much of server-side apply as a single applier needs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// Resource, namespace and name.
+type Id = (String, String, String);
+
+/// When a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// It is not carried out.
+    Before,
+    /// It is, but the answer is lost.
+    After,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Api(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<Id, Value>,
+    counter: u64,
+    log: Vec<String>,
+    failing: Option<(usize, Failing)>,
+}
+
+impl Api {
+    pub(super) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await?;
+                let uri = head.uri.to_string();
+                Ok::<_, kube::Error>(api.answer(&head.method, &uri, &body))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// The requests since the last call.
+    pub(super) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().log)
+    }
+
+    /// Has the `number`-th request from now on fail.
+    pub(super) fn fail(&self, number: usize, failing: Failing) {
+        self.0.lock().unwrap().failing = Some((number, failing));
+    }
+
+    /// Ends failures; true when none has happened.
+    pub(super) fn heal(&self) -> bool {
+        self.0.lock().unwrap().failing.take().is_some()
+    }
+
+    pub(super) fn put(&self, resource: &str, object: Value) {
+        let mut state = self.0.lock().unwrap();
+        let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
+        let id = (resource.to_owned(), text("namespace"), text("name"));
+        state.store(id, object);
+    }
+
+    pub(super) fn remove(&self, resource: &str, name: &str) {
+        let id = (resource.to_owned(), "default".to_owned(), name.to_owned());
+        self.0.lock().unwrap().objects.remove(&id).unwrap();
+    }
+
+    pub(super) fn get(&self, resource: &str, name: &str) -> Option<Value> {
+        let id = (resource.to_owned(), "default".to_owned(), name.to_owned());
+        self.0.lock().unwrap().objects.get(&id).cloned()
+    }
+
+    /// Every object, without what differs from run to run.
+    pub(super) fn contents(&self) -> BTreeMap<Id, Value> {
+        let mut objects = self.0.lock().unwrap().objects.clone();
+        for object in objects.values_mut() {
+            let metadata = object["metadata"].as_object_mut().unwrap();
+            metadata.retain(|field, _| !matches!(field.as_str(), "uid" | "resourceVersion"));
+        }
+        objects
+    }
+
+    /// The objects of a resource as a watch lists them.
+    pub(super) fn list(&self, resource: &str) -> Vec<Value> {
+        let state = self.0.lock().unwrap();
+        let objects = state.objects.iter().filter(|((its, ..), _)| its == resource);
+        objects.map(|(_, object)| object.clone()).collect()
+    }
+
+    fn answer(&self, method: &Method, uri: &str, body: &[u8]) -> Response<Body> {
+        let mut state = self.0.lock().unwrap();
+        let (code, answer) = match &mut state.failing {
+            Some((0, failing)) => {
+                let failing = *failing;
+                state.failing = None;
+                if failing == Failing::After {
+                    state.carry_out(method, uri, body);
+                }
+                status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
+            }
+            failing => {
+                if let Some((left, _)) = failing {
+                    *left -= 1;
+                }
+                state.carry_out(method, uri, body)
+            }
+        };
+        Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap()
+    }
+}
+
+fn status(code: StatusCode, reason: &str) -> (StatusCode, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code.as_u16(),
+        "message": reason,
+    });
+    (code, status)
+}
+
+impl State {
+    fn store(&mut self, id: Id, mut object: Value) -> Value {
+        self.counter += 1;
+        let before = self.objects.get(&id);
+        let uid = before.map_or(json!(format!("uid-{}", self.counter)), |it| it["metadata"]["uid"].clone());
+        object["metadata"]["uid"] = uid;
+        object["metadata"]["resourceVersion"] = json!(self.counter.to_string());
+        if id.0 == "services" {
+            // The same address every time, so that runs can be compared.
+            let number = id.2.bytes().fold(1_u8, |sum, octet| sum.wrapping_mul(31).wrapping_add(octet));
+            object["spec"]["clusterIPs"] = json!([format!("10.0.0.{number}")]);
+        }
+        self.objects.insert(id, object.clone());
+        object
+    }
+
+    fn carry_out(&mut self, method: &Method, uri: &str, body: &[u8]) -> (StatusCode, Value) {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let (_, rest) = path.split_once("/namespaces/").unwrap();
+        let parts: Vec<&str> = rest.split('/').collect();
+        let (namespace, resource) = (parts[0].to_owned(), parts[1].to_owned());
+        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = parts.get(2).map(|name| (*name).to_owned());
+        let name = name.or_else(|| sent["metadata"]["name"].as_str().map(str::to_owned));
+        let dry = query.contains("dryRun=All");
+        let verb = if dry { "check".to_owned() } else { method.as_str().to_lowercase() };
+        self.log.push(format!("{verb} {resource} {}", name.as_deref().unwrap_or("*")));
+        let Some(name) = name else { return (StatusCode::OK, self.pods()) };
+        let id = (resource, namespace, name);
+        let live = self.objects.get(&id).cloned();
+        match (method.as_str(), live) {
+            ("GET", Some(live)) => (StatusCode::OK, live),
+            ("POST", Some(_)) => status(StatusCode::CONFLICT, "AlreadyExists"),
+            ("POST", None) if dry => (StatusCode::CREATED, sent),
+            ("POST", None) => (StatusCode::CREATED, self.store(id, sent)),
+            ("DELETE", Some(_)) => {
+                self.objects.remove(&id);
+                (StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+            }
+            ("PATCH", Some(mut pod)) if id.0 == "pods" => {
+                pod["metadata"]["annotations"] = sent["metadata"]["annotations"].clone();
+                (StatusCode::OK, self.store(id, pod))
+            }
+            ("PATCH", live) if id.0 != "pods" => {
+                let uid = &sent["metadata"]["uid"];
+                if !uid.is_null() && live.is_none_or(|live| live["metadata"]["uid"] != *uid) {
+                    return status(StatusCode::CONFLICT, "Conflict");
+                }
+                (StatusCode::OK, self.store(id, sent))
+            }
+            _ => status(StatusCode::NOT_FOUND, "NotFound"),
+        }
+    }
+
+    fn pods(&self) -> Value {
+        let pods = self.objects.iter().filter(|((resource, ..), _)| resource == "pods");
+        let items: Vec<Value> = pods.map(|(_, pod)| json!({ "metadata": pod["metadata"] })).collect();
+        json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items })
+    }
+}

@@ -1,0 +1,314 @@
+//! Looks at instances against a simulated API server that fails at each request in turn, before and after carrying it
+//! out, followed by a restart: what there is in the end is always the same.
+
+use std::collections::BTreeSet;
+
+use bindy_engine::View;
+use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind};
+use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
+use bindy_wire::MasterSecret;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::kinds::resource;
+use super::observed::Observed;
+use super::reconcile::{Memory, reconcile};
+use super::report::{Problem, WorkloadReport};
+use super::simulated::{Api, Failing};
+use crate::Term;
+
+struct World {
+    api: Api,
+    context: Context,
+    view: View,
+    observed: Observed,
+    memory: Memory,
+}
+
+fn view(instances: &[Value]) -> View {
+    let decoded = instances.iter().map(|instance| {
+        let object = bindy_api::Object::decode(instance.clone()).unwrap();
+        ObjectEvent::Applied(bindy_model::decode(&object).unwrap())
+    });
+    let mut core = Core::new([]);
+    let events = decoded.chain([ObjectEvent::Listed]).collect();
+    core.step(Input::Objects(events), Now { monotonic: Default::default(), unix: 0 });
+    View { fleet: core.world().fleet().clone(), unknown: BTreeSet::new() }
+}
+
+fn instance(uid: &str, spec: Value) -> Value {
+    let metadata = json!({ "name": "dns", "namespace": "default", "uid": uid });
+    json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance", "metadata": metadata, "spec": spec })
+}
+
+fn pod() -> Value {
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "dns-1", "uid": "r" });
+    json!({ "metadata": { "name": "dns-1-x", "namespace": "default", "ownerReferences": [owner] } })
+}
+
+impl World {
+    fn new() -> Self {
+        let api = Api::default();
+        let context = Context {
+            client: api.client(),
+            agent_image: "bindy:1".to_owned(),
+            transfer_service: NamespacedName::new("dns-system", "bindy-transfer"),
+            secret: MasterSecret::from_bytes([7; 32]),
+        };
+        let view = view(&[instance("u", json!({ "replicas": 2 }))]);
+        let mut world = Self { api, context, view, observed: Observed::default(), memory: Memory::default() };
+        world.restart();
+        world
+    }
+
+    /// A world in which everything is as it should be.
+    async fn settled() -> Self {
+        let mut world = Self::new();
+        assert_eq!(world.look().await.problems, []);
+        world.api.put("pods", pod());
+        world.api.take_log();
+        world
+    }
+
+    /// Nothing is remembered; everything is listed anew.
+    fn restart(&mut self) {
+        (self.observed, self.memory) = (Observed::default(), Memory::default());
+        self.observed.set_hidden_primary(&json!({ "spec": { "clusterIPs": ["10.0.1.1"] } }));
+        self.watch();
+    }
+
+    /// What watches would tell.
+    fn watch(&self) {
+        for kind in ObjectKind::WATCHED {
+            let listed = self.api.list(&resource(kind).plural);
+            let keys = listed.iter().filter_map(super::observed::key_of).collect();
+            self.observed.retain(kind, &keys);
+            let ours =
+                |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "bindy";
+            for object in listed.into_iter().filter(ours) {
+                self.observed.put(kind, object);
+            }
+        }
+    }
+
+    async fn look(&mut self) -> WorkloadReport {
+        let instance = self.view.fleet.iter().next().unwrap();
+        let term = Term::permanent();
+        reconcile(&self.context, &term, &self.view, &self.observed, instance, &mut self.memory).await.report
+    }
+
+    fn noted(&self) -> Value {
+        self.api.get("configmaps", "dns-config").unwrap()["metadata"]["annotations"][KEYS_ANNOTATION].clone()
+    }
+}
+
+/// Has each request fail in turn, each time with a restart afterwards, and holds the end against `check`.
+async fn at_every_stop(prepare: impl AsyncFn() -> World, check: impl Fn(&World)) {
+    for failing in [Failing::Before, Failing::After] {
+        for number in 0.. {
+            let mut world = prepare().await;
+            world.api.fail(number, failing);
+            let report = world.look().await;
+            let done = world.api.heal();
+            assert!(done || !report.problems.is_empty(), "request {number} fails unnoticed ({failing:?})");
+            world.restart();
+            let report = world.look().await;
+            assert_eq!(report.problems, [], "after a stop at request {number} ({failing:?})");
+            check(&world);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_are_made_in_an_order_in_which_pods_find_what_they_mount() {
+    let mut world = World::new();
+    world.look().await;
+    let log = world.api.take_log();
+    let written: Vec<&str> = log.iter().map(String::as_str).filter(|line| !line.starts_with("get")).collect();
+    assert_eq!(
+        written,
+        [
+            "patch services dns",
+            "patch services dns-transfer",
+            "patch networkpolicies dns",
+            "check secrets dns-key-a",
+            "patch configmaps dns-config",
+            "patch serviceaccounts dns",
+            "post secrets dns-key-a",
+            "patch deployments dns",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_steady_instance_takes_no_request_and_a_restart_none_that_changes_anything() {
+    let mut world = World::settled().await;
+    world.look().await;
+    world.watch();
+    world.look().await;
+    assert_eq!(world.api.take_log(), [""; 0]);
+    let before = world.api.contents();
+    world.restart();
+    world.look().await;
+    assert_eq!(world.api.take_log(), ["post secrets dns-key-a"]);
+    assert_eq!(world.api.contents(), before);
+}
+
+#[tokio::test]
+async fn a_stop_at_any_request_of_the_first_look_is_made_good() {
+    let wanted = World::settled().await;
+    wanted.api.remove("pods", "dns-1-x");
+    let wanted = wanted.api.contents();
+    at_every_stop(async || World::new(), |world| assert_eq!(world.api.contents(), wanted)).await;
+}
+
+#[tokio::test]
+async fn keys_are_replaced_whatever_request_fails() {
+    let new_secret = MasterSecret::from_bytes([8; 32]);
+    let mut wanted = World::settled().await;
+    wanted.context.secret = new_secret.clone();
+    wanted.look().await;
+    assert_eq!(
+        wanted.api.take_log(),
+        [
+            "delete secrets dns-key-a",
+            "patch configmaps dns-config",
+            "patch serviceaccounts dns",
+            "post secrets dns-key-a",
+            "get pods *",
+            "patch pods dns-1-x",
+        ]
+    );
+    assert!(
+        wanted.api.get("pods", "dns-1-x").unwrap()["metadata"]["annotations"][CONFIG_ANNOTATION].is_string()
+    );
+    let (secret, noted) = (wanted.api.get("secrets", "dns-key-a").unwrap(), wanted.noted());
+    let prepare = async || {
+        let mut world = World::settled().await;
+        world.context.secret = new_secret.clone();
+        world
+    };
+    at_every_stop(prepare, |world| {
+        let live = world.api.get("secrets", "dns-key-a").unwrap();
+        assert_eq!((&live["stringData"], &world.noted()), (&secret["stringData"], &noted));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_is_never_touched_whatever_request_fails() {
+    let precious =
+        json!({ "metadata": { "name": "dns-key-a", "namespace": "default" }, "data": { "mine": "MQ==" } });
+    for failing in [Failing::Before, Failing::After] {
+        for number in 0..12 {
+            let mut world = World::new();
+            world.api.put("secrets", precious.clone());
+            world.api.fail(number, failing);
+            world.look().await;
+            world.api.heal();
+            world.restart();
+            let report = world.look().await;
+            let name = "dns-key-a".to_owned();
+            assert_eq!(report.problems, [Problem::Collision { kind: ObjectKind::Secret, name }]);
+            assert_eq!(world.api.get("secrets", "dns-key-a").unwrap()["data"], precious["data"]);
+            assert!(world.api.get("deployments", "dns").is_none(), "pods would mount it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_of_others_are_left_alone_and_named() {
+    for (kind, name, pods) in [
+        (ObjectKind::Service, "dns", true),
+        (ObjectKind::ConfigMap, "dns-config", false),
+        (ObjectKind::ServiceAccount, "dns", false),
+        (ObjectKind::Deployment, "dns", true),
+    ] {
+        let mut world = World::new();
+        let foreign =
+            json!({ "metadata": { "name": name, "namespace": "default" }, "data": { "mine": "1" } });
+        let plural = resource(kind).plural;
+        world.api.put(&plural, foreign);
+        let before = world.api.get(&plural, name);
+        let report = world.look().await;
+        assert_eq!(report.problems, [Problem::Collision { kind, name: name.to_owned() }]);
+        assert_eq!(world.api.get(&plural, name), before);
+        assert_eq!(world.api.get("deployments", "dns").is_some(), pods, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_deletes_comes_back() {
+    for (resource, name) in [
+        ("services", "dns"),
+        ("services", "dns-transfer"),
+        ("configmaps", "dns-config"),
+        ("serviceaccounts", "dns"),
+        ("networkpolicies", "dns"),
+        ("deployments", "dns"),
+        ("secrets", "dns-key-a"),
+    ] {
+        let mut world = World::settled().await;
+        world.api.remove(resource, name);
+        // A missing Secret is found by the next start, or by a look after a while.
+        world.restart();
+        assert_eq!(world.look().await.problems, [], "{resource} {name}");
+        assert!(world.api.get(resource, name).is_some(), "{resource} {name}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_edits_is_undone_at_once_and_again_only_later() {
+    let mut world = World::settled().await;
+    let edit = |world: &World| {
+        let mut deployment = world.api.get("deployments", "dns").unwrap();
+        deployment["spec"]["replicas"] = json!(7);
+        world.api.put("deployments", deployment);
+        world.watch();
+    };
+    edit(&world);
+    assert_eq!(world.look().await.problems, []);
+    assert_eq!(world.api.get("deployments", "dns").unwrap()["spec"]["replicas"], 2);
+    edit(&world);
+    let report = world.look().await;
+    assert!(matches!(report.problems[..], [Problem::Contested { .. }]), "{:?}", report.problems);
+}
+
+#[tokio::test]
+async fn objects_of_a_former_instance_are_waited_for() {
+    let mut world = World::settled().await;
+    world.view = view(&[instance("v", json!({ "replicas": 2 }))]);
+    let before = world.api.contents();
+    let report = world.look().await;
+    assert!(
+        report.problems.iter().all(|one| matches!(one, Problem::Leaving { .. })),
+        "{:?}",
+        report.problems
+    );
+    assert_eq!(world.api.contents(), before);
+}
+
+#[tokio::test]
+async fn a_paused_instance_is_not_touched() {
+    let mut world = World::settled().await;
+    world.view = view(&[instance("u", json!({ "replicas": 5, "paused": true }))]);
+    world.look().await;
+    assert_eq!(world.api.take_log(), [""; 0]);
+}
+
+#[tokio::test]
+async fn settings_stay_while_a_neighbour_is_unknown_and_a_new_instance_is_made_all_the_same() {
+    let mut world = World::settled().await;
+    let unknown = NamespacedName::new("default", "unreadable");
+    let limited = instance("u", json!({ "replicas": 3, "config": { "allowQuery": ["192.0.2.0/24"] } }));
+    world.view = View { unknown: [unknown.clone()].into(), ..view(&[limited]) };
+    let report = world.look().await;
+    assert_eq!(report.problems, [Problem::UnknownNeighbour(unknown.clone())]);
+    assert_eq!(world.api.take_log(), ["patch deployments dns"], "other wishes are followed");
+    let mut new = World::new();
+    new.view.unknown.insert(unknown);
+    assert_eq!(new.look().await.problems, []);
+}
