@@ -55,10 +55,10 @@ pub(crate) struct Run {
     #[arg(long, env = "POD_NAMESPACE")]
     pub(crate) namespace: Option<String>,
     /// Port on which agents fetch zones, TCP and UDP.
-    #[arg(long, env = "BINDY_TRANSFER_PORT", default_value_t = bindy_operator::install::TRANSFER_PORT)]
+    #[arg(long, default_value_t = bindy_operator::install::TRANSFER_PORT)]
     pub(crate) transfer_port: u16,
     /// Port of /livez, /readyz and /metrics.
-    #[arg(long, env = "BINDY_HTTP_PORT", default_value_t = bindy_operator::install::HTTP_PORT)]
+    #[arg(long, default_value_t = bindy_operator::install::HTTP_PORT)]
     pub(crate) http_port: u16,
     /// Image of the agents [default: that of the operator's own pod].
     #[arg(long, env = "BINDY_IMAGE")]
