@@ -15,7 +15,7 @@ use crate::steps::{Steps, cargo, root, target_directory};
 use crate::{dns, prerequisites};
 
 /// How long anything may take that takes seconds or less.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 const QUESTIONS: [&str; 4] =
     ["www.example.com", "blog.example.com", "anything.apps.example.com", "api.example.org"];
 const NEW_ZONE: &str = "\
@@ -71,7 +71,7 @@ fn serve(bindy: &Path, base: &Path) -> Result<()> {
     Ok(())
 }
 
-fn show_answers(servers: &[Server]) -> Result<()> {
+pub(crate) fn show_answers(servers: &[Server]) -> Result<()> {
     println!("\nanswers, asked over UDP");
     for (server, name) in servers.iter().zip(QUESTIONS.iter().cycle()) {
         let answer = dns::addresses(server.dns, name).with_context(|| server.name.clone())?;
@@ -107,7 +107,12 @@ fn put(base: &Path, file: &str, text: &str) -> Result<Instant> {
 }
 
 /// Asks all servers in turn, without a pause, until each has given this answer.
-fn show_arrival(servers: &[Server], name: &str, expected: Ipv4Addr, written: Instant) -> Result<()> {
+pub(crate) fn show_arrival(
+    servers: &[Server],
+    name: &str,
+    expected: Ipv4Addr,
+    written: Instant,
+) -> Result<()> {
     let mut arrived: Vec<Option<Duration>> = vec![None; servers.len()];
     while arrived.iter().any(Option::is_none) {
         for (server, arrived) in servers.iter().zip(&mut arrived).filter(|(_, arrived)| arrived.is_none()) {

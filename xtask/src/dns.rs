@@ -12,7 +12,8 @@ const IN: u16 = 1;
 
 /// The addresses that `server` answers for `name`, aliases in its zones followed, sorted.
 pub(crate) fn addresses(server: SocketAddr, name: &str) -> Result<Vec<Ipv4Addr>> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+    let own = if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let socket = UdpSocket::bind((own, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     // The port is new for every question, so the ID need not tell answers apart.

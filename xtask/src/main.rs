@@ -9,6 +9,7 @@ mod bench;
 mod buildah;
 mod cluster;
 mod demo;
+mod demo_cluster;
 mod dns;
 mod fleet;
 mod fuzz;
@@ -35,7 +36,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// The examples on real servers: answers, an edit arriving everywhere, a killed server that heals
-    Demo,
+    Demo {
+        /// On a real Kubernetes that is made for it, with the operator
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
     Test {
         /// Only the tests whose file or name contains this
@@ -77,7 +82,8 @@ fn main() -> ExitCode {
         Command::Test { only: Some(name), long } => test::only(&mut steps, &name, long),
         Command::Test { only: None, long } => test::all(&mut steps, long),
         Command::Check => test::check(&mut steps),
-        Command::Demo => demo::run(&mut steps),
+        Command::Demo { cluster: false } => demo::run(&mut steps),
+        Command::Demo { cluster: true } => demo_cluster::run(&mut steps),
         Command::Bench { name, json, embedded, mut arguments } => {
             arguments.extend(embedded.then(|| "--embedded".to_owned()));
             bench::run(&mut steps, &name, json, &arguments)

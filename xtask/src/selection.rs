@@ -8,8 +8,13 @@ use serde_json::Value;
 
 use crate::steps::{cargo, output};
 
+/// The package whose tests need a cluster.
+pub(crate) const ON_CLUSTER: &str = "bindy-e2e";
+
 /// A built test binary.
 pub(crate) struct TestBinary {
+    /// Whether it needs a cluster.
+    pub(crate) on_cluster: bool,
     /// `lib`, `bin` or `test`.
     pub(crate) kind: String,
     /// The name of the target: of an integration test, the name of its file.
@@ -29,7 +34,8 @@ fn read_artifact(message: &Value) -> Option<TestBinary> {
     let executable = message.get("executable")?.as_str()?;
     let kind = message.pointer("/target/kind/0")?.as_str()?.to_owned();
     let name = message.pointer("/target/name")?.as_str()?.to_owned();
-    of_tests.then(|| TestBinary { kind, name, executable: executable.into() })
+    let on_cluster = message.get("package_id")?.as_str()?.contains(&format!("#{ON_CLUSTER}@"));
+    of_tests.then(|| TestBinary { on_cluster, kind, name, executable: executable.into() })
 }
 
 impl TestBinary {
@@ -49,20 +55,35 @@ impl TestBinary {
     }
 }
 
-/// The options for cargo of two runs: integration tests whose file has `name` in its own, to run whole; and targets
-/// in which single tests have it.
-pub(crate) fn select(binaries: &[TestBinary], name: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut files, mut single) = (Vec::new(), Vec::new());
+/// The options for cargo of two runs.
+#[derive(Default)]
+pub(crate) struct Selected {
+    /// Integration tests whose file has the name in its own, to run whole.
+    pub(crate) files: Vec<String>,
+    /// Targets in which single tests have it.
+    pub(crate) single: Vec<String>,
+}
+
+impl Selected {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.single.is_empty()
+    }
+}
+
+/// What a name selects: without a cluster, and on one.
+pub(crate) fn select(binaries: &[TestBinary], name: &str) -> Result<(Selected, Selected)> {
+    let (mut here, mut on_cluster) = (Selected::default(), Selected::default());
     for binary in binaries {
+        let selected = if binary.on_cluster { &mut on_cluster } else { &mut here };
         if binary.kind == "test" && binary.name.contains(name) {
-            files.extend(binary.option());
+            selected.files.extend(binary.option());
         } else if binary.has_test(name)? {
-            single.extend(binary.option());
+            selected.single.extend(binary.option());
         }
     }
     ensure!(
-        !files.is_empty() || !single.is_empty(),
+        !here.is_empty() || !on_cluster.is_empty(),
         "no test has {name:?} in its name or the name of its file"
     );
-    Ok((files, single))
+    Ok((here, on_cluster))
 }

@@ -4,8 +4,17 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cluster::{self, Name, Wish};
+use crate::selection::{self, ON_CLUSTER, Selected};
 use crate::steps::{Steps, cargo};
-use crate::{fuzz, generate, prerequisites, selection};
+use crate::{fuzz, generate, prerequisites};
+
+/// The cluster that tests make for themselves, so that nobody's own is touched.
+const CLUSTER: &str = "test";
+/// Names a cluster that is there already, for tests that are run again and again. It stays.
+const VARIABLE: &str = "BINDY_CLUSTER";
+/// One for each region of the guide.
+const NODES: u8 = 3;
 
 /// Everything, also after a failed step: one run shows all there is to mend. Cargo's tests come last, so that their
 /// closing lines end the output.
@@ -13,9 +22,12 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
     let before = [lints(steps), fuzz::run_all(steps)];
-    let mut tests = tests(long);
-    let tests = steps.command("tests", &mut tests);
-    before.into_iter().chain([tests]).collect()
+    let mut tests = tests_of(&["--workspace", "--exclude", ON_CLUSTER], &[]);
+    let tests = steps.command("tests", with_options(&mut tests, None, long));
+    let mut on_cluster = tests_of(&["--package", ON_CLUSTER], &[]);
+    with_options(&mut on_cluster, None, long);
+    let on_cluster = with_cluster(steps, |steps, name| run_on(steps, name, vec![on_cluster]));
+    before.into_iter().chain([tests, on_cluster]).collect()
 }
 
 /// What needs neither servers nor a fuzzer.
@@ -25,18 +37,54 @@ pub(crate) fn check(steps: &mut Steps) -> Result<()> {
     lints.and(steps.command("unit and property tests", &mut unit))
 }
 
-/// Only what `name` selects.
+/// Only what `name` selects; a cluster is made if that is among it.
 pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     let binaries = steps.run("build tests", selection::build)?;
-    let (files, single) = steps.run("select tests", || selection::select(&binaries, name))?;
-    // Both run even if the first fails: the point of --only is to see them all.
+    let (here, on_cluster) = steps.run("select tests", || selection::select(&binaries, name))?;
+    // All run even if the first fails: the point of --only is to see them all.
     let mut results = Vec::new();
-    if !files.is_empty() {
-        results.push(steps.command("tests by file", with_options(&mut tests_of(&files), None, long)));
+    for mut command in commands(&["--workspace", "--exclude", ON_CLUSTER], &here, name, long) {
+        results.push(steps.command("tests", &mut command));
     }
-    if !single.is_empty() {
-        results.push(steps.command("tests by name", with_options(&mut tests_of(&single), Some(name), long)));
+    let commands = commands(&["--package", ON_CLUSTER], &on_cluster, name, long);
+    if !commands.is_empty() {
+        results.push(with_cluster(steps, |steps, cluster| run_on(steps, cluster, commands)));
+    }
+    results.into_iter().collect()
+}
+
+/// One run for whole files, one for single tests.
+fn commands(packages: &[&str], selected: &Selected, name: &str, long: bool) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (targets, filter) in [(&selected.files, None), (&selected.single, Some(name))] {
+        if !targets.is_empty() {
+            let mut command = tests_of(packages, targets);
+            with_options(&mut command, filter, long);
+            commands.push(command);
+        }
+    }
+    commands
+}
+
+/// Runs `tests` with the name of a cluster that has the operator. It is taken down afterwards, whatever came of them,
+/// unless somebody else has made it.
+fn with_cluster(steps: &mut Steps, tests: impl FnOnce(&mut Steps, &Name) -> Result<()>) -> Result<()> {
+    let given = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+    let name: Name = given.as_deref().unwrap_or(CLUSTER).parse()?;
+    let wish = Wish { nodes: given.is_none().then_some(NODES), range: None };
+    let up = cluster::up(steps, &name, wish).and_then(|()| cluster::load_images(steps, &name));
+    let installed = up.and_then(|()| cluster::install(steps, &name));
+    let tested = installed.and_then(|()| tests(steps, &name));
+    let down = if given.is_some() { Ok(()) } else { cluster::down(steps, &name) };
+    tested.and(down)
+}
+
+fn run_on(steps: &mut Steps, cluster: &Name, commands: Vec<Command>) -> Result<()> {
+    let mut results = Vec::new();
+    for mut command in commands {
+        command.env(VARIABLE, cluster.to_string());
+        results.push(steps.command("tests on the cluster", &mut command));
     }
     results.into_iter().collect()
 }
@@ -48,15 +96,9 @@ fn lints(steps: &mut Steps) -> Result<()> {
     [format, clippy, generate::run(steps, true)].into_iter().collect()
 }
 
-fn tests(long: bool) -> Command {
-    let mut command = tests_of(&[]);
-    with_options(&mut command, None, long);
-    command
-}
-
-fn tests_of(targets: &[String]) -> Command {
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    command.args(targets).env("RUST_TEST_THREADS", threads().to_string());
+fn tests_of(packages: &[&str], targets: &[String]) -> Command {
+    let mut command = cargo(&["test", "--no-fail-fast"]);
+    command.args(packages).args(targets).env("RUST_TEST_THREADS", threads().to_string());
     // Errors of tests say what they waited for; where they passed by helps nobody.
     command.env("RUST_LIB_BACKTRACE", "0");
     command

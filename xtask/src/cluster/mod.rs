@@ -11,6 +11,7 @@
 mod cgroups;
 mod control_plane;
 mod down;
+mod install;
 mod kube;
 mod layout;
 mod network;
@@ -120,6 +121,18 @@ pub(crate) fn load_images(steps: &mut Steps, name: &Name) -> Result<()> {
     let layout = known(name)?;
     let images = image::all(steps)?;
     steps.run("push images", || images.iter().try_for_each(|image| image.push(&layout.registry())))
+}
+
+/// Installs the operator as the manifests have it, or again after its image has changed, and waits until it is ready.
+pub(crate) fn install(steps: &mut Steps, name: &Name) -> Result<()> {
+    let (layout, kube) = (known(name)?, kube::ensure(steps)?);
+    steps.run("install the operator", || install::operator(&layout, &kube))
+}
+
+/// The beginning of a kubectl command with the administrator's rights.
+pub(crate) fn administrator(steps: &mut Steps, name: &Name) -> Result<impl Fn() -> std::process::Command + use<>> {
+    let (layout, kube) = (known(name)?, kube::ensure(steps)?);
+    Ok(move || kubectl(&layout, &kube))
 }
 
 fn known(name: &Name) -> Result<Layout> {
