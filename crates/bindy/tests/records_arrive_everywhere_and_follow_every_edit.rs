@@ -3,9 +3,10 @@
 mod common;
 
 use anyhow::{Context, Result, ensure};
+use bindy_testing::manifest::manifest;
 use bindy_testing::{ProbeTarget, Prober, ProberConfig, Question};
 use bindy_zone::{Name, OwnerName, Rtype, Version};
-use common::{Up, a, instance, manifest, zone};
+use common::{Up, a, instance, zone};
 
 fn record(kind: &str, name: &str, spec: &str) -> String {
     manifest(

@@ -11,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bindy_local::status::{ServerStatus, Status};
 use bindy_testing::dns::{self, Transport, query_message};
+use bindy_testing::manifest::manifest;
 use bindy_testing::wait_for;
 use bindy_wire::{Connection, Endpoint, Key, Rcode, Timeouts, udp_soa};
 use bindy_zone::{Name, Rtype};
 use common::faults::{self, STEADY, STEADY_ADDRESS};
-use common::{LIMIT, Up, a, instance, manifest, zone};
+use common::{LIMIT, Up, a, instance, zone};
 use tokio::net::UdpSocket;
 
 const BOTH: &str = "both.example";

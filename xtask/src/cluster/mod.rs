@@ -130,7 +130,10 @@ pub(crate) fn install(steps: &mut Steps, name: &Name) -> Result<()> {
 }
 
 /// The beginning of a kubectl command with the administrator's rights.
-pub(crate) fn administrator(steps: &mut Steps, name: &Name) -> Result<impl Fn() -> std::process::Command + use<>> {
+pub(crate) fn administrator(
+    steps: &mut Steps,
+    name: &Name,
+) -> Result<impl Fn() -> std::process::Command + use<>> {
     let (layout, kube) = (known(name)?, kube::ensure(steps)?);
     Ok(move || kubectl(&layout, &kube))
 }
