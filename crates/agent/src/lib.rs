@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures};
+use bindy_zone::NameError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,9 @@ pub enum AgentError {
     /// Its configuration is of no use.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A name of the program's own is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({purpose}): {error}")]
     Bind {
@@ -82,7 +86,7 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let (relay_at, transfer_at, http_at) = (config.relay, config.transfer, config.http);
     let agent = Arc::new(Agent::new(config, key));
     let tasks = TaskTracker::new();
-    let relay = Relay::new(Arc::clone(&agent), tasks.clone());
+    let relay = Relay::new(Arc::clone(&agent), tasks.clone())?;
     let options = ServerOptions { address: relay_at, signatures: Signatures::None, limits: relay_limits() };
     let relay = bind("relay", options, agent.keys.clone(), relay).await?;
     let port = TransferPort::new(Arc::clone(&agent), tasks.clone());

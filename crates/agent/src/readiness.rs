@@ -4,7 +4,8 @@
 //!   starting ── named answers, its catalog is there, each member loaded or excused ──► ready (a latch)
 //!      ▲                                                                                 │ ▲
 //!      └──────────── named started anew ──────────────────────┬──────────────────────────┤ │ answers again
-//!                                                             └── named does not answer ◄┘─┘
+//!                                                             ├── named does not answer ◄┘─┘
+//!                                                             └── named is about to be stopped
 //! ```
 //!
 //! A member is excused when no source that can be reached has it, or when its transfer failed twice and no sibling
@@ -35,9 +36,21 @@ pub struct Readiness {
     silent: u32,
     answers: bool,
     has_catalog: bool,
-    latched: bool,
+    phase: Phase,
     missing: BTreeSet<Name>,
     excused: BTreeMap<Name, Excuse>,
+}
+
+/// How far a named has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// It has not had everything yet.
+    #[default]
+    Starting,
+    /// It had everything once.
+    Loaded,
+    /// It is about to be stopped.
+    Stopping,
 }
 
 /// The answer of `/readyz`.
@@ -64,6 +77,11 @@ impl Readiness {
         self.silent = if answered { 0 } else { self.silent.saturating_add(1) };
         self.answers = answered || (self.answers && self.silent < SILENCES);
         self.latch();
+    }
+
+    /// named is about to be stopped, and still answers.
+    pub fn stopping(&mut self) {
+        self.phase = Phase::Stopping;
     }
 
     /// named is another process than before: what it has is unknown.
@@ -102,20 +120,25 @@ impl Readiness {
     }
 
     fn latch(&mut self) {
-        self.latched |= self.answers && self.has_catalog && self.missing.len() == self.excused.len();
+        let complete = self.answers && self.has_catalog && self.missing.len() == self.excused.len();
+        if complete && self.phase == Phase::Starting {
+            self.phase = Phase::Loaded;
+        }
     }
 
     /// Whether clients may ask this server.
     pub fn is_ready(&self) -> bool {
-        self.latched && self.answers
+        self.phase == Phase::Loaded && self.answers
     }
 
     /// The state in words.
     pub fn report(&self) -> Report {
         let mut waiting_for = Vec::new();
-        if !self.answers {
+        if self.phase == Phase::Stopping {
+            waiting_for.push("named to stop".to_owned());
+        } else if !self.answers {
             waiting_for.push("named to answer".to_owned());
-        } else if !self.latched {
+        } else if self.phase == Phase::Starting {
             if !self.has_catalog {
                 waiting_for.push("the catalog zone".to_owned());
             }
@@ -206,6 +229,23 @@ mod tests {
         readiness.named_answered(false);
         assert!(!readiness.is_ready());
         readiness.named_answered(true);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn a_named_that_is_about_to_stop_is_not_ready_until_another_one_runs() {
+        let mut readiness = Readiness::default();
+        let start = |readiness: &mut Readiness| {
+            readiness.named_started();
+            readiness.named_answered(true);
+            readiness.catalog_has(&BTreeSet::new(), |_| true);
+        };
+        start(&mut readiness);
+        readiness.stopping();
+        readiness.named_answered(true);
+        assert!(!readiness.is_ready());
+        assert_eq!(readiness.report().waiting_for, ["named to stop"]);
+        start(&mut readiness);
         assert!(readiness.is_ready());
     }
 

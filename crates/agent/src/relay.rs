@@ -6,16 +6,17 @@
 //!                                        └─────────────────────┘                            ▼
 //!                                  none left: SERVFAIL at once          the stream goes to named with back-pressure
 //! ```
-//! It always answers quickly: named would cache a silent primary as unreachable for ten minutes.
+//! It always answers named quickly: named would cache a silent primary as unreachable for ten minutes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bindy_model::STOP_QUESTION;
 use bindy_wire::{ClientError, Opcode, Relayed, Reply, Request, Service};
-use bindy_zone::{Name, Rtype, Serial};
+use bindy_zone::{Name, NameError, Rtype, Serial};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::agent::Agent;
 use crate::answer::{Verdict, judge};
@@ -25,11 +26,15 @@ use crate::sources::Failure;
 
 /// How long sources are tried for one question; named waits longer than this.
 const PATIENCE: Duration = Duration::from_millis(3_500);
+/// How long it takes until nobody is sent to a server that has said that it is not ready: three probes, and what the
+/// control plane and every node's proxy need.
+const FAREWELL: Duration = Duration::from_secs(8);
 
 /// The service on loopback for named.
 pub(crate) struct Relay {
     agent: Arc<Agent>,
     tasks: TaskTracker,
+    stop_question: Name,
 }
 
 /// What one source gave.
@@ -43,8 +48,8 @@ enum Attempt {
 }
 
 impl Relay {
-    pub(crate) fn new(agent: Arc<Agent>, tasks: TaskTracker) -> Self {
-        Self { agent, tasks }
+    pub(crate) fn new(agent: Arc<Agent>, tasks: TaskTracker) -> Result<Self, NameError> {
+        Ok(Self { agent, tasks, stop_question: Name::parse(STOP_QUESTION)? })
     }
 
     async fn pass(&self, request: Request) -> Reply {
@@ -74,6 +79,14 @@ impl Relay {
                 Reply::ServFail
             }
         }
+    }
+
+    /// Makes this server un-ready while named still answers, and replies when it may stop.
+    async fn stop(&self) -> Reply {
+        info!("named is about to be stopped");
+        self.agent.readiness().stopping();
+        tokio::time::sleep(FAREWELL).await;
+        Reply::Refused
     }
 
     /// Whether an answer may go to named.
@@ -177,6 +190,7 @@ impl Service for Relay {
     async fn call(&self, request: Request) -> Reply {
         match (request.opcode, request.rtype) {
             (Opcode::Query, Rtype::SOA | Rtype::IXFR | Rtype::AXFR) => self.pass(request).await,
+            (Opcode::Query, Rtype::TXT) if request.name == self.stop_question => self.stop().await,
             _ => Reply::Refused,
         }
     }

@@ -216,11 +216,18 @@ async fn a_key_that_appears_later_is_used_without_a_restart() {
     let mut rig = Rig::start(&scratch, &[]).await;
     let key_file = scratch.path().join("keys/a");
     let text = std::fs::read_to_string(&key_file).unwrap();
+    // An agent that runs would keep the key that it has read.
+    rig.kill_agent();
     std::fs::remove_file(&key_file).unwrap();
     rig.set_sources(&[("operator", "operator", source.named.address())]);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (status, report) = rig.readyz().await.unwrap();
-    assert_eq!((status, &report["sources"]), (503, &serde_json::json!({})), "{report}");
+    rig.start_agent();
+    wait_for("the agent", LIMIT, async || {
+        let (status, report) = rig.readyz().await?;
+        ensure!((status, &report["sources"]) == (503, &serde_json::json!({})), "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     std::fs::write(&key_file, text).unwrap();
     rig.until_ready().await;
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
@@ -422,4 +429,27 @@ async fn a_changed_configuration_is_read_by_named() {
     .await
     .unwrap();
     assert_eq!(rig.readyz().await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_server_that_is_about_to_stop_is_not_ready_while_it_still_answers() {
+    let scratch = Scratch::new("agent-stopping").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let (host, port) = (format!("@{}", rig.relay.address().ip()), rig.relay.address().port().to_string());
+    let question =
+        [host.as_str(), "-p", &port, "+tcp", "+time=10", "+tries=1", bindy_model::STOP_QUESTION, "TXT"];
+    let mut farewell = std::process::Command::new("dig").args(question).spawn().unwrap();
+    wait_for("the server not to be ready", Duration::from_secs(5), async || {
+        let (status, body) = rig.readyz().await?;
+        ensure!(status == 503 && body["waitingFor"][0] == "named to stop", "{status} {body}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(farewell.try_wait().unwrap().is_none(), "it waits until nobody is sent there any more");
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    farewell.kill().unwrap();
+    farewell.wait().unwrap();
 }

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use bindy_zone::Name;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The question (type TXT, over TCP) at the relay that tells the agent that its named is about to be stopped. The answer comes
+/// when nobody is sent there any more.
+pub const STOP_QUESTION: &str = "stopping.agent.bindy.";
+
 /// What the agent of one server is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

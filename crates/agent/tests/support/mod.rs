@@ -84,7 +84,7 @@ pub struct Agent {
 pub struct Rig {
     pub agent: Option<Agent>,
     pub named: Named,
-    _relay: Port,
+    pub relay: Port,
     pub transfer: Port,
     pub http: Port,
     config: PathBuf,
@@ -155,7 +155,7 @@ impl Rig {
         })
         .await
         .unwrap();
-        Self { agent, named, _relay: relay, transfer, http, config, json }
+        Self { agent, named, relay, transfer, http, config, json }
     }
 
     /// Gives the agent other sources.

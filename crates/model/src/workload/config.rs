@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{
-    AGENT_CONFIG, CONFIG_DIRECTORY, DATA_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE, NAMED_CONFIG,
+    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE, NAMED_CONFIG,
+    RELAY_PORT,
 };
 use super::{DNS_PORT, HTTP_PORT, Inputs, KEYS_ANNOTATION, KeyFile, PlanError, TRANSFER_PORT};
 use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
@@ -16,10 +17,6 @@ use crate::links::{Link, Origin};
 use crate::named_conf::{
     AclElement, LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
 };
-
-/// The agent's relay and named's control channel: in the pod only.
-const RELAY_PORT: u16 = 5300;
-const CONTROL_PORT: u16 = 953;
 
 /// The configuration of the pods; `None` while the hidden primary's address is not known.
 pub(super) fn config_map(metadata: ObjectMeta, inputs: &Inputs<'_>) -> Result<Option<ConfigMap>, PlanError> {

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use bindy_api::{BIND_IMAGE, BIND_VERSION};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler,
-    Probe, ResourceRequirements, SecurityContext, SleepAction, VolumeMount,
+    Probe, ResourceRequirements, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{DNS_PORT, HTTP_PORT, TRANSFER_PORT};
+use crate::agent_conf::STOP_QUESTION;
 use crate::object::PodSettings;
 
 /// Mounted ConfigMap.
@@ -33,6 +34,10 @@ pub(super) const RUN_DIRECTORY: &str = "/run/bindy";
 /// The key between agent and named.
 pub(super) const LOCAL_KEY_FILE: &str = "/run/bindy/agent.key";
 
+/// The agent's relay and named's control channel: in the pod only.
+pub(super) const RELAY_PORT: u16 = 5300;
+pub(super) const CONTROL_PORT: u16 = 953;
+
 /// Volumes of a pod.
 pub(super) mod volumes {
     pub(in crate::workload) const CONFIG: &str = "config";
@@ -40,9 +45,6 @@ pub(super) mod volumes {
     pub(in crate::workload) const DATA: &str = "data";
     pub(in crate::workload) const RUN: &str = "run";
 }
-
-/// How long named answers on after its pod has been told to stop, so that everybody learns that it goes.
-pub(super) const PRE_STOP_SECONDS: i64 = 5;
 
 /// The image of BIND.
 pub fn bind_image(pods: &PodSettings) -> String {
@@ -75,8 +77,12 @@ pub(super) fn named(pods: &PodSettings) -> Container {
         failure_threshold: Some(failures),
         ..Probe::default()
     };
+    // Asks the agent on loopback, which says that this server is not ready and answers when nobody comes any more. A
+    // mere pause is not enough: kube-proxy sends clients that keep their port to a server that stops but is ready.
+    let relay = RELAY_PORT.to_string();
+    let farewell = ["dig", "@127.0.0.1", "-p", &relay, "+tcp", "+time=10", "+tries=1", STOP_QUESTION, "TXT"];
     let stop = LifecycleHandler {
-        sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
+        exec: Some(ExecAction { command: Some(farewell.map(str::to_owned).to_vec()) }),
         ..LifecycleHandler::default()
     };
     Container {
@@ -111,7 +117,8 @@ pub(super) fn agent(image: &str) -> Container {
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),
-        timeout_seconds: Some(period.min(5)),
+        // A busy node is no reason to send clients elsewhere, least of all when every server is on a busy node.
+        timeout_seconds: Some(5),
         failure_threshold: Some(failures),
         ..Probe::default()
     };
