@@ -159,3 +159,34 @@ fn a_deleted_instance_leaves_every_catalog_and_nobody_waits_for_its_own() {
     }
     assert_eq!(rig.missing(), 0, "somebody waits for a catalog that is gone");
 }
+
+/// An object as it is in another namespace.
+fn elsewhere(object: Object) -> Object {
+    let namespace = |metadata: &mut bindy_model::Metadata| {
+        metadata.key.namespace = "elsewhere".to_owned();
+        metadata.uid.push_str("-elsewhere");
+    };
+    match object {
+        Object::Instance(mut instance) => {
+            namespace(&mut instance.metadata);
+            Object::Instance(instance)
+        }
+        Object::Zone(mut zone) => {
+            namespace(&mut zone.metadata);
+            Object::Zone(zone)
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn zones_of_one_name_on_different_instances_do_not_disturb_each_other() {
+    let here = [instance("top", Role::Primary, &[]), zone("zone", "example.com", 1)];
+    let mut rig = Rig::new(here.iter().cloned().chain(here.iter().cloned().map(elsewhere)).collect());
+    rig.wait();
+    for namespace in ["default", "elsewhere"] {
+        let report = rig.core.zone_report(&NamespacedName::new(namespace, "zone")).unwrap();
+        assert_eq!(report.in_sync, 1, "{namespace}: lagging are {:?}", report.lagging);
+        assert_eq!(report.unserving, None, "{namespace}");
+    }
+}

@@ -68,7 +68,7 @@ impl Core {
             self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for key in gone {
             if let Some(catalog) = self.catalogs.remove(&key) {
-                self.expect_at(&BTreeSet::new(), &catalog.name, None, now);
+                self.expect_at(&BTreeSet::new(), &BTreeSet::new(), (&catalog.name, None), now);
             }
             outputs.push(Output::Retire(Target::Catalog(key)));
         }
@@ -115,7 +115,7 @@ impl Core {
         catalog.changed = true;
         let (name, serial) =
             (catalog.name.clone(), catalog.publication.served().map(|version| version.serial));
-        self.expect_at(&holders, &name, serial, now);
+        self.expect_at(&holders, &BTreeSet::new(), (&name, serial), now);
     }
 
     /// A zone has a first version, or other carriers: the catalogs follow.
@@ -123,10 +123,11 @@ impl Core {
         let Some(carriers) = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| &zone.carriers) else {
             return;
         };
+        let others = self.other_carriers(apex, zone);
         for (key, catalog) in &mut self.catalogs {
             if carriers.contains(key) {
                 catalog.insert(apex);
-            } else if key.namespace == zone.namespace {
+            } else if key.namespace == zone.namespace && !others.contains(key) {
                 catalog.remove(apex);
             }
         }

@@ -175,22 +175,31 @@ impl Core {
     }
 
     /// A zone has other carriers: servers that have not got it yet should.
-    pub(super) fn expect_everywhere(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
-        let Some(zone) = self.zones.get(&(zone.clone(), apex.clone())) else { return };
+    pub(super) fn expect_everywhere(&mut self, apex: &Name, key: &NamespacedName, now: Now) {
+        let Some(zone) = self.zones.get(&(key.clone(), apex.clone())) else { return };
         let Some(serial) = zone.publication.served().map(|version| version.serial) else { return };
         let carriers = zone.carriers.clone();
-        self.expect_at(&carriers, apex, Some(serial), now);
+        let others = self.other_carriers(apex, key);
+        self.expect_at(&carriers, &others, (apex, Some(serial)), now);
     }
 
-    /// Exactly the servers of these instances should have a zone or catalog, of which `serial` is published.
+    /// The instances that carry a zone of the same name for another object: what they have is none of this one's.
+    pub(super) fn other_carriers(&self, apex: &Name, zone: &NamespacedName) -> BTreeSet<NamespacedName> {
+        let others =
+            self.zones.iter().filter(|((key, of), other)| of == apex && key != zone && !other.retired);
+        others.flat_map(|(_, other)| &other.carriers).cloned().collect()
+    }
+
+    /// Of all servers, those of `others` left aside, exactly the ones of `holders` should have a zone or catalog of this
+    /// name and published serial.
     pub(super) fn expect_at(
         &mut self,
         holders: &BTreeSet<NamespacedName>,
-        name: &Name,
-        serial: Option<Serial>,
+        others: &BTreeSet<NamespacedName>,
+        (name, serial): (&Name, Option<Serial>),
         now: Now,
     ) {
-        for server in self.servers.values_mut() {
+        for server in self.servers.values_mut().filter(|server| !others.contains(&server.state.id.instance)) {
             if !holders.contains(&server.state.id.instance) {
                 server.delivery.forget(name);
                 server.waiting.remove(name);
