@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
 
+use super::zones::ZonePublication;
 use super::{Core, Output, Target};
 use crate::delivery::{Answer, Ask, Delivery, Probe, Progress, Rank};
 use crate::object::NamespacedName;
@@ -291,7 +292,7 @@ impl Core {
             Progress::Served | Progress::Delivered => {
                 server.had.insert(probe.zone.clone());
             }
-            Progress::Ahead(serial) => self.take_ahead(&probe.zone, serial, now, outputs),
+            Progress::Ahead(serial) => self.take_ahead(id, &probe.zone, serial, now, outputs),
             Progress::Waiting | Progress::Stale => {}
         }
         if proven {
@@ -313,8 +314,17 @@ impl Core {
     }
 
     /// A server of ours serves a serial that was never published: the next version has to come after it.
-    fn take_ahead(&mut self, name: &Name, serial: Serial, now: Now, outputs: &mut Vec<Output>) {
-        let zones = self.zones.iter_mut().filter(|((_, apex), zone)| apex == name && !zone.retired);
+    fn take_ahead(
+        &mut self,
+        id: &ServerId,
+        name: &Name,
+        serial: Serial,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        // Another instance may serve a zone of this name from another object.
+        let carried = |zone: &ZonePublication| !zone.retired && zone.carriers.contains(&id.instance);
+        let zones = self.zones.iter_mut().filter(|((_, apex), zone)| apex == name && carried(zone));
         let mut commands: Vec<(Target, Vec<crate::publication::Command>)> = zones
             .map(|((key, apex), zone)| {
                 (Target::Zone(key.clone(), apex.clone()), zone.publication.observed(serial, now))
