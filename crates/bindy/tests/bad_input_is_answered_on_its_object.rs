@@ -244,3 +244,33 @@ async fn half_of_the_zones_vanishing_by_mistake_is_held_until_a_person_releases_
     up.answers("www.z3.example", Rtype::A, &["192.0.2.1"]).await?;
     up.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_instances_that_vanish_together_by_mistake_stay() -> Result<()> {
+    let mut up = Up::new("instances-vanish")?;
+    up.write("kept.yaml", &instance("kept", "primary", 1, &[]))?;
+    let two = [instance("first", "primary", 1, &[]), instance("second", "primary", 1, &[])].concat();
+    up.write("two.yaml", &two)?;
+    up.write("zone.yaml", &(zone("z", "example.com") + &a("www", "z", "www", "192.0.2.1")))?;
+    up.start()?;
+    up.settled().await?;
+    let before = up.pids()?;
+    up.remove("two.yaml")?;
+    problem(&mut up, "Bind9Instance default/first", "2 of 3 instances").await?;
+    problem(&mut up, "Bind9Instance default/second", "start bindy up again").await?;
+    up.write("zone.yaml", &(zone("z", "example.com") + &a("www", "z", "www", "192.0.2.2")))?;
+    up.answers("www.example.com", Rtype::A, &["192.0.2.2"]).await?;
+    ensure!(up.pids()? == before, "processes: {:?}, were {before:?}", up.pids()?);
+    up.write("two.yaml", &two)?;
+    no_problems(&mut up).await?;
+    up.settled().await?;
+    ensure!(up.pids()? == before, "processes: {:?}, were {before:?}", up.pids()?);
+    // One file with one of three instances is meant.
+    up.remove("kept.yaml")?;
+    up.until("its server to be gone", |status| {
+        ensure!(status.servers.len() == 2, "{} servers", status.servers.len());
+        Ok(())
+    })
+    .await?;
+    up.stop().await
+}

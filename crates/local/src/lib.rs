@@ -20,6 +20,7 @@ mod screen;
 pub mod source;
 pub mod status;
 mod up;
+mod vanished;
 
 pub use check::{CheckError, check};
 pub use up::{UpError, UpOptions, up};

@@ -43,6 +43,11 @@ impl Files {
         }
     }
 
+    /// Where an object is written, or was last.
+    pub(crate) fn place(&self, key: &ObjectKey) -> Option<&Place> {
+        self.places.get(key)
+    }
+
     /// The files with something in them of which not even the name can be read.
     pub(crate) fn obscure(&self) -> impl Iterator<Item = &PathBuf> {
         let nameless = |problem: &Problem| problem.object.is_none() && problem.severity == Severity::Error;

@@ -20,6 +20,7 @@ use crate::runner::{Others, Runner, RunnerError, RunnerOptions, RunningServer, f
 use crate::screen::Screen;
 use crate::source::{Source, SourceEvent, WatchError};
 use crate::status::{Problem, Severity, Status};
+use crate::vanished::Vanished;
 
 /// Shortest time between two reports; they cost time in proportion to the zones.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
@@ -84,6 +85,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
         objects,
         files: Files::default(),
         plan_problems: Vec::new(),
+        vanished: Vanished::default(),
         obscure: BTreeSet::new(),
         listed: false,
         wanted: 0,
@@ -111,6 +113,7 @@ struct Up {
     objects: Objects,
     files: Files,
     plan_problems: Vec<Problem>,
+    vanished: Vanished,
     /// Files that could not be read from the start: what they hold was never seen in this run.
     obscure: BTreeSet<PathBuf>,
     listed: bool,
@@ -173,6 +176,7 @@ impl Up {
         for event in &events {
             self.files.note(event);
         }
+        let events = self.vanished.sift(events);
         let mut events = self.objects.convert(events, &self.ledger)?;
         if !self.obscure.is_empty() {
             let still: BTreeSet<&PathBuf> = self.files.obscure().collect();
@@ -232,6 +236,7 @@ impl Up {
         self.plan(&snapshot).await;
         let mut problems = self.files.problems(&snapshot);
         problems.extend(self.plan_problems.iter().cloned());
+        problems.extend(self.vanished.problems(&self.files));
         let status = report::status(&snapshot, running, problems, self.hidden_primary);
         if status != self.written {
             if let Err(error) = status.write(&self.state) {
