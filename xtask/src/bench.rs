@@ -2,25 +2,63 @@
 //!
 //! A benchmark is a `[[bench]]` target of that name without harness. It prints one JSON object per result,
 //! `{"bench":…, "metric":…, "value":…, "unit":…, "n":…}`, on standard output and everything else on standard error.
+//! Those in the package of the tests on a cluster get one with the operator; where there is another of the same name,
+//! `--embedded` chooses that.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::prerequisites;
+use crate::selection::ON_CLUSTER;
 use crate::steps::{Steps, cargo, output};
+use crate::{prerequisites, test};
+
+/// Where a benchmark runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On local servers, wherever there is a choice.
+    Embedded,
+    /// On a cluster, wherever there is a choice.
+    Cluster,
+}
 
 /// Builds and runs one benchmark with its own arguments.
-pub(crate) fn run(steps: &mut Steps, name: &str, json: bool, arguments: &[String]) -> Result<()> {
+pub(crate) fn run(
+    steps: &mut Steps,
+    name: &str,
+    json: bool,
+    place: Place,
+    arguments: &[String],
+) -> Result<()> {
     let known = benchmarks()?;
-    let listed = known.iter().cloned().collect::<Vec<_>>().join(", ");
-    ensure!(known.contains(name), "there is no benchmark {name:?}; there are {listed}");
+    let listed = known.iter().map(|(_, name)| name.clone()).collect::<BTreeSet<_>>();
+    let listed = listed.into_iter().collect::<Vec<_>>().join(", ");
+    let mut packages: Vec<&str> =
+        known.iter().filter(|(_, its)| its == name).map(|(package, _)| package.as_str()).collect();
+    packages.sort_by_key(|package| (*package == ON_CLUSTER) != (place == Place::Cluster));
+    let package =
+        packages.first().with_context(|| format!("there is no benchmark {name:?}; there are {listed}"))?;
     prerequisites::install(steps, &prerequisites::SERVERS)?;
-    steps.command("build", &mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
-    let mut command = cargo(&["bench", "--quiet", "--workspace", "--bench", name, "--"]);
+    let mut command = cargo(&["bench", "--quiet", "--package", package, "--bench", name, "--"]);
     command.args(arguments);
-    let results = steps.run(&format!("bench {name}"), || output(&mut command))?;
+    let title = format!("bench {name}");
+    let results = if *package == ON_CLUSTER {
+        let mut results = String::new();
+        test::with_cluster(steps, |steps, cluster| {
+            command.env(test::VARIABLE, cluster.to_string());
+            results = steps.run(&title, || output(&mut command))?;
+            Ok(())
+        })?;
+        results
+    } else {
+        steps.command("build", &mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
+        steps.run(&title, || output(&mut command))?
+    };
+    print(name, json, &results)
+}
+
+fn print(name: &str, json: bool, results: &str) -> Result<()> {
     let results: Vec<&str> = results.lines().filter(|line| line.starts_with('{')).collect();
     ensure!(!results.is_empty(), "benchmark {name} gave no result");
     for line in results {
@@ -42,12 +80,16 @@ fn row(line: &str) -> Result<String> {
     Ok(format!("{:<12} {:<28} {value:>14.3} {}{count}", text("bench"), text("metric"), text("unit")))
 }
 
-fn benchmarks() -> Result<BTreeSet<String>> {
+/// Package and name of each.
+fn benchmarks() -> Result<Vec<(String, String)>> {
     let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
-    let packages = metadata.get("packages").and_then(Value::as_array).into_iter().flatten();
-    let targets = packages.filter_map(|package| package.get("targets")?.as_array()).flatten();
+    let text = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_bench = |target: &&Value| target.pointer("/kind/0").and_then(Value::as_str) == Some("bench");
-    let names = targets.filter(is_bench).filter_map(|target| target.get("name")?.as_str().map(str::to_owned));
-    Ok(names.collect())
+    let mut found = Vec::new();
+    for package in metadata.get("packages").and_then(Value::as_array).into_iter().flatten() {
+        let targets = package.get("targets").and_then(Value::as_array).into_iter().flatten();
+        found.extend(targets.filter(is_bench).map(|target| (text(package), text(target))));
+    }
+    Ok(found)
 }

@@ -84,9 +84,9 @@ fn main() -> ExitCode {
         Command::Check => test::check(&mut steps),
         Command::Demo { cluster: false } => demo::run(&mut steps),
         Command::Demo { cluster: true } => demo_cluster::run(&mut steps),
-        Command::Bench { name, json, embedded, mut arguments } => {
-            arguments.extend(embedded.then(|| "--embedded".to_owned()));
-            bench::run(&mut steps, &name, json, &arguments)
+        Command::Bench { name, json, embedded, arguments } => {
+            let place = if embedded { bench::Place::Embedded } else { bench::Place::Cluster };
+            bench::run(&mut steps, &name, json, place, &arguments)
         }
         Command::Cluster(arguments) => cluster::run(&mut steps, arguments),
         Command::Generate { check } => generate::run(&mut steps, check),

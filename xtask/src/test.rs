@@ -12,7 +12,7 @@ use crate::{fuzz, generate, prerequisites};
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 const CLUSTER: &str = "test";
 /// Names a cluster that is there already, for tests that are run again and again. It stays.
-const VARIABLE: &str = "BINDY_CLUSTER";
+pub(crate) const VARIABLE: &str = "BINDY_CLUSTER";
 /// One for each region of the guide.
 const NODES: u8 = 3;
 
@@ -69,7 +69,10 @@ fn commands(packages: &[&str], selected: &Selected, name: &str, long: bool) -> V
 
 /// Runs `tests` with the name of a cluster that has the operator. It is taken down afterwards, whatever came of them,
 /// unless somebody else has made it.
-fn with_cluster(steps: &mut Steps, tests: impl FnOnce(&mut Steps, &Name) -> Result<()>) -> Result<()> {
+pub(crate) fn with_cluster(
+    steps: &mut Steps,
+    tests: impl FnOnce(&mut Steps, &Name) -> Result<()>,
+) -> Result<()> {
     let given = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
     let name: Name = given.as_deref().unwrap_or(CLUSTER).parse()?;
     let wish = Wish { nodes: given.is_none().then_some(NODES), range: None };

@@ -59,6 +59,18 @@ impl Operator {
         http::get(SocketAddr::new(self.pod().await?.address, HTTP_PORT), "/metrics").await
     }
 
+    /// Processor time of its process so far, in clock ticks (proc(5), `stat`).
+    pub async fn ticks(&self) -> Result<u64> {
+        let pods = self.pods().all().await?;
+        let pod = pods.iter().find(|pod| !pod.going).context("the operator has no pod")?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pod.process(CONTAINER)?))?;
+        let (_, fields) = stat.rsplit_once(')').context("no process name in stat")?;
+        let field = |number: usize| -> Result<u64> {
+            Ok(fields.split_whitespace().nth(number - 3).context("stat is too short")?.parse()?)
+        };
+        Ok(field(14)? + field(15)?)
+    }
+
     /// What it has logged since its container started.
     pub async fn log(&self) -> Result<String> {
         let pod = self.pod().await?.name;
