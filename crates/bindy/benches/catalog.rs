@@ -14,17 +14,16 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
-mod figures;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bindy_local::status::Status;
+use bindy_testing::figures::{arrival, quantile, report};
 use bindy_testing::wait_for;
 use bindy_zone::{Name, Rtype};
 use common::{Up, instance, zone};
-use figures::{arrival, quantile, report};
 
 const ADDITIONS: usize = 20;
 /// Between two additions, so that each is one by itself.

@@ -19,16 +19,15 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
-mod figures;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use bindy_testing::figures::{arrival, quantile, report};
 use bindy_zone::{Name, Rtype};
 use common::{LIMIT, Up, a, instance, zone};
-use figures::{arrival, quantile, report};
 use jiff::Timestamp;
 
 const CHANGES: u32 = 200;

@@ -17,6 +17,7 @@ pub mod checker;
 pub mod cluster;
 pub mod dns;
 mod expected;
+pub mod figures;
 pub mod history;
 pub mod http;
 pub mod manifest;

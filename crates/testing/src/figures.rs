@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bindy_testing::dns::{self, Transport};
 use bindy_zone::{Name, Rtype};
 
+use crate::dns::{self, Transport};
+
 /// Prints one result.
+#[expect(clippy::print_stdout, reason = "that is where results of benches go")]
 pub fn report(bench: &str, metric: &str, value: f64, unit: &str, n: usize) {
     println!(
         "{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.3},\"unit\":\"{unit}\",\"n\":{n}}}"
