@@ -9,7 +9,7 @@ use bindy_zone::{Name, Rtype};
 use crate::dns::{self, Transport};
 
 /// Prints one result.
-#[expect(clippy::print_stdout, reason = "the output of a bench")]
+#[expect(clippy::print_stdout, reason = "that is where results of benches go")]
 pub fn report(bench: &str, metric: &str, value: f64, unit: &str, n: usize) {
     println!(
         "{{\"bench\":\"{bench}\",\"metric\":\"{metric}\",\"value\":{value:.3},\"unit\":\"{unit}\",\"n\":{n}}}"

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_testing::cluster::{Cluster, OPERATOR, PacketRules, Pods};
@@ -59,18 +60,6 @@ impl Operator {
         http::get(SocketAddr::new(self.pod().await?.address, HTTP_PORT), "/metrics").await
     }
 
-    /// Processor time of its process so far, in clock ticks (proc(5), `stat`).
-    pub async fn ticks(&self) -> Result<u64> {
-        let pods = self.pods().all().await?;
-        let pod = pods.iter().find(|pod| !pod.going).context("the operator has no pod")?;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pod.process(CONTAINER)?))?;
-        let (_, fields) = stat.rsplit_once(')').context("no process name in stat")?;
-        let field = |number: usize| -> Result<u64> {
-            Ok(fields.split_whitespace().nth(number - 3).context("stat is too short")?.parse()?)
-        };
-        Ok(field(14)? + field(15)?)
-    }
-
     /// What it has logged since its container started.
     pub async fn log(&self) -> Result<String> {
         let pod = self.pod().await?.name;
@@ -95,6 +84,26 @@ impl Operator {
                 Ok(())
             })
             .await
+    }
+
+    /// Has it log what this filter lets through, from a new pod on.
+    pub async fn set_log(&self, filter: &str) -> Result<()> {
+        let filter = format!("BINDY_LOG={filter}");
+        self.cluster.kubectl(&["set", "env", "-n", OPERATOR, DEPLOYMENT, &filter]).await?;
+        self.cluster.kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, "--timeout=90s"]).await?;
+        self.until_ready().await
+    }
+
+    /// The processor time that it has used.
+    pub async fn cpu(&self) -> Result<Duration> {
+        let pods = self.pods().all().await?;
+        let pid =
+            pods.iter().find(|pod| !pod.going).context("the operator has no pod")?.process(CONTAINER)?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // utime and stime, fields 14 and 15, in ticks of which Linux tells user space there are a hundred a second.
+        let fields = stat.rsplit(')').next().context("no fields")?.split_whitespace().skip(11).take(2);
+        let ticks = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// Takes its pod away, and waits until it is gone. Others run on.

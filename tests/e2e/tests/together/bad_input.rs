@@ -16,8 +16,8 @@ fn record(kind: &str, spec: &str) -> String {
 async fn the_api_server_refuses_what_the_schema_can_see_and_says_why() -> Result<()> {
     in_namespace("schema", async |namespace| {
         let wrong = [
-            (record("ARecord", "name: www, ipv4Addresses: [192.0.2.256]"), "must be an IPv4 address"),
-            (record("AAAARecord", "name: www, ipv6Addresses: [\"192.0.2.1\"]"), "must be an IPv6 address"),
+            (record("ARecord", "name: www, ipv4Addresses: [192.0.2.256]"), "must be of type ipv4"),
+            (record("AAAARecord", "name: www, ipv6Addresses: [\"192.0.2.1\"]"), "must be of type ipv6"),
             (record("ARecord", "name: \"a..b\", ipv4Addresses: [192.0.2.1]"), "empty label"),
             (record("ARecord", "name: \"a b\", ipv4Addresses: [192.0.2.1]"), "printable ASCII"),
             (record("ARecord", "name: \"a.*\", ipv4Addresses: [192.0.2.1]"), "a wildcard is a whole label"),

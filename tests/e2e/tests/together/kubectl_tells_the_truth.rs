@@ -67,7 +67,7 @@ async fn columns_have_the_values() -> Result<()> {
         let zone = kubectl(namespace, &["get", "dz"]).await?;
         has(&zone, &[("ZONE", ZONE.1), ("SERIAL", &serial), ("SERVERS", "2/2"), ("READY", "True")])?;
         let record = kubectl(namespace, &["get", "a"]).await?;
-        has(&record, &[("ZONE", ZONE.0), ("READY", "True")])?;
+        has(&record, &[("ZONE", ZONE.1), ("READY", "True")])?;
 
         // The page's commands.
         kubectl(namespace, &["get", "bind9instances", "-A", "-L", "region"]).await?;
