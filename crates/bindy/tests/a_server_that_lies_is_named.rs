@@ -24,7 +24,7 @@ async fn teach_to_lie(up: &mut Up, liar: &ServerStatus, honest: &ServerStatus) -
     let text = liar.directory.join("lie.zone");
     std::fs::write(&text, ZoneFile::display(&version).to_string().replace(TRUTH, LIE))?;
     faults::signal(liar.named_pid, Signal::STOP)?;
-    let data = liar.directory.join("named/__catz___default_primary.default.catalog.bindy_example.com.db");
+    let data = liar.directory.join("named/__catz___default_secondary.default.catalog.bindy_example.com.db");
     ensure!(data.is_file(), "named has no {}", data.display());
     let compiled = std::process::Command::new("named-compilezone")
         .args(["-q", "-F", "raw", "-o"])
@@ -50,7 +50,8 @@ async fn says(server: &ServerStatus, address: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_the_serial_and_other_data_is_not_in_sync_and_is_named() -> Result<()> {
     let mut up = Up::two_tiers("liar", "").await?;
-    let (honest, liar) = (up.server("default/primary", 0)?, up.server("default/primary", 1)?);
+    // The only server of its instance: without it the zone cannot be ready.
+    let (honest, liar) = (up.server("default/primary", 0)?, up.server("default/secondary", 0)?);
     // The new version passes it by, and it comes back with the serial of that version and other data.
     faults::signal(liar.agent_pid, Signal::STOP)?;
     up.write("www.yaml", &a("www", "z", "www", TRUTH))?;
@@ -64,7 +65,7 @@ async fn a_server_with_the_serial_and_other_data_is_not_in_sync_and_is_named() -
             ensure!((zone.servers.desired, zone.servers.in_sync) == (3, 2), "{:?}", zone.servers);
             let (ready, degraded) = (condition(zone, "Ready")?, condition(zone, "Degraded")?);
             ensure!(ready.0 == "False", "ready: {}", ready.1);
-            let lie = format!("default/primary/1: has serial {}", zone.serial.context("no serial")?);
+            let lie = format!("default/secondary/0: has serial {}", zone.serial.context("no serial")?);
             ensure!(degraded.1.contains(&lie) && degraded.1.contains(LIE), "{}", degraded.1);
             ensure!(
                 degraded.1.contains("www.example.com. A") && degraded.1.contains(TRUTH),
@@ -77,12 +78,12 @@ async fn a_server_with_the_serial_and_other_data_is_not_in_sync_and_is_named() -
     for server in up.status()?.servers {
         let found = dns::serial(server.dns, Transport::Udp, &Name::parse("example.com")?).await?;
         ensure!(Some(found.get()) == serial, "{} has {found}", faults::name_of(&server));
-        if faults::name_of(&server) != "default/primary/1" {
+        if faults::name_of(&server) != "default/secondary/0" {
             says(&server, TRUTH).await?;
         }
     }
 
-    faults::wipe_and_kill_named(&up.server("default/primary", 1)?).await?;
+    faults::wipe_and_kill_named(&up.server("default/secondary", 0)?).await?;
     says(&liar, TRUTH).await?;
     let status = up.settled().await?;
     ensure!(status.zones[0].serial == serial && status.zones[0].servers.in_sync == 3, "{:?}", status.zones);
