@@ -83,9 +83,7 @@ impl Server {
             self.wanted.clone_from(&wanted.borrow_and_update());
             table.mark_unchanged();
             if let Err(error) = self.round().await {
-                warn!(server = %self.wanted.key, %error, "not as wanted");
-                self.ready = false;
-                self.message = Some(error.to_string());
+                self.failed(&error);
             }
             self.publish();
             let pause = if self.ready { RUNNING } else { STARTING };
@@ -103,6 +101,12 @@ impl Server {
             info!(server = %self.wanted.key, "stopped and removed");
         }
         self.shared.withdraw(&self.wanted.key);
+    }
+
+    fn failed(&mut self, error: &RunnerError) {
+        warn!(server = %self.wanted.key, %error, "not as wanted");
+        self.ready = false;
+        self.message = Some(error.to_string());
     }
 
     async fn round(&mut self) -> Result<(), RunnerError> {
