@@ -82,12 +82,7 @@ impl Server {
         loop {
             self.wanted.clone_from(&wanted.borrow_and_update());
             table.mark_unchanged();
-            if let Err(error) = self.round().await {
-                warn!(server = %self.wanted.key, %error, "not as wanted");
-                self.ready = false;
-                self.message = Some(error.to_string());
-            }
-            self.publish();
+            self.attend().await;
             let pause = if self.ready { RUNNING } else { STARTING };
             tokio::select! {
                 // An error means a dropped runner, that leaves its servers running.
@@ -103,6 +98,16 @@ impl Server {
             info!(server = %self.wanted.key, "stopped and removed");
         }
         self.shared.withdraw(&self.wanted.key);
+    }
+
+    /// One round, and what it came to for everybody to see.
+    async fn attend(&mut self) {
+        if let Err(error) = self.round().await {
+            warn!(server = %self.wanted.key, %error, "not as wanted");
+            self.ready = false;
+            self.message = Some(error.to_string());
+        }
+        self.publish();
     }
 
     async fn round(&mut self) -> Result<(), RunnerError> {
