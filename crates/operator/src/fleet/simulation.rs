@@ -36,7 +36,7 @@ fn view(instances: &[Value]) -> View {
     View { fleet: core.world().fleet().clone(), unknown: BTreeSet::new() }
 }
 
-fn instance(uid: &str, spec: Value) -> Value {
+fn instance(uid: &str, spec: &Value) -> Value {
     let metadata = json!({ "name": "dns", "namespace": "default", "uid": uid });
     json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance", "metadata": metadata, "spec": spec })
 }
@@ -55,7 +55,7 @@ impl World {
             transfer_service: NamespacedName::new("dns-system", "bindy-transfer"),
             secret: MasterSecret::from_bytes([7; 32]),
         };
-        let view = view(&[instance("u", json!({ "replicas": 2 }))]);
+        let view = view(&[instance("u", &json!({ "replicas": 2 }))]);
         let mut world = Self { api, context, view, observed: Observed::default(), memory: Memory::default() };
         world.restart();
         world
@@ -280,7 +280,7 @@ async fn what_somebody_edits_is_undone_at_once_and_again_only_later() {
 #[tokio::test]
 async fn objects_of_a_former_instance_are_waited_for() {
     let mut world = World::settled().await;
-    world.view = view(&[instance("v", json!({ "replicas": 2 }))]);
+    world.view = view(&[instance("v", &json!({ "replicas": 2 }))]);
     let before = world.api.contents();
     let report = world.look().await;
     assert!(
@@ -294,7 +294,7 @@ async fn objects_of_a_former_instance_are_waited_for() {
 #[tokio::test]
 async fn a_paused_instance_is_not_touched() {
     let mut world = World::settled().await;
-    world.view = view(&[instance("u", json!({ "replicas": 5, "paused": true }))]);
+    world.view = view(&[instance("u", &json!({ "replicas": 5, "paused": true }))]);
     world.look().await;
     assert_eq!(world.api.take_log(), [""; 0]);
 }
@@ -303,7 +303,7 @@ async fn a_paused_instance_is_not_touched() {
 async fn settings_stay_while_a_neighbour_is_unknown_and_a_new_instance_is_made_all_the_same() {
     let mut world = World::settled().await;
     let unknown = NamespacedName::new("default", "unreadable");
-    let limited = instance("u", json!({ "replicas": 3, "config": { "allowQuery": ["192.0.2.0/24"] } }));
+    let limited = instance("u", &json!({ "replicas": 3, "config": { "allowQuery": ["192.0.2.0/24"] } }));
     world.view = View { unknown: [unknown.clone()].into(), ..view(&[limited]) };
     let report = world.look().await;
     assert_eq!(report.problems, [Problem::UnknownNeighbour(unknown.clone())]);
