@@ -150,6 +150,16 @@ impl Publication {
         self
     }
 
+    /// Another object has taken the place of the one whose entry the ledger had: it has none, and gets one with the next
+    /// version, also for the same content.
+    pub fn replaced(&mut self) {
+        if let Some(entry) = self.ledger.take()
+            && self.seen.is_none_or(|seen| entry.serial.is_after(seen))
+        {
+            self.seen = Some(entry.serial);
+        }
+    }
+
     /// The version that is served.
     pub fn served(&self) -> Option<&Version> {
         self.served.as_ref()
@@ -303,7 +313,7 @@ impl Publication {
             }
         }
         let unchanged = self.served.as_ref().is_some_and(|served| served.content.digest() == wanted.digest());
-        if unchanged && !overtaken {
+        if unchanged && !overtaken && self.ledger.is_some() {
             self.relisted = false;
             self.hold = None;
             return Vec::new();

@@ -73,6 +73,18 @@ impl World {
         Self::default()
     }
 
+    /// Whether this is another object than the zone or instance known by its name.
+    pub fn replaces(&self, object: &Object) -> bool {
+        let (known, new) = match object {
+            Object::Zone(zone) => (self.zone(&zone.metadata.key).map(|zone| &zone.metadata), &zone.metadata),
+            Object::Instance(instance) => {
+                (self.fleet.get(&instance.metadata.key).map(|one| &one.metadata), &instance.metadata)
+            }
+            Object::Record(_) | Object::ConfigMap(_) => return false,
+        };
+        known.is_some_and(|known| known.uid != new.uid)
+    }
+
     /// Takes over an object as it is now.
     pub fn apply(&mut self, object: Object) {
         let key = object.key();

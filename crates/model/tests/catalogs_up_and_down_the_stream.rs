@@ -27,6 +27,8 @@ struct Rig {
     now: Now,
     published: BTreeMap<Name, (Serial, BTreeSet<Name>)>,
     granted: BTreeMap<Name, BTreeSet<NamespacedName>>,
+    /// Every entry written to the ledger.
+    swaps: Vec<(Target, Serial)>,
     /// What no server ever gets.
     withheld: Option<Name>,
 }
@@ -38,6 +40,7 @@ impl Rig {
             now: Now { monotonic: Duration::ZERO, unix: 1_000 },
             published: BTreeMap::new(),
             granted: BTreeMap::new(),
+            swaps: Vec::new(),
             withheld: None,
         };
         let instances = objects.iter().filter(|object| matches!(object, Object::Instance(_)));
@@ -58,7 +61,10 @@ impl Rig {
         while let Some(input) = inputs.pop_front() {
             for output in self.core.step(input, self.now) {
                 match output {
-                    Output::Swap { target, .. } => inputs.push_back(Input::Swapped(target, Swapped::Done)),
+                    Output::Swap { target, next, .. } => {
+                        self.swaps.push((target.clone(), next.serial));
+                        inputs.push_back(Input::Swapped(target, Swapped::Done));
+                    }
                     Output::Publish(target, name, version) => {
                         let members = match target {
                             Target::Catalog(_) => Catalog::members(&version.content).collect(),
@@ -188,5 +194,52 @@ fn zones_of_one_name_on_different_instances_do_not_disturb_each_other() {
         let report = rig.core.zone_report(&NamespacedName::new(namespace, "zone")).unwrap();
         assert_eq!(report.in_sync, 1, "{namespace}: lagging are {:?}", report.lagging);
         assert_eq!(report.unserving, None, "{namespace}");
+    }
+}
+
+/// An object of the same name that was made after the first was deleted.
+fn again(object: &Object) -> Object {
+    let mut object = object.clone();
+    match &mut object {
+        Object::Instance(instance) => instance.metadata.uid.push_str("-again"),
+        Object::Zone(zone) => zone.metadata.uid.push_str("-again"),
+        Object::Record(_) | Object::ConfigMap(_) => {}
+    }
+    object
+}
+
+#[test]
+fn an_object_made_again_gets_an_entry_of_its_own_also_for_the_same_content() {
+    let here = [instance("top", Role::Primary, &[]), zone("zone", "example.com", 1)];
+    for seen in ["deleted and made", "made", "deleted, a while ago"] {
+        let mut rig = Rig::new(here.to_vec());
+        rig.wait();
+        for object in &here {
+            let before = rig.swaps.len();
+            let serials =
+                |rig: &Rig| -> Vec<Serial> { rig.published.values().map(|(serial, _)| *serial).collect() };
+            let last = serials(&rig);
+            let (removed, made) =
+                (ObjectEvent::Removed(object.key(), Removal::Deleted), ObjectEvent::Applied(again(object)));
+            match seen {
+                "made" => rig.step(Input::Objects(vec![made])),
+                "deleted and made" => rig.step(Input::Objects(vec![removed, made])),
+                _ => {
+                    rig.step(Input::Objects(vec![removed]));
+                    rig.wait();
+                    rig.step(Input::Objects(vec![made]));
+                }
+            }
+            rig.wait();
+            let own = |target: &Target| match target {
+                Target::Zone(key, _) | Target::Catalog(key) => *key == object.key().key,
+                Target::Orphan(_) => false,
+            };
+            let written = rig.swaps[before..].iter().any(|(target, _)| own(target));
+            assert!(written, "{seen}: nothing is written for the new {}", object.key());
+            let risen = serials(&rig).iter().zip(&last).all(|(now, before)| !before.is_after(*now));
+            assert!(risen, "{seen}: {:?} after {last:?}", serials(&rig));
+            assert_eq!(rig.missing(), 0, "{seen}");
+        }
     }
 }

@@ -77,10 +77,11 @@ impl Core {
                 && let Ok(name) = Catalog::name(&key.namespace, &key.name)
             {
                 let ledger = self.ledger.get(&(key.clone(), LedgerKind::Catalog)).copied();
+                let before = self.serials.get(&name).copied();
                 let state = CatalogState {
                     content: Catalog::empty(name.clone()),
                     name,
-                    publication: Publication::new(Guard::Members, ledger),
+                    publication: Publication::new(Guard::Members, ledger).above(before),
                     changed: true,
                     not_before: now.monotonic,
                     adopted: false,

@@ -195,8 +195,16 @@ impl Core {
     fn take_objects(&mut self, events: Vec<ObjectEvent>, now: Now) {
         for event in events {
             match event {
-                ObjectEvent::Applied(object) => self.world.apply(object),
-                ObjectEvent::Removed(key, how) => self.world.remove(&key, how),
+                ObjectEvent::Applied(object) => {
+                    if self.world.replaces(&object) {
+                        self.forget_entry(&object.key());
+                    }
+                    self.world.apply(object);
+                }
+                ObjectEvent::Removed(key, how) => {
+                    self.forget_entry(&key);
+                    self.world.remove(&key, how);
+                }
                 ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
                 ObjectEvent::Told(key, told) => self.take_told(&key, told, now),
                 ObjectEvent::Relisting(kind) => self.world.relisting(kind),
@@ -204,6 +212,25 @@ impl Core {
                 ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
                 ObjectEvent::Listed => self.world.listed(),
             }
+        }
+    }
+
+    /// The entry that an object had in the ledger is gone with it.
+    fn forget_entry(&mut self, object: &ObjectKey) {
+        let key = &object.key;
+        match object.kind {
+            Kind::Zone => {
+                self.ledger.remove(&(key.clone(), LedgerKind::Zone));
+                let own = self.zones.iter_mut().filter(|((of, _), _)| of == key);
+                own.for_each(|(_, zone)| zone.publication.replaced());
+            }
+            Kind::Instance => {
+                self.ledger.remove(&(key.clone(), LedgerKind::Catalog));
+                if let Some(catalog) = self.catalogs.get_mut(key) {
+                    catalog.publication.replaced();
+                }
+            }
+            Kind::Record(_) | Kind::ConfigMap => {}
         }
     }
 

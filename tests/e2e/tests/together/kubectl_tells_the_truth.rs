@@ -13,12 +13,21 @@ async fn kubectl(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
     namespace.cluster().kubectl(&[&["-n", namespace.name()], arguments].concat()).await
 }
 
-/// The cells of the only row, by the names of the columns.
+/// The cells of the only row, with the names of their columns; kubectl aligns them, and some are empty.
 fn row(table: &str) -> Result<Vec<(String, String)>> {
     let lines: Vec<&str> = table.lines().collect();
     let [head, only] = lines.as_slice() else { bail!("not one row:\n{table}") };
-    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    Ok(cells(head).into_iter().zip(cells(only)).collect())
+    let names: Vec<&str> = head.split_whitespace().collect();
+    let mut starts: Vec<usize> = Vec::new();
+    for name in &names {
+        let after = starts.last().map_or(0, |last| last + 1);
+        starts.push(after + head.get(after..).and_then(|rest| rest.find(name)).context("no such column")?);
+    }
+    let ends = starts.iter().skip(1).copied().chain([only.len()]);
+    let cell = |(start, end): (&usize, usize)| {
+        only.get(*start..end.max(*start)).unwrap_or_default().trim().to_owned()
+    };
+    Ok(names.iter().map(|name| (*name).to_owned()).zip(starts.iter().zip(ends).map(cell)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
 //! The operator's own objects are what the instance wants: deleted or edited ones are restored; DNS does not notice.
+//! (Secrets are not among them here: the operator may not read them, so it finds out by a look every ten minutes.)
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY_QUESTIONS, served};
@@ -17,12 +18,10 @@ async fn deleted_objects_are_made_again() -> Result<()> {
         let servers = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-        let key = namespace.key("primary").await?;
         for (kind, name) in [
             ("Service", "primary"),
             ("Service", "primary-transfer"),
             ("ConfigMap", "primary-config"),
-            ("Secret", "primary-key-a"),
             ("NetworkPolicy", "primary"),
             ("ServiceAccount", "primary"),
         ] {
@@ -37,7 +36,6 @@ async fn deleted_objects_are_made_again() -> Result<()> {
                 })
                 .await?;
         }
-        ensure!(namespace.key("primary").await?.secret == key.secret, "the key is another one");
         let same = namespace.until_ready("primary", 2, &[]).await?;
         let names = |servers: &[bindy_testing::cluster::Server]| -> Vec<String> {
             servers.iter().map(|server| server.name.clone()).collect()
