@@ -29,8 +29,8 @@ pub struct Node {
     pub link: String,
     /// Everything that it writes.
     pub directory: PathBuf,
-    /// Path of the cgroup of its containers.
-    pub pods_cgroup: String,
+    /// The directory of its cgroup; all its processes are below that, those of pods too.
+    pub cgroup: String,
     /// Its programs, containerd first.
     pub processes: Vec<String>,
     /// Label `topology.kubernetes.io/region`.
@@ -52,10 +52,10 @@ impl Node {
 
     /// Kills everything that runs on it, without warning.
     pub async fn power_off(&self) -> Result<()> {
-        let cgroup = self.pods_cgroup.trim_end_matches("pods");
-        ensure!(cgroup.ends_with('/') && cgroup.len() > 2, "{} is no cgroup of pods", self.pods_cgroup);
+        let path = self.cgroup.find("/bindy-cluster/").and_then(|at| self.cgroup.get(at..));
+        let cgroup = format!("{}/", path.with_context(|| format!("{} is of no cluster", self.cgroup))?);
         wait_for(&format!("every process of {} to end", self.name), POWER, async || {
-            let left = in_cgroup(cgroup)?;
+            let left = in_cgroup(&cgroup)?;
             for pid in &left {
                 // It may have ended by itself.
                 let _ = send(*pid, Signal::KILL);
