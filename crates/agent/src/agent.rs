@@ -149,7 +149,15 @@ impl Agent {
         if is_broken(error) {
             self.source_lost(source, zone, error);
         } else {
-            self.sources().failed(source, zone, Failure::PassOver, Instant::now());
+            self.pass_over(source, zone);
+        }
+    }
+
+    /// Writes down that what answers for `source` has nothing good for `zone`.
+    pub(crate) fn pass_over(&self, source: &str, zone: &Name) {
+        self.sources().failed(source, zone, Failure::PassOver, Instant::now());
+        if let Some(pool) = self.pool(source) {
+            pool.leave();
         }
     }
 

@@ -74,6 +74,7 @@ async fn ask_catalog(agent: &Agent, source: &str) {
     let result = pool.soa(&catalog).await;
     if let Err(error) = &result {
         agent.source_lost(source, &catalog, error);
+        pool.leave();
     }
     let returned = agent.source_probed(source, &result);
     let Ok(serial) = result else { return };

@@ -36,6 +36,8 @@ pub(crate) struct Pool {
     questions: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     opened: AtomicU64,
+    /// Connections of an earlier one are not kept.
+    generation: AtomicU64,
 }
 
 /// An answer on its way: the first message, and a channel with those that follow.
@@ -49,11 +51,12 @@ macro_rules! ask {
     ($pool:expr, $connection:ident => $question:expr) => {{
         let _permit = $pool.permit(Use::Question).await?;
         loop {
+            let generation = $pool.generation();
             let (mut $connection, reused) = $pool.connect().await?;
             match $question.await {
                 Err(error) if reused && is_broken(&error) => $pool.forget_idle(),
                 result => {
-                    $pool.give_back($connection);
+                    $pool.give_back($connection, generation);
                     break result;
                 }
             }
@@ -69,6 +72,7 @@ impl Pool {
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             opened: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -109,9 +113,10 @@ impl Pool {
     ) -> Result<Stream, ClientError> {
         loop {
             let permit = self.permit(purpose).await?;
+            let generation = self.generation();
             let (connection, reused) = self.connect().await?;
             let (sender, mut rest) = mpsc::channel(WAITING_MESSAGES);
-            let run = Arc::clone(self).run(connection, message.clone(), sender, permit);
+            let run = Arc::clone(self).run((connection, generation), message.clone(), sender, permit);
             let running = tokio::spawn(run);
             let error = match tokio::time::timeout(SILENCE, rest.recv()).await {
                 Ok(Some(first)) => return Ok(Stream { first, rest }),
@@ -131,13 +136,13 @@ impl Pool {
     /// Passes one whole answer to `sender`; a failure closes the channel before the last message.
     async fn run(
         self: Arc<Self>,
-        mut connection: Connection,
+        (mut connection, generation): (Connection, u64),
         message: Bytes,
         sender: mpsc::Sender<Relayed>,
         _permit: OwnedSemaphorePermit,
     ) -> Option<ClientError> {
         let error = connection.exchange(message, &sender).await.err();
-        self.give_back(connection);
+        self.give_back(connection, generation);
         error
     }
 
@@ -163,11 +168,23 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, connection: Connection) {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn give_back(&self, connection: Connection, generation: u64) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if connection.is_usable() && idle.len() < QUESTIONS + TRANSFERS {
+        let is_current = generation == self.generation();
+        if is_current && connection.is_usable() && idle.len() < QUESTIONS + TRANSFERS {
             idle.push(connection);
         }
+    }
+
+    /// Opens new connections from now on. The address of a source may be that of a Service, behind which one server has
+    /// what another has not; a kept connection would lead to the same one for ever, which may even be this one.
+    pub(crate) fn leave(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.forget_idle();
     }
 
     /// Closes what is idle: when one of them is dead, all may be.

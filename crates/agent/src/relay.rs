@@ -22,7 +22,6 @@ use crate::agent::Agent;
 use crate::answer::{Verdict, judge};
 use crate::metrics::Asked;
 use crate::pool::{Stream, Use};
-use crate::sources::Failure;
 
 /// How long sources are tried for one question; named waits longer than this.
 const PATIENCE: Duration = Duration::from_millis(3_500);
@@ -92,9 +91,6 @@ impl Relay {
     /// Whether an answer may go to named.
     fn assess(&self, source: &str, request: &Request, outcome: Result<Stream, ClientError>) -> Attempt {
         let zone = &request.name;
-        let pass_over = || {
-            self.agent.sources().failed(source, zone, Failure::PassOver, Instant::now());
-        };
         let stream = match outcome {
             Ok(stream) => stream,
             Err(error) => {
@@ -105,19 +101,19 @@ impl Relay {
         };
         let Verdict::Serves(serial) = judge(&stream.first, zone) else {
             self.count(source, "declined");
-            pass_over();
+            self.agent.pass_over(source, zone);
             return Attempt::Failed;
         };
         let own = request.serial.or_else(|| self.agent.serial(zone));
         if own.is_some_and(|own| own != serial && !serial.is_after(own)) {
             self.count(source, "stale");
-            pass_over();
+            self.agent.pass_over(source, zone);
             return Attempt::Failed;
         }
         let announced = self.agent.sources().announced(zone, Instant::now());
         if announced.is_some_and(|announced| announced.is_after(serial)) {
             self.count(source, "behind");
-            pass_over();
+            self.agent.pass_over(source, zone);
             return Attempt::Behind(stream, serial);
         }
         Attempt::Good(stream, serial)
@@ -175,7 +171,7 @@ async fn ended(agent: &Agent, zone: &Name, source: &str, serial: Option<Serial>)
         agent.look.notify_one();
     }
     if serial.is_none() && transfers <= 10 {
-        agent.sources().failed(source, zone, Failure::PassOver, Instant::now());
+        agent.pass_over(source, zone);
         tokio::time::sleep(Duration::from_millis(200) * transfers).await;
         let next = agent.candidates(zone).into_iter().next();
         if let Some((_, pool)) = next

@@ -164,6 +164,25 @@ async fn the_only_source_may_drop_everything_and_changes_arrive_within_two_secon
     rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
 }
 
+/// The address of a Service leads to one server now and to another then, even to the one that asks.
+#[tokio::test]
+async fn a_source_that_refuses_is_asked_over_new_connections_which_may_lead_elsewhere() {
+    let scratch = Scratch::new("agent-service").unwrap();
+    let empty = Source::start(&scratch, "empty", &[]).await;
+    let full = Source::start(&scratch, "full", &content(1, "192.0.2.10")).await;
+    let service = Proxy::start(empty.named.address()).await.unwrap();
+    let rig = Rig::start(&scratch, &[("sibling", "sibling", service.address())]).await;
+    wait_for("the empty server to be asked", LIMIT, async || {
+        let refused = rig.metric("bindy_agent_relayed_total").await;
+        ensure!(refused > 0 && service.counts().connections > 0, "{refused} answers");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    service.redirect(full.named.address());
+    rig.until_serial(ZONE, 1, Duration::from_secs(10)).await;
+}
+
 #[tokio::test]
 async fn an_upstream_that_lies_or_refuses_is_passed_over() {
     let scratch = Scratch::new("agent-lying").unwrap();
