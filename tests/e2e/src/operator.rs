@@ -19,10 +19,12 @@ pub struct Operator {
     cluster: Cluster,
 }
 
-/// Held by tests that disturb what all others use.
-pub async fn alone() -> MutexGuard<'static, ()> {
+/// Held by tests that disturb what all others use. What the one before may have left stopped runs again.
+pub async fn alone() -> Result<MutexGuard<'static, ()>> {
     static ONE: Mutex<()> = Mutex::const_new(());
-    ONE.lock().await
+    let guard = ONE.lock().await;
+    Operator::of(&Cluster::connect().await?).start().await?;
+    Ok(guard)
 }
 
 /// A pod of the operator.

@@ -5,6 +5,7 @@
 //! fall silent; any other silence is announced by the test.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub struct Probes {
 /// What the watch has told about a pod.
 #[derive(Clone, Debug, Default)]
 struct Seen {
+    address: Option<IpAddr>,
     going: bool,
     /// From when to when it was ready.
     ready: Vec<(Duration, Option<Duration>)>,
@@ -155,13 +157,15 @@ impl Follower {
     }
 
     async fn see(&self, server: &Server) -> Result<()> {
-        let is_new = !lock(&self.pods).contains_key(&server.name);
-        if is_new {
+        let known = lock(&self.pods).get(&server.name).and_then(|seen| seen.address);
+        // A pod whose node was away has another address afterwards.
+        if known != Some(server.address) {
             let target = ProbeTarget { name: server.name.clone(), address: server.dns() };
             self.prober.add(&target).await?;
         }
         let mut pods = lock(&self.pods);
         let seen = pods.entry(server.name.clone()).or_default();
+        seen.address = Some(server.address);
         if server.going && !seen.going {
             seen.going = true;
             self.prober.outage_begins(&server.name);

@@ -19,7 +19,7 @@ const CONVERGED: Duration = Duration::from_secs(20);
 
 /// A fault, while which an edit is made, and its end.
 async fn survives(test: &str, fault: impl AsyncFnOnce(&Namespace, &Operator) -> Result<()>) -> Result<()> {
-    let _alone = alone().await;
+    let _alone = alone().await?;
     in_namespace(test, async |namespace| {
         let servers = served(namespace, 2).await?;
         namespace.serve(&a("edited", ZONE.0, "edited", "192.0.2.1")).await?;
@@ -98,7 +98,7 @@ async fn the_api_server_answers_429() -> Result<()> {
         let everything = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
             "namespaces": ["*"], "clusterScope": true}]);
         let flow = json!({"apiVersion": api, "kind": "FlowSchema", "metadata": {"name": "bindy-e2e-none"},
-            "spec": {"matchingPrecedence": 1, "priorityLevelConfiguration": {"name": "bindy-e2e-none"},
+            "spec": {"matchingPrecedence": 2, "priorityLevelConfiguration": {"name": "bindy-e2e-none"},
                 "rules": [{"resourceRules": everything, "subjects": [
                     {"kind": "ServiceAccount", "serviceAccount": {"namespace": "dns-system", "name": "bindy"}}]}]}});
         let file = namespace.directory().join("none.json");

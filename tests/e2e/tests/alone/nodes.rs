@@ -9,7 +9,7 @@ use bindy_zone::{Name, Rtype};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()> {
-    let _alone = alone().await;
+    let _alone = alone().await?;
     in_namespace("node-power", async |namespace| {
         let servers = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;

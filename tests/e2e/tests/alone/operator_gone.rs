@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_heal_without_the_operator_and_it_catches_up_when_it_is_back() -> Result<()> {
-    let _alone = alone().await;
+    let _alone = alone().await?;
     in_namespace("operator-gone", async |namespace| {
         let servers = served(namespace, 2).await?;
         namespace

@@ -60,7 +60,7 @@ async fn quiet(cluster: &Cluster) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_operator_changes_writes_and_transfers_nothing_when_it_is_back() -> Result<()> {
-    let _alone = alone().await;
+    let _alone = alone().await?;
     in_namespace("operator-restarted", async |namespace| {
         let cluster = namespace.cluster();
         quiet(cluster).await?;
