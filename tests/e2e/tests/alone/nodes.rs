@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY_QUESTIONS, alone, served};
-use bindy_testing::cluster::{OPERATOR, Pods, in_namespace};
+use bindy_testing::cluster::{NAMED, OPERATOR, Pods, in_namespace};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{cluster::LIMIT, wait_for};
 use bindy_zone::{Name, Rtype};
@@ -42,6 +42,8 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
 
         node.power_off().await?;
         node.power_on(cluster.description()).await?;
+        // What the API says of it until then is from before.
+        namespace.until_restarted(victim, NAMED).await?;
         let servers = namespace.until_ready("primary", 2, &[]).await?;
         probes.outage_ends(victim);
         probes.more_answers(&servers, 10).await?;
