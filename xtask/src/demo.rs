@@ -77,7 +77,7 @@ pub(crate) fn show_answers(servers: &[Server]) -> Result<()> {
         let answer = dns::addresses(server.dns, name).with_context(|| server.name.clone())?;
         ensure!(!answer.is_empty(), "{} has no address for {name}", server.name);
         let answer: Vec<String> = answer.iter().map(Ipv4Addr::to_string).collect();
-        println!("  {:<16} {:<16} {name:<27} A  {}", server.name, server.dns.to_string(), answer.join(" "));
+        println!("  {:<30} {:<16} {name:<27} A  {}", server.name, server.dns.to_string(), answer.join(" "));
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ pub(crate) fn show_arrival(
     for (server, arrived) in servers.iter().zip(arrived) {
         let milliseconds = arrived.unwrap_or_default().as_secs_f64() * 1e3;
         println!(
-            "  {:<16} {:<16} answers {expected} after {milliseconds:>6.1} ms",
+            "  {:<30} {:<16} answers {expected} after {milliseconds:>6.1} ms",
             server.name,
             server.dns.to_string()
         );

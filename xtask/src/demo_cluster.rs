@@ -44,7 +44,8 @@ struct Shell<K: Fn() -> Command> {
 
 impl<K: Fn() -> Command> Shell<K> {
     fn run(&self, arguments: &[&str]) -> Result<()> {
-        println!("\n$ kubectl {}", arguments.join(" "));
+        let quoted = |word: &&str| if word.contains('{') { format!("'{word}'") } else { (*word).to_owned() };
+        println!("\n$ kubectl {}", arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
         run_command((self.kubectl)().args(arguments).current_dir(root()))
     }
 

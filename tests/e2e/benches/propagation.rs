@@ -26,9 +26,20 @@ const RECORDS: u32 = 100;
 /// Between an arrival and the next change, so that each is one by itself.
 const PAUSE: Duration = Duration::from_millis(50);
 const BENCH: &str = "propagation";
-/// How a line of the log begins that ends a stage.
-const STAGES: [(&str, &str); 4] =
-    [("seen", "objects seen"), ("compiled", "compiled"), ("swapped", "swapped"), ("notified", "notified")];
+/// How a line of the log begins that ends a stage, and which of several lines for one change counts: the operator sees
+/// its own writes of status as well, and notifies one server after the other.
+const STAGES: [(&str, &str, Which); 4] = [
+    ("seen", "objects seen", Which::First),
+    ("compiled", "compiled", Which::First),
+    ("swapped", "swapped", Which::First),
+    ("notified", "notified", Which::Last),
+];
+
+#[derive(Clone, Copy)]
+enum Which {
+    First,
+    Last,
+}
 
 /// One change: when the API had it, and how long it took to arrive.
 struct Change {
@@ -57,8 +68,8 @@ async fn main() -> Result<()> {
         report(BENCH, "p50_2tier_ms", quantile(&two, 0.5), "ms", two.len());
         report(BENCH, "p99_2tier_ms", quantile(&two, 0.99), "ms", two.len());
         let events: Vec<(usize, Timestamp)> = log.lines().filter_map(event).collect();
-        for (stage, (name, _)) in STAGES.iter().enumerate() {
-            let ends = ends(&changes, &events, stage);
+        for (stage, (name, _, which)) in STAGES.iter().enumerate() {
+            let ends = ends(&changes, &events, stage, *which);
             report(BENCH, &format!("stage_{name}_ms"), quantile(&ends, 0.5), "ms", ends.len());
         }
         report(BENCH, "stage_answered_ms", quantile(&one, 0.5), "ms", one.len());
@@ -97,21 +108,24 @@ async fn measure(namespace: &Namespace) -> Result<Vec<Change>> {
 fn event(line: &str) -> Option<(usize, Timestamp)> {
     let line: Value = serde_json::from_str(line).ok()?;
     let message = line.pointer("/fields/message")?.as_str()?;
-    let stage = STAGES.iter().position(|(_, begin)| message.starts_with(begin))?;
+    let stage = STAGES.iter().position(|(_, begin, _)| message.starts_with(begin))?;
     Some((stage, line.get("timestamp")?.as_str()?.parse().ok()?))
 }
 
-/// When each change had passed a stage everywhere: milliseconds until the last such event before the next change.
-fn ends(changes: &[Change], events: &[(usize, Timestamp)], stage: usize) -> Vec<f64> {
+/// When each change had passed a stage, in milliseconds since the API's response.
+fn ends(changes: &[Change], events: &[(usize, Timestamp)], stage: usize, which: Which) -> Vec<f64> {
     let mut found = Vec::new();
     for (n, change) in changes.iter().enumerate() {
         // The operator may have seen it before its response was here.
         let from = change.written - PAUSE;
         let until = changes.get(n + 1).map_or(Timestamp::MAX, |next| next.written - PAUSE);
         let own = events.iter().filter(|(of, at)| *of == stage && (from..until).contains(at));
-        if let Some(last) = own.map(|(_, at)| *at).max() {
-            found.push(change.written.duration_until(last).as_secs_f64() * 1e3);
-        }
+        let own = own.map(|(_, at)| *at);
+        let end = match which {
+            Which::First => own.min(),
+            Which::Last => own.max(),
+        };
+        found.extend(end.map(|end| change.written.duration_until(end).as_secs_f64() * 1e3));
     }
     found
 }
