@@ -19,7 +19,7 @@ use bindy_model::{
     ServerState, Swapped, Target,
 };
 use bindy_zone::{Catalog, Name, Serial};
-use common::{instance, key, zone};
+use common::{elsewhere, instance, key, zone};
 
 /// A core whose ledger and servers do at once what they are told.
 struct Rig {
@@ -164,25 +164,6 @@ fn a_deleted_instance_leaves_every_catalog_and_nobody_waits_for_its_own() {
         assert!(!rig.members(instance).contains(&catalog("edge").to_string()), "{instance}");
     }
     assert_eq!(rig.missing(), 0, "somebody waits for a catalog that is gone");
-}
-
-/// An object as it is in another namespace.
-fn elsewhere(object: Object) -> Object {
-    let namespace = |metadata: &mut bindy_model::Metadata| {
-        metadata.key.namespace = "elsewhere".to_owned();
-        metadata.uid.push_str("-elsewhere");
-    };
-    match object {
-        Object::Instance(mut instance) => {
-            namespace(&mut instance.metadata);
-            Object::Instance(instance)
-        }
-        Object::Zone(mut zone) => {
-            namespace(&mut zone.metadata);
-            Object::Zone(zone)
-        }
-        other => other,
-    }
 }
 
 #[test]

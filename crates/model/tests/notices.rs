@@ -22,7 +22,7 @@ use bindy_model::{
 };
 use bindy_zone::Serial;
 
-use common::{a, instance, key, zone};
+use common::{a, elsewhere, instance, key, zone};
 
 type Entries = BTreeMap<(bindy_model::NamespacedName, LedgerKind), LedgerEntry>;
 
@@ -92,8 +92,11 @@ impl Rig {
                 };
                 inputs.push(Input::Swapped(target, Swapped::Done));
             }
-            Output::Publish(_, name, version) => {
-                self.served.insert(name, version.serial);
+            // The servers are all of the namespace `default`.
+            Output::Publish(Target::Zone(key, _) | Target::Catalog(key), name, version) => {
+                if key.namespace == "default" {
+                    self.served.insert(name, version.serial);
+                }
             }
             Output::Fetch(target, ..) => inputs.push(Input::Fetched(target, None)),
             Output::Probe(id, probes) => {
@@ -106,7 +109,7 @@ impl Rig {
                     inputs.push(Input::Probed(id.clone(), probe, answer));
                 }
             }
-            Output::Grant(..) | Output::Retire(_) => {}
+            Output::Publish(..) | Output::Grant(..) | Output::Retire(_) => {}
         }
     }
 
@@ -235,4 +238,25 @@ fn what_a_list_does_not_have_any_more_is_gone_and_what_it_has_stays() {
     assert!(rig.core.world().record(&object_key(&www)).is_none());
     assert!(rig.core.world().record(&object_key(&ftp)).is_some());
     assert!(rig.core.world().zone(&key("zone")).is_some());
+}
+
+#[test]
+fn a_restart_changes_no_serial_although_another_namespace_has_a_zone_of_the_same_name() {
+    let here = [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1), a("www", "www", 2)];
+    let there: Vec<Object> = here.iter().take(2).cloned().map(elsewhere).collect();
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.now.unix += 1_000;
+    rig.step(Input::Objects(there.iter().cloned().map(ObjectEvent::Applied).collect()));
+    // What is compiled first after the restart has the higher serial.
+    rig.now.unix += 1_000;
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(a("www", "www", 2))]));
+    rig.pass(Duration::from_secs(5));
+    let serials: Vec<u32> = rig.ledger.values().map(|entry| entry.serial.get()).collect();
+    assert!(rig.ledger.len() == 4 && serials.iter().any(|serial| *serial != serials[0]), "{serials:?}");
+    let mut again = Rig::new(rig.ledger.clone());
+    again.now.unix += 2_000;
+    again.served = rig.served.clone();
+    again.start(here.into_iter().chain(there).map(ObjectEvent::Applied).collect());
+    again.pass(Duration::from_secs(60));
+    assert_eq!(again.ledger, rig.ledger);
 }

@@ -77,7 +77,7 @@ impl Core {
                 && let Ok(name) = Catalog::name(&key.namespace, &key.name)
             {
                 let ledger = self.ledger.get(&(key.clone(), LedgerKind::Catalog)).copied();
-                let before = self.serials.get(&name).copied();
+                let before = self.last_serial(&name, std::slice::from_ref(key));
                 let state = CatalogState {
                     content: Catalog::empty(name.clone()),
                     name,

@@ -121,8 +121,8 @@ pub struct Core {
     /// Publications that no object wants any more, but a served catalog may still name.
     retiring: BTreeSet<(NamespacedName, Name)>,
     orphans: BTreeMap<Name, Orphan>,
-    /// The last serial that each zone name was published with, by whichever object.
-    serials: BTreeMap<Name, Serial>,
+    /// The last serial that each zone name was published with for each instance, by whichever object.
+    serials: BTreeMap<Name, BTreeMap<NamespacedName, Serial>>,
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,

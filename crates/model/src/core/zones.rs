@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bindy_zone::{Name, Version};
+use bindy_zone::{Name, Serial, Version};
 
 use super::latch::Latch;
 use super::proof::Proof;
@@ -47,7 +47,7 @@ impl Core {
         self.current.insert(key.clone(), apex.clone());
         let carriers = self.world.fleet().carriers(&serving);
         let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
-        let before = self.serials.get(&apex).copied();
+        let before = self.last_serial(&apex, &carriers);
         let generation = self.world.zone(key).map_or(0, |zone| zone.metadata.generation);
         let proven = self.ready_before.remove(key).then_some(generation);
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
@@ -166,7 +166,7 @@ impl Core {
                     let serial = version.serial;
                     published = Some(serial);
                     self.note_ledger(target, LedgerEntry::of(&version));
-                    self.serials.insert(apex.clone(), serial);
+                    self.note_serial(target, &apex, serial);
                     outputs.push(Output::Publish(target.clone(), apex.clone(), version));
                     match target {
                         Target::Zone(key, apex) => {
@@ -181,6 +181,31 @@ impl Core {
             }
         }
         self.advance_latch(target, published, now);
+    }
+
+    /// The highest serial that any of these instances was given a zone of this name with. Other instances may have
+    /// another zone of the name.
+    pub(super) fn last_serial<'a>(
+        &self,
+        apex: &Name,
+        instances: impl IntoIterator<Item = &'a NamespacedName>,
+    ) -> Option<Serial> {
+        let given = self.serials.get(apex)?;
+        let serials = instances.into_iter().filter_map(|instance| given.get(instance).copied());
+        serials.reduce(|highest, serial| if serial.is_after(highest) { serial } else { highest })
+    }
+
+    fn note_serial(&mut self, target: &Target, apex: &Name, serial: Serial) {
+        let instances: Vec<NamespacedName> = match target {
+            Target::Zone(key, apex) => {
+                let zone = self.zones.get(&(key.clone(), apex.clone()));
+                zone.map(|zone| zone.carriers.iter().cloned().collect()).unwrap_or_default()
+            }
+            Target::Catalog(key) => vec![key.clone()],
+            Target::Orphan(_) => Vec::new(),
+        };
+        let given = self.serials.entry(apex.clone()).or_default();
+        given.extend(instances.into_iter().map(|instance| (instance, serial)));
     }
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.

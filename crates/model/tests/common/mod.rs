@@ -92,3 +92,22 @@ pub fn a(object: &str, owner: &str, last: u8) -> Object {
         serde_json::json!({ "ipv4Addresses": [format!("192.0.2.{last}")] }),
     )
 }
+
+/// An object as it is in another namespace.
+pub fn elsewhere(object: Object) -> Object {
+    let namespace = |metadata: &mut bindy_model::Metadata| {
+        metadata.key.namespace = "elsewhere".to_owned();
+        metadata.uid.push_str("-elsewhere");
+    };
+    match object {
+        Object::Instance(mut instance) => {
+            namespace(&mut instance.metadata);
+            Object::Instance(instance)
+        }
+        Object::Zone(mut zone) => {
+            namespace(&mut zone.metadata);
+            Object::Zone(zone)
+        }
+        other => other,
+    }
+}
