@@ -95,7 +95,7 @@ pub fn a(object: &str, owner: &str, last: u8) -> Object {
 
 /// An object as it is in another namespace.
 pub fn elsewhere(object: Object) -> Object {
-    let namespace = |metadata: &mut bindy_model::Metadata| {
+    let namespace = |metadata: &mut Metadata| {
         metadata.key.namespace = "elsewhere".to_owned();
         metadata.uid.push_str("-elsewhere");
     };
