@@ -239,7 +239,7 @@ async fn a_key_that_appears_later_is_used_without_a_restart() {
     rig.kill_agent();
     std::fs::remove_file(&key_file).unwrap();
     rig.set_sources(&[("operator", "operator", source.named.address())]);
-    rig.start_agent();
+    rig.start_agent().await;
     wait_for("the agent", LIMIT, async || {
         let (status, report) = rig.readyz().await?;
         ensure!((status, &report["sources"]) == (503, &serde_json::json!({})), "{report}");
@@ -319,7 +319,7 @@ async fn a_killed_agent_comes_back_known_to_its_named() {
     rig.kill_agent();
     source.change(&content(2, "192.0.2.20")).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    rig.start_agent();
+    rig.start_agent().await;
     rig.until_ready().await;
     rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
 }
@@ -420,7 +420,7 @@ async fn a_control_channel_that_answers_nonsense_is_opened_anew() {
     proxy.set(Fault::Corrupt);
     rig.json["named"]["control"] = proxy.address().to_string().into();
     rig.set_sources(&[("operator", "operator", source.named.address())]);
-    rig.start_agent();
+    rig.start_agent().await;
     wait_for("attempts on the control channel", LIMIT, async || {
         ensure!(proxy.counts().connections >= 3, "{:?}", proxy.counts());
         Ok(())

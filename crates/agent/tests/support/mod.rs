@@ -175,7 +175,17 @@ impl Rig {
         self.agent = None;
     }
 
-    pub fn start_agent(&mut self) {
+    /// Starts it again, once the sockets of the one that was killed are closed: that goes on in the background.
+    pub async fn start_agent(&mut self) {
+        let addresses = [self.relay.address(), self.transfer.address(), self.http.address()];
+        wait_for("the ports of the agent", LIMIT, async || {
+            for address in addresses {
+                drop((std::net::TcpListener::bind(address)?, std::net::UdpSocket::bind(address)?));
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .unwrap();
         self.agent = Some(Agent::start(&self.config));
     }
 
