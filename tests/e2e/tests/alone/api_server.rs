@@ -46,6 +46,7 @@ async fn edit(namespace: &Namespace) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: cargo xtask test --long"]
 async fn packets_to_the_api_server_vanish_for_a_while() -> Result<()> {
     survives("api-silent", async |namespace, operator| {
         let rules = operator.without_api("drop").await?;
@@ -58,6 +59,7 @@ async fn packets_to_the_api_server_vanish_for_a_while() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Result<()> {
     survives("api-gone", async |namespace, operator| {
         let rules = operator.without_api("reject with tcp reset").await?;
@@ -72,6 +74,7 @@ async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_hangs() -> Result<()> {
     survives("api-frozen", async |namespace, _| {
         let daemon = namespace.cluster().description().daemon("apiserver")?;
@@ -87,6 +90,7 @@ async fn the_api_server_hangs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_answers_429() -> Result<()> {
     survives("api-429", async |namespace, _| {
         let cluster = namespace.cluster();
@@ -123,6 +127,7 @@ async fn the_api_server_answers_429() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: cargo xtask test --long"]
 async fn the_operator_has_lost_its_rights_for_a_while() -> Result<()> {
     survives("api-403", async |namespace, operator| {
         let cluster = namespace.cluster();
