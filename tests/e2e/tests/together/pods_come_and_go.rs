@@ -40,6 +40,8 @@ async fn a_deleted_pod_is_replaced_and_clients_of_the_service_miss_nothing() -> 
         let before = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        // A pod is ready a moment before every node sends clients to it.
+        namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let client = Client::start(namespace).await?;
         probes.more_answers(&before, 20).await?;
         let victim = before.first().context("no server")?;
