@@ -233,9 +233,9 @@ impl Delivery {
         self.pending.is_empty()
     }
 
-    /// Whether the last answer for `zone` was a failure.
-    pub fn is_failing(&self, zone: &Name) -> bool {
-        self.pending.get(zone).is_some_and(|pending| pending.failure.is_some())
+    /// What was wrong with the last answer for `zone`.
+    pub fn failure(&self, zone: &Name) -> Option<&str> {
+        self.pending.get(zone)?.failure.as_deref()
     }
 
     /// Whether the server should have a version of `zone` and has not answered for it yet.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bindy_api::{DNSZoneStatus, RecordStatus};
 
+use super::servers::Server;
 use super::{Core, InstanceReport, ServerReport};
 use crate::conditions::record_conditions;
 use crate::object::{Instance, Kind, NamespacedName, ObjectKey};
@@ -161,18 +162,8 @@ impl Core {
 
     /// A status could not be written, or was written with something else: it is looked at again after `pause`.
     pub fn tell_again(&mut self, key: &ObjectKey, pause: Duration, now: Now) {
-        let at = now.monotonic + pause;
         self.world.note_told(key, Told::default());
-        match key.kind {
-            Kind::Record(_) => {
-                if let Some(id) = self.world.record(key) {
-                    self.mark_record(id, at);
-                }
-            }
-            Kind::Zone => self.mark_zone(&key.key, at),
-            Kind::Instance => self.mark_instance(&key.key, at),
-            Kind::ConfigMap => {}
-        }
+        self.mark_object(key, now.monotonic + pause);
     }
 
     /// The status of an object is this now: it may be another than the one it should be.
@@ -183,14 +174,19 @@ impl Core {
         if !self.world.note_told(key, told) {
             return;
         }
+        let pause = if key.kind == Kind::Instance { Duration::ZERO } else { PATIENCE };
+        self.mark_object(key, now.monotonic + pause);
+    }
+
+    fn mark_object(&mut self, key: &ObjectKey, at: Duration) {
         match key.kind {
             Kind::Record(_) => {
                 if let Some(id) = self.world.record(key) {
-                    self.mark_record(id, now.monotonic + PATIENCE);
+                    self.mark_record(id, at);
                 }
             }
-            Kind::Zone => self.mark_zone(&key.key, now.monotonic + PATIENCE),
-            Kind::Instance => self.mark_instance(&key.key, now.monotonic),
+            Kind::Zone => self.mark_zone(&key.key, at),
+            Kind::Instance => self.mark_instance(&key.key, at),
             Kind::ConfigMap => {}
         }
     }
@@ -263,7 +259,7 @@ impl Core {
     fn instance_notice(&self, key: &NamespacedName) -> Option<InstanceNotice> {
         let instance = self.world.fleet().get(key)?.clone();
         let report = self.instance_report(key)?;
-        let servers = self.server_reports().filter(|server| server.id.instance == *key).collect();
+        let servers = self.servers_of(key).map(Server::report).collect();
         let told = self.world.told(&ObjectKey { kind: Kind::Instance, key: key.clone() });
         Some(InstanceNotice { instance, report, servers, told })
     }

@@ -3,6 +3,7 @@
 use bindy_zone::{Name, Serial};
 
 use super::catalogs::CatalogState;
+use super::servers::Server;
 use super::{Core, LedgerKind, ServerId};
 use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
@@ -76,6 +77,18 @@ pub struct ServerReport {
     pub failure: Option<String>,
 }
 
+impl Server {
+    /// What is known of it.
+    pub(super) fn report(&self) -> ServerReport {
+        ServerReport {
+            id: self.state.id.clone(),
+            ready: self.state.ready,
+            missing: self.missing(),
+            failure: self.delivery.pending().find_map(|(_, pending)| pending.failure.clone()),
+        }
+    }
+}
+
 impl Core {
     /// The state of a DNSZone.
     pub fn zone_report(&self, key: &NamespacedName) -> Option<ZoneReport> {
@@ -92,11 +105,7 @@ impl Core {
                 && !server.has(apex)
             {
                 having -= 1;
-                let failure = server.delivery.pending().find(|(zone, _)| *zone == apex);
-                lagging.push((
-                    server.state.id.clone(),
-                    failure.and_then(|(_, pending)| pending.failure.clone()),
-                ));
+                lagging.push((server.state.id.clone(), server.delivery.failure(apex).map(str::to_owned)));
             }
         }
         let published = zone.and_then(|zone| zone.publication.served()).map(LedgerEntry::of);
@@ -144,12 +153,7 @@ impl Core {
 
     /// The state of every server.
     pub fn server_reports(&self) -> impl Iterator<Item = ServerReport> {
-        self.servers.values().map(|server| ServerReport {
-            id: server.state.id.clone(),
-            ready: server.state.ready,
-            missing: server.missing(),
-            failure: server.delivery.pending().find_map(|(_, pending)| pending.failure.clone()),
-        })
+        self.servers.values().map(Server::report)
     }
 
     /// What the ledger says of a zone or catalog, as far as this state knows.

@@ -286,7 +286,7 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         let Some(server) = self.servers.get_mut(id) else { return };
-        let was_failing = server.delivery.is_failing(&probe.zone);
+        let was_failing = server.delivery.failure(&probe.zone).is_some();
         let (proven, failed) = (answer == Answer::Proven, matches!(answer, Answer::Failure(_)));
         match server.delivery.answered(probe, answer, now.monotonic) {
             Progress::Served | Progress::Delivered => {
