@@ -19,10 +19,8 @@ pub const TRANSFER_SERVICE: &str = "bindy-transfer";
 /// The image of operator and agents.
 pub const IMAGE: &str = "ghcr.io/firestoned/bindy:latest";
 
-/// Ports of the operator's containers.
-pub const TRANSFER_PORT: u16 = 5353;
-/// Health, readiness and metrics.
-pub const HTTP_PORT: u16 = 8080;
+// Operator and agents have the same ones.
+pub use bindy_model::workload::{HTTP_PORT, TRANSFER_PORT};
 
 /// Everything that the operator does with the API.
 const ACCESS: &[&[Access]] =

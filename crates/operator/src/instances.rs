@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bindy_api::{
-    Bind9Instance, Bind9InstanceStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Verdict,
-};
+use bindy_api::{Bind9InstanceStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Verdict};
 use bindy_engine::EngineHandle;
 use bindy_model::conditions::instance_conditions;
 use bindy_model::workload::{INSTANCE_LABEL, bind_version};
 use bindy_model::{InstanceNotice, NamespacedName, ServerReport, told};
-use kube::ResourceExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Problem, Reports, WorkloadReport};
+use crate::key::key_of;
 
 /// Where each instance answers, from the first time on that one of its servers was ready.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +28,7 @@ impl Addresses {
             let addresses: Vec<IpAddr> =
                 status.addresses.iter().filter_map(|text| text.parse().ok()).collect();
             if !addresses.is_empty() {
-                self.put(key_of(instance), addresses);
+                self.put(key_of(&**instance), addresses);
             }
         }
     }
@@ -47,10 +45,6 @@ impl Addresses {
     fn put(&self, key: NamespacedName, addresses: Vec<IpAddr>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, addresses);
     }
-}
-
-fn key_of(instance: &Bind9Instance) -> NamespacedName {
-    NamespacedName::new(instance.namespace().unwrap_or_default(), instance.name_any())
 }
 
 /// Puts the status of instances together.

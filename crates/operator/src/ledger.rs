@@ -17,6 +17,7 @@ use kube::api::PatchParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::key::key_of;
 use crate::metrics::Metrics;
 use crate::patch::json_patch;
 use crate::term::Term;
@@ -229,10 +230,6 @@ fn place(object: &Object) -> Option<(EntryKey, String, Shape, Option<LedgerEntry
         (true, true) => Shape::Entry,
     };
     Some(((key, kind), uid.unwrap_or_default(), shape, found))
-}
-
-fn key_of(object: &impl ResourceExt) -> NamespacedName {
-    NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// The patch that writes `next` where `expected` is.

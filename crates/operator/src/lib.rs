@@ -13,6 +13,7 @@ pub mod fleet;
 mod http;
 pub mod install;
 mod instances;
+mod key;
 mod ledger;
 mod master;
 mod metrics;

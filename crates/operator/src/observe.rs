@@ -13,16 +13,17 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::key::key_of;
 use crate::rbac::{Access, CUSTOM, Scope, Verb};
 use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
-use bindy_model::{Kind, NamespacedName, ObjectEvent, ObjectKey, Removal, Told};
+use bindy_model::{Kind, ObjectEvent, ObjectKey, Removal, Told};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,16 +50,10 @@ const PAGE: u32 = 500;
 pub(crate) enum Observed {
     /// For the engine, in this order.
     Objects(Vec<ObjectEvent>),
-    /// An object with a ledger entry: its identity and what its status says.
-    Entry(Box<Entry>),
+    /// A zone or instance, for what the ledger needs of it: its identity and what its status says.
+    Entry(Box<bindy_api::Object>),
     /// It has been listed for the first time.
     Listed(Kind),
-}
-
-/// The part of a zone or instance that the ledger needs.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) object: bindy_api::Object,
 }
 
 /// Every kind that has to be listed before anything is compiled.
@@ -142,7 +137,7 @@ async fn follow<K>(
                 vec![Observed::Listed(kind)]
             }
             Ok(Event::Delete(object)) => {
-                let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+                let key = key_of(&object);
                 vec![Observed::Objects(vec![ObjectEvent::Removed(ObjectKey { kind, key }, Removal::Deleted)])]
             }
             Err(error) => {
@@ -176,7 +171,7 @@ fn complain(kind: Kind, error: &watcher::Error) {
 
 /// What an object means; one that cannot be read is told apart from one that does not exist.
 fn convert(kind: Kind, object: DynamicObject) -> Vec<Observed> {
-    let key = NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any());
+    let key = key_of(&object);
     let key = ObjectKey { kind, key };
     let DynamicObject { types: _, mut metadata, data } = object;
     metadata.managed_fields = None;
@@ -188,8 +183,8 @@ fn convert(kind: Kind, object: DynamicObject) -> Vec<Observed> {
         Ok((applied, object)) => {
             let told = Told::by(&object);
             let events = vec![ObjectEvent::Applied(applied), ObjectEvent::Told(key, told)];
-            let entry = (!matches!(object, bindy_api::Object::Record(_)))
-                .then(|| Observed::Entry(Box::new(Entry { object })));
+            let entry =
+                (!matches!(object, bindy_api::Object::Record(_))).then(|| Observed::Entry(Box::new(object)));
             // The ledger knows the object before the engine can ask it for a swap.
             entry.into_iter().chain([Observed::Objects(events)]).collect()
         }
@@ -212,7 +207,7 @@ fn value(
 }
 
 fn convert_config_map(map: &ConfigMap) -> Vec<Observed> {
-    let key = NamespacedName::new(map.namespace().unwrap_or_default(), map.name_any());
+    let key = key_of(map);
     let event = match bindy_model::decode_config_map(map) {
         Ok(object) => ObjectEvent::Applied(object),
         Err(message) => ObjectEvent::Unreadable(ObjectKey { kind: Kind::ConfigMap, key }, message),

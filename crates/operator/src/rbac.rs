@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bindy_api::RECORD_KINDS;
 use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use crate::observe;
 
 /// Stands for every custom resource.
 pub const CUSTOM: &str = "*";
@@ -93,9 +94,9 @@ pub fn rules(scope: Scope, tables: &[&[Access]]) -> Vec<PolicyRule> {
 
 /// A wildcard would give rights on kinds that a later version brings.
 fn resources(name: &str) -> Vec<String> {
-    let plurals = ["bind9instances", "dnszones"].into_iter().chain(RECORD_KINDS.iter().map(|row| row.plural));
+    let plurals = observe::kinds().into_iter().filter_map(observe::resource).map(|resource| resource.plural);
     match name {
-        CUSTOM => plurals.map(str::to_owned).collect(),
+        CUSTOM => plurals.collect(),
         CUSTOM_STATUS => plurals.map(|plural| format!("{plural}/status")).collect(),
         other => vec![other.to_owned()],
     }

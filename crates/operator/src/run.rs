@@ -266,8 +266,8 @@ async fn list(
         match next {
             Observed::Objects(events) => listing.events.extend(events),
             Observed::Entry(entry) => {
-                listing.addresses.recall(&entry.object);
-                listing.entries.extend(ledger.note(&entry.object));
+                listing.addresses.recall(&entry);
+                listing.entries.extend(ledger.note(&entry));
             }
             Observed::Listed(kind) => missing.retain(|other| *other != kind),
         }
@@ -296,7 +296,7 @@ async fn follow(
                 }
                 engine.objects(events).await;
             }
-            Some(Observed::Entry(entry)) => drop(ledger.note(&entry.object)),
+            Some(Observed::Entry(entry)) => drop(ledger.note(&entry)),
             Some(Observed::Listed(_)) => {}
             None => return,
         }

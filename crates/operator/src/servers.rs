@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server};
+use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, POD_LABEL, TRANSFER_PORT};
 use bindy_model::{NamespacedName, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterSecret};
 use futures::StreamExt;
@@ -16,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::key::key_of;
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::rbac::{Access, Scope, Verb};
@@ -27,15 +29,6 @@ pub(crate) const ACCESS: &[Access] = &[Access {
     verbs: &[Verb::Get, Verb::List, Verb::Watch],
     scope: Scope::Cluster,
 }];
-
-/// The label by which a pod says which instance it belongs to.
-const INSTANCE_LABEL: &str = "instance";
-
-/// The label of everything that the operator made.
-const MANAGED: &str = "app.kubernetes.io/managed-by=bindy";
-
-/// The port on which agents answer transfers and take NOTIFY.
-const TRANSFER_PORT: u16 = 5353;
 
 /// Events that come within this time are told together: a rollout changes a pod several times in a row.
 const GATHER: Duration = Duration::from_millis(20);
@@ -67,7 +60,7 @@ struct Servers {
 
 impl Servers {
     async fn follow(&mut self, client: Client, listed: oneshot::Sender<()>) {
-        let config = observe::config().labels(MANAGED);
+        let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
         let mut events = std::pin::pin!(watch(Api::<Pod>::all(client), config).backoff(observe::pauses()));
         let (mut relisted, mut changed) = (BTreeMap::new(), false);
         let mut listed = Some(listed);
@@ -106,7 +99,7 @@ impl Servers {
                 false
             }
             Ok(Event::InitApply(pod)) => {
-                relisted.insert(key(&pod), self.server(&pod));
+                relisted.insert(key_of(&pod), self.server(&pod));
                 false
             }
             Ok(Event::InitDone) => {
@@ -116,12 +109,12 @@ impl Servers {
             }
             Ok(Event::Apply(pod)) => {
                 match self.server(&pod) {
-                    Some(server) => self.pods.insert(key(&pod), server),
-                    None => self.pods.remove(&key(&pod)),
+                    Some(server) => self.pods.insert(key_of(&pod), server),
+                    None => self.pods.remove(&key_of(&pod)),
                 };
                 true
             }
-            Ok(Event::Delete(pod)) => self.pods.remove(&key(&pod)).is_some(),
+            Ok(Event::Delete(pod)) => self.pods.remove(&key_of(&pod)).is_some(),
             Err(error) => {
                 tracing::warn!(kind = "Pod", %error, "watch interrupted");
                 false
@@ -136,7 +129,7 @@ impl Servers {
             return None;
         }
         let address: IpAddr = status.pod_ip.as_ref()?.parse().ok()?;
-        let instance = NamespacedName::new(pod.namespace()?, pod.labels().get(INSTANCE_LABEL)?);
+        let instance = NamespacedName::new(pod.namespace()?, pod.labels().get(POD_LABEL)?);
         let key = bindy_engine::instance_key(&self.secret, &instance).ok()?;
         let ready =
             status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
@@ -163,10 +156,6 @@ impl Servers {
         self.told = states;
         self.engine.servers(servers).await;
     }
-}
-
-fn key(pod: &Pod) -> NamespacedName {
-    NamespacedName::new(pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
 /// Another one after every restart of a container: what the server had then has to be seen again.
