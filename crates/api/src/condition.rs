@@ -150,28 +150,33 @@ pub fn merge_conditions(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Merged {
-    let mut conditions: Vec<Condition> = Vec::with_capacity(verdicts.len());
-    for type_ in ConditionType::ALL {
-        if let Some(verdict) = verdicts.iter().find(|verdict| verdict.condition == type_) {
-            conditions.push(merged(condition(old, type_), verdict, generation, now));
-        }
-    }
-    let ours = |one: &&Condition| ConditionType::ALL.iter().any(|type_| type_.as_str() == one.type_);
-    conditions.extend(old.iter().filter(|one| !ours(one)).cloned());
+    let ordered = ConditionType::ALL.into_iter();
+    let verdicts = ordered.filter_map(|type_| verdicts.iter().find(|verdict| verdict.condition == type_));
+    let conditions = dated(old, verdicts.map(|verdict| condition_of(verdict, generation)).collect(), now);
     let changed = conditions != old;
     Merged { conditions, changed }
 }
 
-fn merged(old: Option<&Condition>, verdict: &Verdict, generation: Option<i64>, now: Timestamp) -> Condition {
-    let status = verdict.status.as_str();
-    let last_transition_time =
-        old.filter(|old| old.status == status).map_or(Time(now), |old| old.last_transition_time.clone());
+/// `new`, our conditions as they should be, with the times of `old` where a status has not flipped and `now` where it
+/// has, followed by those of `old` that are not ours.
+#[must_use]
+pub fn dated(old: &[Condition], new: Vec<Condition>, now: Timestamp) -> Vec<Condition> {
+    let with_time = |mut condition: Condition| {
+        let same = old.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        condition.last_transition_time = same.map_or(Time(now), |old| old.last_transition_time.clone());
+        condition
+    };
+    let ours = |one: &&Condition| ConditionType::ALL.iter().any(|type_| type_.as_str() == one.type_);
+    new.into_iter().map(with_time).chain(old.iter().filter(|one| !ours(one)).cloned()).collect()
+}
+
+fn condition_of(verdict: &Verdict, generation: Option<i64>) -> Condition {
     Condition {
-        last_transition_time,
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
         message: shortened(&verdict.message),
         observed_generation: generation,
         reason: verdict.reason.as_str().to_owned(),
-        status: status.to_owned(),
+        status: verdict.status.as_str().to_owned(),
         type_: verdict.condition.as_str().to_owned(),
     }
 }

@@ -30,7 +30,9 @@ mod selector;
 mod zone;
 
 pub use address_match::{AddressMatch, AddressMatchError, Addresses};
-pub use condition::{ConditionStatus, ConditionType, Merged, Verdict, condition, is_true, merge_conditions};
+pub use condition::{
+    ConditionStatus, ConditionType, Merged, Verdict, condition, dated, is_true, merge_conditions,
+};
 pub use crds::{GenerateError, crds, crds_yaml, generate};
 pub use instance::{
     Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, InstanceConfig, Placement,

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, GROUP, RecordStatus};
+use bindy_api::{Bind9Instance, Bind9InstanceStatus, DNSZone, GROUP, RecordStatus, dated};
 use bindy_engine::EngineHandle;
 use bindy_model::{InstanceNotice, Kind, NamespacedName, Notices, ObjectKey, RecordNotice, ZoneNotice};
 use futures::{StreamExt, stream};
@@ -145,7 +145,7 @@ impl Teller {
             }
             false => Vec::new(),
         };
-        date(&mut status.conditions, &old);
+        status.conditions = dated(&old, status.conditions, Timestamp::now());
         let created = Timestamp::from_second(i64::from(created)).map(|at| at.to_string()).unwrap_or_default();
         let patch = json_patch(vec![
             json!({"op": "test", "path": "/metadata/creationTimestamp", "value": created}),
@@ -163,7 +163,7 @@ impl Teller {
         let api: Api<DNSZone> = Api::namespaced(self.client.clone(), &namespace);
         let object = api.get_opt(&name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
         let old = object.status.map(|status| status.conditions).unwrap_or_default();
-        date(&mut status.conditions, &old);
+        status.conditions = dated(&old, status.conditions, Timestamp::now());
         let fields = merge(&status, &["observedGeneration", "servers", "lagging", "conditions"]);
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": fields}));
         let written = settle(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
@@ -181,7 +181,7 @@ impl Teller {
         let api: Api<Bind9Instance> = Api::namespaced(self.client.clone(), namespace);
         let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
         let old = object.status.map(|status| status.conditions).unwrap_or_default();
-        date(&mut status.conditions, &old);
+        status.conditions = dated(&old, status.conditions, Timestamp::now());
         let conditions = status.conditions.clone();
         let mut fields =
             serde_json::to_value(Bind9InstanceStatus { catalog: None, ..status }).unwrap_or_default();
@@ -205,18 +205,6 @@ fn merge(status: &impl serde::Serialize, fields: &[&str]) -> Value {
         .iter()
         .map(|field| ((*field).to_owned(), status.get(field).cloned().unwrap_or(Value::Null)))
         .collect()
-}
-
-/// Fills in the times of conditions: that of the old one unless its status flips.
-fn date(conditions: &mut [Condition], old: &[Condition]) {
-    let now = Timestamp::now();
-    for condition in conditions {
-        let before = old.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
-        condition.last_transition_time = before
-            .map_or(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now), |before| {
-                before.last_transition_time.clone()
-            });
-    }
 }
 
 fn settle<K>(written: Result<K, kube::Error>) -> Result<K, Failure> {
