@@ -22,8 +22,7 @@ pub(crate) async fn run(
 ) {
     let mut connection = None;
     while let Some(batch) = probes.recv().await {
-        let mut failed = notify(&mut connection, &endpoint, &batch).await.err();
-        tokio::time::sleep(batch.iter().filter_map(pause).max().unwrap_or_default()).await;
+        let mut failed: Option<String> = None;
         for probe in batch {
             // What failed for one zone by the connection would fail for the rest, one timeout after the other.
             let answer = match &failed {
@@ -47,33 +46,16 @@ pub(crate) async fn run(
     }
 }
 
-fn pause(probe: &Probe) -> Option<Duration> {
-    match probe.ask {
-        Ask::Serial { pause, .. } => Some(pause),
-        Ask::Records(_) => None,
-    }
-}
-
 async fn notify(
     connection: &mut Option<Connection>,
     endpoint: &Endpoint,
-    batch: &[Probe],
-) -> Result<(), String> {
-    let announced = |probe: &&Probe| matches!(probe.ask, Ask::Serial { notify: true, .. });
-    for probe in batch.iter().filter(announced) {
-        let sent = match open(connection, endpoint).await {
-            Ok(open) => open.notify(&probe.zone, probe.serial).await,
-            Err(error) => Err(error),
-        };
-        match sent {
-            Ok(()) => tracing::debug!(zone = %probe.zone, serial = %probe.serial, "notified"),
-            // The server is alive and does not know the zone yet: the question will tell.
-            Err(error) if is_answer(&error) => {}
-            Err(error) => {
-                *connection = None;
-                return Err(error.to_string());
-            }
-        }
+    probe: &Probe,
+) -> Result<(), ClientError> {
+    match open(connection, endpoint).await?.notify(&probe.zone, probe.serial).await {
+        Ok(()) => tracing::debug!(zone = %probe.zone, serial = %probe.serial, "notified"),
+        // The server is alive and does not know the zone yet: the question will tell.
+        Err(error) if is_answer(&error) => {}
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -83,8 +65,18 @@ async fn ask(
     endpoint: &Endpoint,
     probe: &Probe,
 ) -> Result<Answer, ClientError> {
-    let Ask::Records(questions) = &probe.ask else {
-        return Ok(Answer::Serial(open(connection, endpoint).await?.soa(&probe.zone).await?));
+    let questions = match &probe.ask {
+        Ask::Notify => {
+            notify(connection, endpoint, probe).await?;
+            return Ok(Answer::Notified);
+        }
+        Ask::Serial { notify: again } => {
+            if *again {
+                notify(connection, endpoint, probe).await?;
+            }
+            return Ok(Answer::Serial(open(connection, endpoint).await?.soa(&probe.zone).await?));
+        }
+        Ask::Records(questions) => questions,
     };
     for question in questions {
         let answer = open(connection, endpoint).await?.query(&question.name, question.rtype).await?;

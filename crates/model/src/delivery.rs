@@ -1,13 +1,14 @@
 //! Bringing published versions to one server, and the proof that it has them.
 //!
 //! ```text
-//!   wanted ── NOTIFY, SOA ──► has the serial ── changed RRsets ──► has the version: nothing is kept of it
-//!      ▲  older serial, failure │                                │ other data
-//!      └──── 2, 5, 10 … ms ─────┘◄───────────────────────────────┘
+//!   wanted ── NOTIFY ── 2 ms ── SOA ──► has the serial ── changed RRsets ──► has the version: nothing is kept of it
+//!                ▲  older serial, failure │                                │ other data
+//!                └──── 5, 10, 20 … ms ────┘◄───────────────────────────────┘
 //! ```
-//! From the fourth question for the SOA on every one comes with another NOTIFY, since the first may be lost. New
-//! versions of zones that the server has go before zones that are new to it, and proofs come last; what is under way
-//! is bounded, so that an edit never waits behind a bulk load.
+//! From the fourth question for the SOA on every one comes with another NOTIFY, since the first may be lost. Zones that
+//! are new to the server get none at first: it transfers them by itself when its catalog names them. New versions of
+//! zones that the server has go before zones that are new to it, and proofs come last; what is under way is bounded,
+//! that of a bulk load most of all, so that an edit never waits behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,8 +23,9 @@ const PAUSES_MS: [u64; 10] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000];
 /// From this question on, each comes with another NOTIFY.
 const NOTIFY_AGAIN: usize = 3;
 
-/// Questions of one server that are under way at most.
+/// Questions of one server that are under way at most; with one of another rank than that of edits.
 const UNDER_WAY: usize = 256;
+const BULK_UNDER_WAY: usize = 64;
 
 /// What to ask the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +41,12 @@ pub struct Probe {
 /// What to ask about a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// Nothing: the server is told of the serial by a NOTIFY.
+    Notify,
     /// The serial.
     Serial {
         /// Whether a NOTIFY goes before the question.
         notify: bool,
-        /// How long to wait between the NOTIFY, or the moment it is due, and the question.
-        pause: Duration,
     },
     /// Its records, until one is not as it should be.
     Records(Vec<Question>),
@@ -53,6 +55,8 @@ pub enum Ask {
 /// What the server answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// It has taken the NOTIFY, or knows nothing of the zone yet.
+    Notified,
     /// It serves this serial.
     Serial(Serial),
     /// Each of the records is as it should be.
@@ -100,6 +104,8 @@ pub struct Pending {
     pub failure: Option<String>,
     rank: Rank,
     has_serial: bool,
+    /// Whether it was told of the version, or need not be.
+    told: bool,
     attempt: usize,
     due: Option<Duration>,
 }
@@ -123,7 +129,9 @@ impl Delivery {
     pub fn want(&mut self, zone: &Name, serial: Serial, rank: Rank, now: Duration) {
         self.forget(zone);
         let (wanted, since, due) = (serial, now, Some(now));
-        let pending = Pending { wanted, since, failure: None, rank, has_serial: false, attempt: 0, due };
+        let told = rank == Rank::New;
+        let pending =
+            Pending { wanted, since, failure: None, rank, has_serial: false, told, attempt: 0, due };
         self.pending.insert(zone.clone(), pending);
         self.due.insert((rank, now, zone.clone()));
     }
@@ -144,6 +152,7 @@ impl Delivery {
             if pending.due.is_some() {
                 pending.due = Some(now);
                 pending.attempt = 0;
+                pending.told = pending.rank == Rank::New;
                 self.due.insert((pending.rank(), now, zone.clone()));
             }
         }
@@ -157,13 +166,10 @@ impl Delivery {
         self.due.remove(&(rank, due, zone.clone()));
         let pending = self.pending.get_mut(&zone)?;
         pending.due = None;
-        let first = pending.attempt == 0;
         let ask = match rank {
             Rank::Proof => Ask::Records(Vec::new()),
-            Rank::Edit | Rank::New => Ask::Serial {
-                notify: first || pending.attempt >= NOTIFY_AGAIN,
-                pause: if first { pause(0) } else { Duration::ZERO },
-            },
+            Rank::Edit | Rank::New if !pending.told => Ask::Notify,
+            Rank::Edit | Rank::New => Ask::Serial { notify: pending.attempt >= NOTIFY_AGAIN },
         };
         self.under_way += ask.weight();
         Some(Probe { zone, serial: pending.wanted, ask })
@@ -179,7 +185,8 @@ impl Delivery {
         let weight = if rank == Rank::Proof { SAMPLE } else { 1 };
         let first = (rank, Duration::ZERO, Name::root());
         let found = self.due.range(first..).next().filter(|(of, ..)| *of == rank)?;
-        (self.under_way + weight <= UNDER_WAY).then_some(found)
+        let limit = if rank == Rank::Edit { UNDER_WAY } else { BULK_UNDER_WAY };
+        (self.under_way + weight <= limit).then_some(found)
     }
 
     /// Takes the answer to a probe.
@@ -199,6 +206,11 @@ impl Delivery {
             }
             Answer::Serial(found) if found.is_after(probe.serial) => Progress::Ahead(found),
             Answer::Proven => Progress::Delivered,
+            Answer::Notified => {
+                pending.told = true;
+                due = Some(now + pause(0));
+                Progress::Waiting
+            }
             Answer::Serial(_) => {
                 pending.failure = None;
                 Progress::Waiting
@@ -258,7 +270,7 @@ impl Ask {
     /// How many questions it is at most.
     fn weight(&self) -> usize {
         match self {
-            Self::Serial { .. } => 1,
+            Self::Notify | Self::Serial { .. } => 1,
             Self::Records(_) => SAMPLE,
         }
     }
@@ -288,6 +300,14 @@ mod tests {
         delivery.want(&zone(), Serial::new(serial), Rank::Edit, now);
     }
 
+    /// Takes the NOTIFY that comes first and lets the server have it; returns when it may be asked.
+    fn tell(delivery: &mut Delivery, now: Duration) -> Duration {
+        let told = delivery.take_due(now).unwrap();
+        assert_eq!((&told.zone, &told.ask), (&zone(), &Ask::Notify));
+        assert_eq!(delivery.answered(&told, Answer::Notified, now), Progress::Waiting);
+        now + ms(2)
+    }
+
     fn serial(serial: u32) -> Answer {
         Answer::Serial(Serial::new(serial))
     }
@@ -296,17 +316,17 @@ mod tests {
     fn a_lost_notify_is_sent_again_and_questions_back_off() {
         let mut delivery = Delivery::default();
         want(&mut delivery, 7, ms(0));
-        let (mut now, mut notifies, mut questions) = (ms(0), 0, 0);
+        let (mut now, mut notifies, mut questions) = (tell(&mut delivery, ms(0)), 0, 0);
         while now < ms(10_000) {
             for probe in take_all(&mut delivery, now) {
-                notifies += usize::from(matches!(probe.ask, Ask::Serial { notify: true, .. }));
+                notifies += usize::from(matches!(probe.ask, Ask::Serial { notify: true }));
                 questions += 1;
                 assert_eq!(delivery.answered(&probe, serial(6), now), Progress::Waiting);
             }
             now = delivery.next_due().unwrap();
         }
         assert!((8..16).contains(&questions), "{questions}");
-        assert_eq!(notifies, questions - NOTIFY_AGAIN + 1);
+        assert_eq!(notifies, questions - NOTIFY_AGAIN);
     }
 
     #[test]
@@ -317,7 +337,8 @@ mod tests {
         want(&mut delivery, 8, ms(1));
         assert_eq!(delivery.answered(&old, serial(7), ms(2)), Progress::Stale);
         assert!(!delivery.is_complete());
-        let new = delivery.take_due(ms(2)).unwrap();
+        let asked = tell(&mut delivery, ms(1));
+        let new = delivery.take_due(asked).unwrap();
         assert_eq!(delivery.answered(&new, serial(8), ms(3)), Progress::Served);
         let proof = delivery.take_due(ms(3)).unwrap();
         assert_eq!(delivery.answered(&proof, Answer::Proven, ms(3)), Progress::Delivered);
@@ -328,7 +349,8 @@ mod tests {
     fn a_server_ahead_is_told_apart() {
         let mut delivery = Delivery::default();
         want(&mut delivery, 7, ms(0));
-        let probe = delivery.take_due(ms(0)).unwrap();
+        let asked = tell(&mut delivery, ms(0));
+        let probe = delivery.take_due(asked).unwrap();
         assert_eq!(delivery.answered(&probe, serial(9), ms(1)), Progress::Ahead(Serial::new(9)));
     }
 
@@ -336,6 +358,7 @@ mod tests {
     fn a_server_with_the_serial_and_other_data_does_not_have_the_version() {
         let mut delivery = Delivery::default();
         want(&mut delivery, 7, ms(0));
+        tell(&mut delivery, ms(0));
         for _ in 0..5 {
             let now = delivery.next_due().unwrap();
             let probe = delivery.take_due(now).unwrap();
@@ -360,17 +383,22 @@ mod tests {
             delivery.want(&zone, Serial::new(1), Rank::New, ms(0));
         }
         let under_way = take_all(&mut delivery, ms(0));
-        assert_eq!(under_way.len(), UNDER_WAY);
+        assert_eq!(under_way.len(), BULK_UNDER_WAY);
+        let asked: Vec<&Ask> = under_way.iter().map(|probe| &probe.ask).collect();
+        assert_eq!(asked, [&Ask::Serial { notify: false }; BULK_UNDER_WAY], "new zones come by the catalog");
         assert_eq!(delivery.next_due(), None, "a full queue is not asked for more");
         want(&mut delivery, 7, ms(1));
+        tell(&mut delivery, ms(1));
         assert_eq!(delivery.answered(&under_way[0], serial(1), ms(1)), Progress::Served);
-        assert_eq!(delivery.take_due(ms(1)).unwrap().zone, zone());
-        assert_eq!(delivery.take_due(ms(1)), None);
+        let under_way_with_edit = delivery.take_due(ms(3)).unwrap();
+        assert_eq!(under_way_with_edit.zone, zone());
+        assert_eq!(delivery.take_due(ms(3)), None);
+        delivery.answered(&under_way_with_edit, serial(6), ms(3));
         for probe in &under_way[1..=SAMPLE] {
             delivery.answered(probe, serial(1), ms(2));
         }
         let next: Vec<bool> =
             take_all(&mut delivery, ms(2)).iter().map(|probe| matches!(probe.ask, Ask::Records(_))).collect();
-        assert_eq!(next, [false; SAMPLE], "zones come before proofs");
+        assert_eq!(next, [false; 1 + SAMPLE], "zones come before proofs");
     }
 }

@@ -78,6 +78,7 @@ impl Rig {
                             _ if self.withheld.as_ref() == Some(&probe.zone) => {
                                 Answer::Failure("refused".to_owned())
                             }
+                            Ask::Notify => Answer::Notified,
                             Ask::Serial { .. } => Answer::Serial(probe.serial),
                             Ask::Records(_) => Answer::Proven,
                         };

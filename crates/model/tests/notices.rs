@@ -103,6 +103,7 @@ impl Rig {
                 for probe in probes {
                     let answer = match (&probe.ask, self.servers.get(&id)) {
                         (_, Some(false) | None) => Answer::Failure("no answer".to_owned()),
+                        (Ask::Notify, _) => Answer::Notified,
                         (Ask::Serial { .. }, _) => Answer::Serial(self.served[&probe.zone]),
                         (Ask::Records(_), _) => Answer::Proven,
                     };
