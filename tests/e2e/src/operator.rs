@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bindy_testing::cluster::{Cluster, OPERATOR, PacketRules, Pods};
+use bindy_testing::cluster::{ApiProxy, Cluster, OPERATOR, PacketRules, Pods};
 use bindy_testing::http;
 use rustix::process::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 
 const DEPLOYMENT: &str = "deployment/bindy";
 const CONTAINER: &str = "operator";
+/// Where programs in pods find the API server; Kubernetes sets both unless the container does.
+const API_HOST: &str = "KUBERNETES_SERVICE_HOST";
+const API_PORT: &str = "KUBERNETES_SERVICE_PORT";
 const HTTP_PORT: u16 = 8080;
 
 /// The operator of the cluster.
@@ -19,11 +22,13 @@ pub struct Operator {
     cluster: Cluster,
 }
 
-/// Held by tests that disturb what all others use. What the one before may have left stopped runs again.
+/// Held by tests that disturb what all others use. What the one before may have left stopped or diverted is as it was.
 pub async fn alone() -> Result<MutexGuard<'static, ()>> {
     static ONE: Mutex<()> = Mutex::const_new(());
     let guard = ONE.lock().await;
-    Operator::of(&Cluster::connect().await?).start().await?;
+    let operator = Operator::of(&Cluster::connect().await?);
+    operator.start().await?;
+    operator.direct().await?;
     Ok(guard)
 }
 
@@ -90,8 +95,22 @@ impl Operator {
 
     /// Has it log what this filter lets through, from a new pod on.
     pub async fn set_log(&self, filter: &str) -> Result<()> {
-        let filter = format!("BINDY_LOG={filter}");
-        self.cluster.kubectl(&["set", "env", "-n", OPERATOR, DEPLOYMENT, &filter]).await?;
+        self.set_env(&[&format!("BINDY_LOG={filter}")]).await
+    }
+
+    /// Has its requests go through a proxy, from a new pod on.
+    pub async fn through(&self, proxy: &ApiProxy) -> Result<()> {
+        let (host, port) = (proxy.address().ip(), proxy.address().port());
+        self.set_env(&[&format!("{API_HOST}={host}"), &format!("{API_PORT}={port}")]).await
+    }
+
+    /// Has its requests go to the API server itself again.
+    pub async fn direct(&self) -> Result<()> {
+        self.set_env(&[&format!("{API_HOST}-"), &format!("{API_PORT}-")]).await
+    }
+
+    async fn set_env(&self, variables: &[&str]) -> Result<()> {
+        self.cluster.kubectl(&[&["set", "env", "-n", OPERATOR, DEPLOYMENT], variables].concat()).await?;
         self.cluster.kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, "--timeout=90s"]).await?;
         self.until_ready().await
     }
@@ -123,6 +142,17 @@ impl Operator {
     pub async fn start(&self) -> Result<()> {
         self.scale("1").await?;
         self.until_ready().await
+    }
+
+    /// Starts it again; it need not become ready.
+    pub async fn start_unready(&self) -> Result<()> {
+        self.scale("1").await?;
+        self.pods()
+            .until("the operator's container to run", |pods| {
+                let one = pods.iter().find(|pod| !pod.going).context("no pod")?;
+                one.process(CONTAINER).map(drop)
+            })
+            .await
     }
 
     async fn scale(&self, replicas: &str) -> Result<()> {

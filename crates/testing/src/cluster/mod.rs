@@ -5,13 +5,14 @@
 //!     └─ Namespace     one per test: apply, patch, delete, wait by watch; gone after success, dumped after failure
 //!          ├─ Server   a pod with named and agent: its address, its processes, its data
 //!          ├─ Probes   asks every pod that comes and goes; the checker and the pods' readiness judge the answers
-//!          └─ faults   signals, wiped data, packet rules, nodes cut off or without power
+//!          └─ faults   signals, wiped data, packet rules, nodes cut off or without power, requests that are refused, late, lost
 //! ```
 //!
 //! Nothing polls the API: every wait is a watch with a limit. Pods are asked from the host, which has routes to them;
 //! Services from within a node's network namespace, where they exist.
 
 mod answers;
+mod api_proxy;
 mod description;
 mod dump;
 mod kinds;
@@ -33,6 +34,7 @@ use anyhow::{Context, Result, ensure};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use api_proxy::{ApiProxy, Fate, Line};
 pub use description::Description;
 pub use namespace::{Namespace, in_namespace};
 pub use network::within;

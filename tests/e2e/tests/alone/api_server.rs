@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, alone, served};
-use bindy_testing::cluster::{Cluster, Namespace, in_namespace};
+use bindy_testing::cluster::{ApiProxy, Cluster, Fate, Line, Namespace, in_namespace};
 use bindy_testing::manifest::a;
 use bindy_testing::wait_for;
 use bindy_zone::Rtype;
@@ -17,16 +17,31 @@ const TROUBLE: Duration = Duration::from_secs(15);
 /// How soon afterwards everything has converged.
 const CONVERGED: Duration = Duration::from_secs(20);
 
+/// How the operator reaches the API server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Proxied,
+}
+
 /// A fault, while which an edit is made, and its end.
-async fn survives(test: &str, fault: impl AsyncFnOnce(&Namespace, &Operator) -> Result<()>) -> Result<()> {
+async fn survives(
+    test: &str,
+    way: Way,
+    fault: impl AsyncFnOnce(&Namespace, &Operator, &ApiProxy) -> Result<()>,
+) -> Result<()> {
     let _alone = alone().await?;
     in_namespace(test, async |namespace| {
         let servers = served(namespace, 2).await?;
         namespace.serve(&a("edited", ZONE.0, "edited", "192.0.2.1")).await?;
         let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
         let operator = Operator::of(namespace.cluster());
+        let proxy = ApiProxy::start(namespace.cluster()).await?;
+        if way == Way::Proxied {
+            operator.through(&proxy).await?;
+        }
         let before = operator.pod().await?;
-        fault(namespace, &operator).await?;
+        fault(namespace, &operator, &proxy).await?;
         let what = "the edit to be served after the trouble";
         wait_for(what, CONVERGED, async || {
             namespace.answers("edited.example.com", Rtype::A, &["192.0.2.2"]).await
@@ -36,7 +51,21 @@ async fn survives(test: &str, fault: impl AsyncFnOnce(&Namespace, &Operator) -> 
         ensure!(operator.pod().await? == before, "the operator was restarted: {:?}", operator.pod().await?);
         probes.more_answers(&servers, 10).await?;
         let published = namespace.contents_are_published().await?;
-        probes.right(&published).await.map(drop)
+        probes.right(&published).await?;
+        if way == Way::Proxied { operator.direct().await } else { Ok(()) }
+    })
+    .await
+}
+
+/// The operator's requests fare as `rule` says, while an edit is made and for a while after it.
+async fn ill_treated(test: &str, rule: fn(&Line) -> Fate) -> Result<()> {
+    survives(test, Way::Proxied, async |namespace, _, proxy| {
+        proxy.treat(rule);
+        edit(namespace).await?;
+        tokio::time::sleep(TROUBLE).await;
+        proxy.treat(|_| Fate::Pass);
+        ensure!(proxy.ill_treated() > 0, "no request was ill-treated");
+        Ok(())
     })
     .await
 }
@@ -46,9 +75,8 @@ async fn edit(namespace: &Namespace) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn packets_to_the_api_server_vanish_for_a_while() -> Result<()> {
-    survives("api-silent", async |namespace, operator| {
+    survives("api-silent", Way::Direct, async |namespace, operator, _| {
         let rules = operator.without_api("drop").await?;
         edit(namespace).await?;
         tokio::time::sleep(TROUBLE).await;
@@ -59,9 +87,8 @@ async fn packets_to_the_api_server_vanish_for_a_while() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Result<()> {
-    survives("api-gone", async |namespace, operator| {
+    survives("api-gone", Way::Direct, async |namespace, operator, _| {
         let rules = operator.without_api("reject with tcp reset").await?;
         edit(namespace).await?;
         // Watches that go on from before this are answered 410 Gone.
@@ -74,9 +101,8 @@ async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_hangs() -> Result<()> {
-    survives("api-frozen", async |namespace, _| {
+    survives("api-frozen", Way::Direct, async |namespace, _, _| {
         let daemon = namespace.cluster().description().daemon("apiserver")?;
         let pid = std::fs::read_to_string(&daemon.pid)?;
         let pid = pid.split_whitespace().next().context("no process ID")?.parse()?;
@@ -90,46 +116,33 @@ async fn the_api_server_hangs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn the_api_server_answers_429() -> Result<()> {
-    survives("api-429", async |namespace, _| {
-        let cluster = namespace.cluster();
-        let api = "flowcontrol.apiserver.k8s.io/v1";
-        let level = json!({"apiVersion": api, "kind": "PriorityLevelConfiguration",
-            "metadata": {"name": "bindy-e2e-none"},
-            "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "lendablePercent": 0,
-                "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"}}}});
-        let everything = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
-            "namespaces": ["*"], "clusterScope": true}]);
-        let flow = json!({"apiVersion": api, "kind": "FlowSchema", "metadata": {"name": "bindy-e2e-none"},
-            "spec": {"matchingPrecedence": 2, "priorityLevelConfiguration": {"name": "bindy-e2e-none"},
-                "rules": [{"resourceRules": everything, "subjects": [
-                    {"kind": "ServiceAccount", "serviceAccount": {"namespace": "dns-system", "name": "bindy"}}]}]}});
-        let file = namespace.directory().join("none.json");
-        std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": [level, flow]}).to_string())?;
-        let file = file.to_string_lossy();
-        cluster.kubectl(&["apply", "-f", &file]).await?;
-        let done = async {
-            edit(namespace).await?;
-            tokio::time::sleep(TROUBLE).await;
-            let rejected = cluster.kubectl(&["get", "--raw", "/metrics"]).await?;
-            let rejected = rejected.lines().any(|line| {
-                line.starts_with("apiserver_flowcontrol_rejected_requests_total{") && line.contains("bindy-e2e-none")
-            });
-            ensure!(rejected, "nothing was rejected");
-            Ok(())
-        };
-        let done = done.await;
-        cluster.kubectl(&["delete", "-f", &file]).await?;
-        done
+    ill_treated("api-429", |_| Fate::Refused(429)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fifth_of_the_requests_fails_with_429_or_500() -> Result<()> {
+    ill_treated("api-flaky", |line| match line.number % 10 {
+        3 => Fate::Refused(429),
+        7 => Fate::Refused(500),
+        _ => Fate::Pass,
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
+async fn the_api_server_is_slow() -> Result<()> {
+    ill_treated("api-slow", |_| Fate::Late(Duration::from_secs(3))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_to_writes_are_lost() -> Result<()> {
+    ill_treated("api-replies", |line| if line.is_write() { Fate::ReplyLost } else { Fate::Pass }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_has_lost_its_rights_for_a_while() -> Result<()> {
-    survives("api-403", async |namespace, operator| {
+    survives("api-403", Way::Direct, async |namespace, operator, _| {
         let cluster = namespace.cluster();
         let binding = cluster.kubectl(&["get", "clusterrolebinding", "bindy", "-o", "json"]).await?;
         let file = namespace.directory().join("binding.json");

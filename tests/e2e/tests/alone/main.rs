@@ -2,6 +2,7 @@
 //! test holds; cargo runs no other test binary meanwhile.
 
 mod api_server;
+mod missing_definitions;
 mod nodes;
 mod operator_gone;
 mod operator_restarted;

@@ -8,7 +8,6 @@ use bindy_testing::{cluster::LIMIT, wait_for};
 use bindy_zone::{Name, Rtype};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()> {
     let _alone = alone().await?;
     in_namespace("node-power", async |namespace| {

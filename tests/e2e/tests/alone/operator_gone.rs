@@ -9,7 +9,6 @@ use bindy_zone::Rtype;
 use rustix::process::Signal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn servers_heal_without_the_operator_and_it_catches_up_when_it_is_back() -> Result<()> {
     let _alone = alone().await?;
     in_namespace("operator-gone", async |namespace| {

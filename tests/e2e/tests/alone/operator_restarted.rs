@@ -65,7 +65,6 @@ async fn quiet(cluster: &Cluster) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long: cargo xtask test --long"]
 async fn a_killed_operator_changes_writes_and_transfers_nothing_when_it_is_back() -> Result<()> {
     let _alone = alone().await?;
     in_namespace("operator-restarted", async |namespace| {
