@@ -17,6 +17,12 @@ pub(crate) fn run(steps: &mut Steps, check: bool) -> Result<()> {
     })
 }
 
+/// Compares the files that come from the custom resources alone. The install manifest takes the program, which `cargo test`
+/// builds anyway, with other features than it has by itself: a test of it compares that one.
+pub(crate) fn check_definitions(steps: &mut Steps) -> Result<()> {
+    steps.run("generated files", || compare(&bindy_api::generate().context("cannot generate")?))
+}
+
 /// What `bindy install` prints: the rights in it come from the tables beside the operator's calls.
 fn install_manifest() -> Result<String> {
     let printed = output(&mut cargo(&["run", "--quiet", "--package", "bindy", "--", "install"]))?;
