@@ -27,6 +27,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 image,
                 resources,
                 placement,
+                disruption_budget,
                 paused,
             } = &object.spec;
             let config = config.clone().unwrap_or_default();
@@ -45,6 +46,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                     image: image.clone(),
                     resources: resources.clone().unwrap_or_default(),
                     placement: placement.clone().unwrap_or_default(),
+                    disruption_budget: disruption_budget.clone().unwrap_or_default(),
                 },
                 paused: *paused,
             })))

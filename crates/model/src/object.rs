@@ -161,6 +161,8 @@ pub struct PodSettings {
     pub resources: bindy_api::Resources,
     /// On which nodes.
     pub placement: bindy_api::Placement,
+    /// How many may be missing by intent.
+    pub disruption_budget: bindy_api::DisruptionBudget,
 }
 
 /// A label selector: all labels and expressions have to match.

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, ObjectKind, Ownership, desired, difference, ownership, plan,
+    Cluster, Desired, Inputs, KeyFile, ObjectKind, ObjectNames, Ownership, desired, difference, ownership,
+    plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -214,6 +215,7 @@ fn settings_of_pods_arrive_in_them() {
             image: None,
             resources: resources.unwrap(),
             placement: placement.unwrap(),
+            ..PodSettings::default()
         };
         instance.metadata.labels.insert("region".to_owned(), "eu-west-1".to_owned());
     });
@@ -291,4 +293,46 @@ fn objects_of_others_and_of_a_former_instance_are_told_from_ours() {
         foreign["metadata"]["ownerReferences"] = json!([]);
         assert_eq!(ownership(&foreign, &instance.metadata), Ownership::Foreign);
     }
+}
+
+#[test]
+fn a_drain_may_take_one_server_of_several_and_the_only_one() {
+    let budget = |replicas: u32, wish: Value| {
+        let objects = objects(|instance| {
+            instance.replicas = replicas;
+            instance.pods.disruption_budget = serde_json::from_value(wish).unwrap();
+        });
+        let found = objects.iter().find(|object| object.kind == ObjectKind::PodDisruptionBudget);
+        found.map(|object| {
+            assert_eq!(object.name, "primary-dns-pdb");
+            let spec = &object.body["spec"];
+            assert_eq!(spec["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+            assert_eq!(spec["selector"]["matchLabels"]["instance"], "primary-dns");
+            (spec["minAvailable"].clone(), spec["maxUnavailable"].clone())
+        })
+    };
+    let none = json!({});
+    assert_eq!(budget(0, none.clone()), None);
+    assert_eq!(budget(1, none.clone()), None);
+    assert_eq!(budget(2, none.clone()), Some((Value::Null, json!(1))));
+    assert_eq!(budget(3, none.clone()), Some((json!(2), Value::Null)), "as on the page");
+    assert_eq!(budget(5, none), Some((json!(4), Value::Null)));
+    assert_eq!(budget(5, json!({ "maxUnavailable": "40%" })), Some((Value::Null, json!("40%"))));
+    assert_eq!(budget(1, json!({ "minAvailable": 1 })), Some((json!(1), Value::Null)));
+    assert_eq!(budget(3, json!({ "enabled": false, "minAvailable": 1 })), None);
+}
+
+#[test]
+fn what_is_not_wanted_is_surplus() {
+    let surplus_of = |replicas| {
+        let mut instance = smallest();
+        instance.replicas = replicas;
+        let fleet = fleet(vec![Object::Instance(Box::new(instance.clone()))]);
+        let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+        let (links, cluster) = (links(&fleet, &instance.metadata.key), cluster(&[]));
+        let workload = plan(&Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster });
+        surplus(&workload.unwrap(), &ObjectNames::new(&instance.metadata.key))
+    };
+    assert_eq!(surplus_of(3), []);
+    assert_eq!(surplus_of(1), [(ObjectKind::PodDisruptionBudget, "primary-dns-pdb".to_owned())]);
 }

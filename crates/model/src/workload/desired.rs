@@ -5,7 +5,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Workload;
+use super::{ObjectNames, Workload};
 use crate::object::Metadata;
 
 /// Annotation with a hash of what was last applied: a field that is not wanted any more shows by it.
@@ -28,12 +28,20 @@ pub enum ObjectKind {
     Secret,
     /// Deployment.
     Deployment,
+    /// PodDisruptionBudget.
+    PodDisruptionBudget,
 }
 
 impl ObjectKind {
     /// The kinds that can be looked at; Secrets cannot.
-    pub const WATCHED: [Self; 5] =
-        [Self::ServiceAccount, Self::Service, Self::NetworkPolicy, Self::ConfigMap, Self::Deployment];
+    pub const WATCHED: [Self; 6] = [
+        Self::ServiceAccount,
+        Self::Service,
+        Self::NetworkPolicy,
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::PodDisruptionBudget,
+    ];
 }
 
 impl std::fmt::Display for ObjectKind {
@@ -72,6 +80,7 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
         config_map,
         secret,
         deployment,
+        disruption_budget,
     } = workload;
     let mut objects = vec![
         object(ObjectKind::ServiceAccount, service_account),
@@ -82,7 +91,14 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
     objects.extend(config_map.as_ref().map(|map| object(ObjectKind::ConfigMap, map)));
     objects.push(object(ObjectKind::Secret, secret));
     objects.push(object(ObjectKind::Deployment, deployment));
+    objects.extend(disruption_budget.as_ref().map(|budget| object(ObjectKind::PodDisruptionBudget, budget)));
     objects
+}
+
+/// Kinds and names of the objects that an instance has with other settings, and should not have with these.
+pub fn surplus(workload: &Workload, names: &ObjectNames) -> Vec<(ObjectKind, String)> {
+    let budget = (ObjectKind::PodDisruptionBudget, names.disruption_budget.clone());
+    workload.disruption_budget.is_none().then_some(budget).into_iter().collect()
 }
 
 fn object<T: Resource + Serialize>(kind: ObjectKind, object: &T) -> Desired {

@@ -8,7 +8,7 @@
 //! Everything is named after the instance, in its namespace:
 //!
 //! ```text
-//!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I
+//!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I   PodDisruptionBudget I-pdb
 //!   Deployment I ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
 //! ```
 //! A change of configuration or keys changes the ConfigMap and the Secret, never the pod's template: the agent has named
@@ -18,6 +18,7 @@ mod config;
 mod containers;
 mod desired;
 mod difference;
+mod disruption;
 mod names;
 mod network;
 mod pod;
@@ -30,13 +31,16 @@ use bindy_zone::{Name, NameError};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::links::Link;
 use crate::named_conf::{AccessError, TextError};
 use crate::object::{Instance, NamespacedName};
 
 pub use containers::{bind_image, bind_version};
-pub use desired::{APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, desired, ownership};
+pub use desired::{
+    APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, desired, ownership, surplus,
+};
 pub use difference::difference;
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
@@ -108,6 +112,8 @@ pub struct Workload {
     pub secret: Secret,
     /// The pods.
     pub deployment: Deployment,
+    /// How many of them may be missing by intent; `None` for no limit.
+    pub disruption_budget: Option<PodDisruptionBudget>,
 }
 
 /// Why an instance cannot have objects.
@@ -141,5 +147,6 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
         config_map: config::config_map(own(&names.config_map), inputs)?,
         secret: config::secret(own(&names.secret), keys),
         deployment: pod::deployment(own(&names.deployment), instance, &names, cluster),
+        disruption_budget: disruption::budget(own(&names.disruption_budget), instance),
     })
 }

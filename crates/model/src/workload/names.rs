@@ -36,6 +36,8 @@ pub struct ObjectNames {
     pub other_secret: String,
     /// Deployment.
     pub deployment: String,
+    /// PodDisruptionBudget.
+    pub disruption_budget: String,
 }
 
 impl ObjectNames {
@@ -51,6 +53,7 @@ impl ObjectNames {
             secret: format!("{name}-key-a"),
             other_secret: format!("{name}-key-b"),
             deployment: name.clone(),
+            disruption_budget: format!("{name}-pdb"),
         }
     }
 }

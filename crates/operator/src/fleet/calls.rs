@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_labels};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -132,6 +132,22 @@ pub(super) async fn delete(client: &Client, secret: &Desired, _: &Term) -> Resul
     let api = api(client, secret.kind, &secret.namespace);
     let params = DeleteParams::default();
     match call(access(secret.kind), Verb::Delete, api.delete(&secret.name, &params)).await {
+        Ok(_) | Err(Failure::Missing) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Removes that very object, unless it has changed since; what it made goes too, in the background.
+pub(super) async fn remove(client: &Client, kind: ObjectKind, live: &Value, _: &Term) -> Result<(), Failure> {
+    let text = |field: &str| live.pointer(field).and_then(Value::as_str).map(str::to_owned);
+    let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name")) else {
+        return Err(Failure::Missing);
+    };
+    let seen =
+        Preconditions { uid: text("/metadata/uid"), resource_version: text("/metadata/resourceVersion") };
+    let params = DeleteParams::background().preconditions(seen);
+    let api = api(client, kind, &namespace);
+    match call(access(kind), Verb::Delete, api.delete(&name, &params)).await {
         Ok(_) | Err(Failure::Missing) => Ok(()),
         Err(failure) => Err(failure),
     }

@@ -9,7 +9,8 @@
 //!                              └─► WorkloadReport
 //! ```
 //! A steady fleet is not written to. Objects of our names that were not made for the instance are never touched. Objects
-//! belong to their instance and go with it by garbage collection; nothing is removed here but Secrets with old keys.
+//! belong to their instance and go with it by garbage collection; what is removed here are Secrets with old keys, and
+//! objects that the instance's settings do not ask for any more.
 
 mod calls;
 mod kinds;
@@ -19,6 +20,7 @@ mod reconcile;
 mod report;
 mod restraint;
 mod secrets;
+mod settle;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]

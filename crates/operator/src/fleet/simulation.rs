@@ -134,6 +134,7 @@ async fn objects_are_made_in_an_order_in_which_pods_find_what_they_mount() {
             "patch services dns",
             "patch services dns-transfer",
             "patch networkpolicies dns",
+            "patch poddisruptionbudgets dns-pdb",
             "check secrets dns-key-a",
             "patch configmaps dns-config",
             "patch serviceaccounts dns",
@@ -249,6 +250,7 @@ async fn what_somebody_deletes_comes_back() {
         ("serviceaccounts", "dns"),
         ("networkpolicies", "dns"),
         ("deployments", "dns"),
+        ("poddisruptionbudgets", "dns-pdb"),
         ("secrets", "dns-key-a"),
     ] {
         let mut world = World::settled().await;
@@ -307,8 +309,47 @@ async fn settings_stay_while_a_neighbour_is_unknown_and_a_new_instance_is_made_a
     world.view = View { unknown: [unknown.clone()].into(), ..view(&[limited]) };
     let report = world.look().await;
     assert_eq!(report.problems, [Problem::UnknownNeighbour(unknown.clone())]);
-    assert_eq!(world.api.take_log(), ["patch deployments dns"], "other wishes are followed");
+    assert_eq!(
+        world.api.take_log(),
+        ["patch poddisruptionbudgets dns-pdb", "patch deployments dns"],
+        "other wishes are followed"
+    );
     let mut new = World::new();
     new.view.unknown.insert(unknown);
     assert_eq!(new.look().await.problems, []);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_not_wanted_any_more_is_removed_whatever_request_fails() {
+    let prepare = async || {
+        let mut world = World::settled().await;
+        assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some());
+        world.view = view(&[instance("u", &json!({ "replicas": 1 }))]);
+        world
+    };
+    at_every_stop(prepare, |world| assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_none())).await;
+    let mut world = prepare().await;
+    let mut changed = world.api.get("poddisruptionbudgets", "dns-pdb").unwrap();
+    changed["status"] = json!({ "currentHealthy": 2 });
+    world.api.put("poddisruptionbudgets", changed);
+    world.look().await;
+    assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some(), "it is another one than was seen");
+    world.watch();
+    world.look().await;
+    assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_none());
+}
+
+#[tokio::test]
+async fn a_budget_of_somebody_else_counts_instead_of_ours() {
+    for replicas in [1, 2] {
+        let mut world = World::new();
+        world.view = view(&[instance("u", &json!({ "replicas": replicas }))]);
+        world.api.put(
+            "poddisruptionbudgets",
+            json!({ "metadata": { "name": "dns-pdb", "namespace": "default" } }),
+        );
+        let before = world.api.get("poddisruptionbudgets", "dns-pdb");
+        assert_eq!(world.look().await.problems, []);
+        assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb"), before);
+    }
 }

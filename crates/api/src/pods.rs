@@ -1,0 +1,125 @@
+//! How the servers of an instance run on Kubernetes; nothing of it matters to `bindy up`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
+use kube::core::Rule;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// CPU and memory of a container, in Kubernetes' notation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What is set aside for it on its node. Example: `{cpu: 100m, memory: 128Mi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, IntOrString>,
+    /// What it may use at most; BIND is stopped when it needs more memory than that. Example: `{memory: 1Gi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub limits: BTreeMap<String, IntOrString>,
+}
+
+/// On which nodes servers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Labels that a node has to have. Example: `{disktype: ssd}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "node_labels")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that are put up with. Default: a lost node for 30 seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint that is put up with, as in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// The taint's key; absent with the operator `Exists` means every taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub key: Option<String>,
+    /// `Equal` (the taint has this value) or `Exists` (whatever its value). Default: `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "toleration_operators")]
+    pub operator: Option<String>,
+    /// The taint's value, with `Equal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "taint_effects")]
+    pub effect: Option<String>,
+    /// Seconds after which a server leaves a node that got the taint, with `NoExecute`. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// How many servers may be missing by intent: Kubernetes' PodDisruptionBudget, named after the instance with `-pdb`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.minAvailable) || !has(self.maxUnavailable)")
+    .message("give minAvailable or maxUnavailable, not both"))]
+pub struct DisruptionBudget {
+    /// `false`: there is no PodDisruptionBudget. Default: true. A PodDisruptionBudget `NAME-pdb` that somebody else made
+    /// is left alone and counts instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Servers, or the part of them in percent, that have to stay. As many as there are replicas would let no node be
+    /// drained. Default: one less than there are replicas, from three on. Examples: `2`, `50%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_or_percentage")]
+    pub min_available: Option<IntOrString>,
+    /// Servers, or the part of them in percent, that may be missing at once. Default: one of two; with one server or
+    /// none there is no budget, for it would let no node be drained. Examples: `1`, `25%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "count_or_percentage")]
+    pub max_unavailable: Option<IntOrString>,
+}
+
+/// Schema of a map of quantities, as Kubernetes' own kinds have it.
+fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "anyOf": [{ "type": "integer" }, { "type": "string" }],
+            "x-kubernetes-int-or-string": true,
+            "pattern": "^\\+?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
+        },
+    })
+}
+
+fn node_labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+fn toleration_operators(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Equal", "Exists"] })
+}
+
+fn taint_effects(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"] })
+}
+
+fn count_or_percentage(_: &mut SchemaGenerator) -> Schema {
+    let rule =
+        Rule::new("type(self) == int ? self >= 0 && self <= 100 : self.matches('^(100|[1-9]?[0-9])%$')")
+            .message("must be a number from 0 to 100, or a percentage such as 50%");
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "maxLength": 4,
+        "x-kubernetes-validations": [rule],
+    })
+}
