@@ -103,8 +103,8 @@ pub struct Bind9InstanceSpec {
     /// `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// On which nodes the servers run, besides the preference for the region of the label `region`. Default: any. Not
-    /// used by `bindy up`.
+    /// On which nodes the servers run. Default: any, those of the region of the label `region` first, spread over nodes
+    /// and zones. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
     /// How many servers may be missing while nodes are drained and the like. Default: one, from two servers on. Not

@@ -22,10 +22,38 @@ pub struct Resources {
     pub limits: BTreeMap<String, IntOrString>,
 }
 
+/// How strictly a wish about nodes is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Strictness {
+    /// Where there is room.
+    Preferred,
+    /// A server waits until it can be met.
+    Required,
+}
+
 /// On which nodes servers run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
+    /// What the label `region` of the instance means for its servers. `preferred`: they run on nodes of that region
+    /// (`topology.kubernetes.io/region`) where there is room, else elsewhere, and the condition Degraded says so;
+    /// `required`: they run there or not at all. Default: `preferred`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "strictness")]
+    pub region: Option<Strictness>,
+    /// How evenly servers are spread over zones (`topology.kubernetes.io/zone`). `required`: no zone gets a second server
+    /// while another has none, and so on; a server that cannot be placed so waits. `preferred`: as far as there is room.
+    /// Default: `required` if every node carries a zone, else `preferred`; `preferred` too where that would drive servers
+    /// out of a preferred region. The default is chosen when the spec changes, and stays while nodes come and go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "strictness")]
+    pub spread: Option<Strictness>,
+    /// Name of the PriorityClass of the servers: who gives way when a node is full. Default: that of the cluster. Example:
+    /// `system-cluster-critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub priority_class_name: Option<String>,
     /// Labels that a node has to have. Example: `{disktype: ssd}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "node_labels")]
@@ -103,6 +131,10 @@ fn node_labels(_: &mut SchemaGenerator) -> Schema {
         "maxProperties": 32,
         "additionalProperties": { "type": "string", "maxLength": 63 },
     })
+}
+
+fn strictness(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": [Strictness::Preferred, Strictness::Required] })
 }
 
 fn toleration_operators(_: &mut SchemaGenerator) -> Schema {

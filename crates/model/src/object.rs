@@ -150,6 +150,13 @@ pub struct Instance {
     pub paused: bool,
 }
 
+impl Instance {
+    /// The region that it is labelled with.
+    pub fn region(&self) -> Option<&str> {
+        self.metadata.labels.get(bindy_api::REGION_LABEL).map(String::as_str)
+    }
+}
+
 /// What differs between the pods of instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSettings {

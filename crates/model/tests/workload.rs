@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, ObjectKind, ObjectNames, Ownership, desired, difference, ownership,
-    plan, surplus,
+    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
+    Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -49,7 +49,9 @@ fn links(fleet: &Fleet, key: &NamespacedName) -> Vec<(Link, Name)> {
 fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desired> {
     let keys = KeyFile { text: format!("k0.key.bindy. {SECRET}\n"), fingerprint: "0123".to_owned() };
     let links = links(fleet, &instance.metadata.key);
-    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster }).unwrap())
+    let node = Topology { region: None, zone: Some("a".to_owned()) };
+    let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
+    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster, spread: &spread }).unwrap())
 }
 
 /// The smallest instance of the page on high availability.
@@ -103,6 +105,7 @@ fn its_pods_are_as_the_page_on_high_availability_shows() {
         (&json!(1), &json!("topology.kubernetes.io/zone"))
     );
     assert_eq!(spread["labelSelector"], json!({ "matchLabels": { "instance": "primary-dns" } }));
+    assert_eq!(spread["whenUnsatisfiable"], "DoNotSchedule", "every node of the page's cluster is in a zone");
     let question = json!({ "command": ["dig", "@localhost", "version.bind", "txt", "chaos"] });
     for (probe, delay, period) in [("livenessProbe", 30, 10), ("readinessProbe", 5, 5)] {
         let probe = &pod["containers"][0][probe];
@@ -209,7 +212,8 @@ fn settings_of_pods_arrive_in_them() {
             serde_json::from_value(json!({ "requests": { "cpu": 1 }, "limits": { "memory": "1Gi" } }));
         let toleration =
             json!([{ "key": "dns", "operator": "Exists" }, { "key": "node.kubernetes.io/not-ready" }]);
-        let placement = serde_json::from_value(json!({ "tolerations": toleration }));
+        let placement =
+            serde_json::from_value(json!({ "tolerations": toleration, "priorityClassName": "high" }));
         instance.pods = PodSettings {
             version: Some("9.20".to_owned()),
             image: None,
@@ -227,6 +231,7 @@ fn settings_of_pods_arrive_in_them() {
     );
     let keys: Vec<&Value> = pod["tolerations"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
     assert_eq!(keys, ["dns", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert_eq!(pod["priorityClassName"], "high");
     let preferred = &pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
     assert_eq!(
         preferred["preference"]["matchExpressions"],
@@ -330,9 +335,36 @@ fn what_is_not_wanted_is_surplus() {
         let fleet = fleet(vec![Object::Instance(Box::new(instance.clone()))]);
         let keys = KeyFile { text: String::new(), fingerprint: String::new() };
         let (links, cluster) = (links(&fleet, &instance.metadata.key), cluster(&[]));
-        let workload = plan(&Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster });
-        surplus(&workload.unwrap(), &ObjectNames::new(&instance.metadata.key))
+        let spread = Spread::decide(&instance, None, None);
+        let inputs =
+            Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster, spread: &spread };
+        surplus(&plan(&inputs).unwrap(), &ObjectNames::new(&instance.metadata.key))
     };
     assert_eq!(surplus_of(3), []);
     assert_eq!(surplus_of(1), [(ObjectKind::PodDisruptionBudget, "primary-dns-pdb".to_owned())]);
+}
+
+#[test]
+fn a_required_region_is_a_limit_and_has_to_be_known() {
+    let required = |instance: &mut Instance| {
+        instance.pods.placement.region = Some(bindy_api::Strictness::Required);
+    };
+    let objects = objects(|instance| {
+        required(instance);
+        instance.metadata.labels.insert("region".to_owned(), "eu-west-1".to_owned());
+    });
+    let affinity = &pod(&objects)["affinity"]["nodeAffinity"];
+    let expression =
+        json!({ "key": "topology.kubernetes.io/region", "operator": "In", "values": ["eu-west-1"] });
+    assert_eq!(
+        *affinity,
+        json!({ "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } })
+    );
+    let mut nowhere = smallest();
+    required(&mut nowhere);
+    let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+    let (spread, cluster) = (Spread::decide(&nowhere, None, None), cluster(&[]));
+    let inputs = Inputs { instance: &nowhere, links: &[], keys: &keys, cluster: &cluster, spread: &spread };
+    assert_eq!(plan(&inputs).unwrap_err(), PlanError::NoRegion);
 }

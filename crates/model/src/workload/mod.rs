@@ -21,6 +21,7 @@ mod difference;
 mod disruption;
 mod names;
 mod network;
+mod placement;
 mod pod;
 mod quantity;
 
@@ -45,6 +46,7 @@ pub use difference::difference;
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
 };
+pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
 
 /// Port of DNS.
 pub const DNS_PORT: u16 = 53;
@@ -64,6 +66,8 @@ pub struct Inputs<'a> {
     pub keys: &'a KeyFile,
     /// What is the same for all instances.
     pub cluster: &'a Cluster,
+    /// How strictly its pods are spread over zones.
+    pub spread: &'a Spread,
 }
 
 /// What is the same for all instances.
@@ -128,11 +132,16 @@ pub enum PlanError {
     /// A text cannot be written into named's configuration.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// It has to run in its region and has none.
+    #[error(
+        "spec.placement.region is required, and the instance has no label region: give it one, or remove the field"
+    )]
+    NoRegion,
 }
 
 /// The objects that there should be.
 pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
-    let Inputs { instance, links: _, keys, cluster } = inputs;
+    let Inputs { instance, links: _, keys, cluster, spread: _ } = inputs;
     let names = ObjectNames::new(&instance.metadata.key);
     let own = |name: &str| names::metadata(instance, name);
     Ok(Workload {
@@ -146,7 +155,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
         network_policy: network::policy(own(&names.network_policy), instance, cluster),
         config_map: config::config_map(own(&names.config_map), inputs)?,
         secret: config::secret(own(&names.secret), keys),
-        deployment: pod::deployment(own(&names.deployment), instance, &names, cluster),
+        deployment: pod::deployment(own(&names.deployment), inputs, &names)?,
         disruption_budget: disruption::budget(own(&names.disruption_budget), instance),
     })
 }

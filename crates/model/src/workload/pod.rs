@@ -2,35 +2,33 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Affinity, ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, NodeAffinity, NodeSelectorRequirement,
-    NodeSelectorTerm, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-    PreferredSchedulingTerm, ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Toleration,
-    TopologySpreadConstraint, Volume, VolumeProjection, WeightedPodAffinityTerm,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Cluster;
 use super::containers::{self, volumes};
 use super::names::{ObjectNames, POD_LABEL, labels, pod_labels};
-use crate::object::Instance;
+use super::placement::{self, SPREAD_ANNOTATION};
+use super::{Inputs, PlanError};
 
 /// User and group of everything in a pod. Its files are given to it by `fsGroup`, so any image will do.
 const USER: i64 = 65532;
-/// How long a pod waits for a lost node to come back before it is made elsewhere.
-const LOST_NODE_SECONDS: i64 = 30;
-/// Taints of lost nodes.
-const LOST_NODE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// Label that a Deployment gives to the pods of one template.
+const REVISION_LABEL: &str = "pod-template-hash";
 
 /// The pods of an instance.
 pub(super) fn deployment(
-    metadata: ObjectMeta,
-    instance: &Instance,
+    mut metadata: ObjectMeta,
+    inputs: &Inputs<'_>,
     names: &ObjectNames,
-    cluster: &Cluster,
-) -> Deployment {
+) -> Result<Deployment, PlanError> {
+    let instance = inputs.instance;
     let name = &instance.metadata.key.name;
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(SPREAD_ANNOTATION.to_owned(), inputs.spread.note.clone());
     let mut pod_metadata = ObjectMeta { labels: Some(labels(name)), ..ObjectMeta::default() };
     pod_metadata.labels.get_or_insert_default().insert(POD_LABEL.to_owned(), name.clone());
     let one_more_first = RollingUpdateDeployment {
@@ -45,15 +43,16 @@ pub(super) fn deployment(
             rolling_update: Some(one_more_first),
         }),
         revision_history_limit: Some(3),
-        template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod(instance, names, cluster)) },
+        template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod(inputs, names)?) },
         ..DeploymentSpec::default()
     };
-    Deployment { metadata, spec: Some(spec), ..Deployment::default() }
+    Ok(Deployment { metadata, spec: Some(spec), ..Deployment::default() })
 }
 
-fn pod(instance: &Instance, names: &ObjectNames, cluster: &Cluster) -> PodSpec {
-    let placement = &instance.pods.placement;
-    PodSpec {
+fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
+    let Inputs { instance, cluster, spread, .. } = inputs;
+    let wishes = &instance.pods.placement;
+    Ok(PodSpec {
         service_account_name: Some(names.service_account.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -62,12 +61,13 @@ fn pod(instance: &Instance, names: &ObjectNames, cluster: &Cluster) -> PodSpec {
         init_containers: Some(vec![containers::agent(&cluster.agent_image)]),
         containers: vec![containers::named(&instance.pods)],
         volumes: Some(pod_volumes(names)),
-        affinity: Some(affinity(instance)),
-        topology_spread_constraints: Some(vec![spread(instance)]),
-        node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
-        tolerations: Some(tolerations(instance)),
+        affinity: Some(placement::affinity(instance)?),
+        topology_spread_constraints: Some(vec![placement::spread(instance, spread, REVISION_LABEL)]),
+        node_selector: (!wishes.node_selector.is_empty()).then(|| wishes.node_selector.clone()),
+        tolerations: Some(placement::tolerations(instance)),
+        priority_class_name: wishes.priority_class_name.clone(),
         ..PodSpec::default()
-    }
+    })
 }
 
 /// What the restricted pod security standard asks of a pod; and port 53 without a capability.
@@ -109,77 +109,4 @@ fn pod_volumes(names: &ObjectNames) -> Vec<Volume> {
         Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..volume(volumes::DATA) },
         Volume { empty_dir: Some(run), ..volume(volumes::RUN) },
     ]
-}
-
-/// Different nodes where there are enough; the region of the instance where it has any.
-fn affinity(instance: &Instance) -> Affinity {
-    let name = LabelSelectorRequirement {
-        key: POD_LABEL.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![instance.metadata.key.name.clone()]),
-    };
-    let apart = WeightedPodAffinityTerm {
-        weight: 100,
-        pod_affinity_term: PodAffinityTerm {
-            label_selector: Some(LabelSelector { match_expressions: Some(vec![name]), match_labels: None }),
-            topology_key: "kubernetes.io/hostname".to_owned(),
-            ..PodAffinityTerm::default()
-        },
-    };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
-            ..PodAntiAffinity::default()
-        }),
-        node_affinity: instance.metadata.labels.get(bindy_api::REGION_LABEL).map(|region| in_region(region)),
-        pod_affinity: None,
-    }
-}
-
-fn in_region(region: &str) -> NodeAffinity {
-    let there = NodeSelectorRequirement {
-        key: "topology.kubernetes.io/region".to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![region.to_owned()]),
-    };
-    let preference = NodeSelectorTerm { match_expressions: Some(vec![there]), match_fields: None };
-    NodeAffinity {
-        preferred_during_scheduling_ignored_during_execution: Some(vec![PreferredSchedulingTerm {
-            weight: 100,
-            preference,
-        }]),
-        ..NodeAffinity::default()
-    }
-}
-
-/// Zones share the pods; a cluster whose nodes carry no zones runs them all the same.
-fn spread(instance: &Instance) -> TopologySpreadConstraint {
-    let pods = std::collections::BTreeMap::from([(POD_LABEL.to_owned(), instance.metadata.key.name.clone())]);
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "topology.kubernetes.io/zone".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector { match_labels: Some(pods), match_expressions: None }),
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
-        node_taints_policy: Some("Honor".to_owned()),
-        ..TopologySpreadConstraint::default()
-    }
-}
-
-/// The instance's own, and those of lost nodes where it says nothing of them.
-fn tolerations(instance: &Instance) -> Vec<Toleration> {
-    let own = &instance.pods.placement.tolerations;
-    let unsaid = LOST_NODE.iter().filter(|key| !own.iter().any(|one| one.key.as_deref() == Some(**key)));
-    let lost = unsaid.map(|key| Toleration {
-        key: Some((*key).to_owned()),
-        operator: Some("Exists".to_owned()),
-        effect: Some("NoExecute".to_owned()),
-        toleration_seconds: Some(LOST_NODE_SECONDS),
-        value: None,
-    });
-    let own = own.iter().map(|one| {
-        let bindy_api::Toleration { key, operator, value, effect, toleration_seconds } = one.clone();
-        Toleration { key, operator, value, effect, toleration_seconds }
-    });
-    own.chain(lost).collect()
 }

@@ -25,7 +25,7 @@ const fn optional(group: &'static str, resource: &'static str) -> Access {
 
 /// Everything that is done here.
 pub const ACCESS: &[Access] =
-    &[SERVICE_ACCOUNTS, SERVICES, NETWORK_POLICIES, CONFIG_MAPS, DEPLOYMENTS, BUDGETS, SECRETS, PODS];
+    &[SERVICE_ACCOUNTS, SERVICES, NETWORK_POLICIES, CONFIG_MAPS, DEPLOYMENTS, BUDGETS, SECRETS, PODS, NODES];
 
 const SERVICE_ACCOUNTS: Access = kept("", "serviceaccounts");
 pub(super) const SERVICES: Access = kept("", "services");
@@ -39,6 +39,10 @@ const SECRETS: Access =
 /// Their annotation, so that the kubelet looks at mounted configuration at once.
 pub(super) const PODS: Access =
     Access { group: "", resource: "pods", verbs: &[Verb::List, Verb::Patch], scope: Scope::Cluster };
+
+/// Where they are: regions and zones. Only their metadata is asked for.
+const NODES: Access =
+    Access { group: "", resource: "nodes", verbs: &[Verb::List, Verb::Watch], scope: Scope::Cluster };
 
 /// The row of a kind.
 pub(super) const fn access(kind: ObjectKind) -> &'static Access {

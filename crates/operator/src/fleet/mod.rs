@@ -86,6 +86,11 @@ pub async fn run(
         watches.spawn(async move { watch::objects(&context, kind, &observed, sender, cancel).await });
     }
     {
+        let (context, observed, sender, cancel) =
+            (Arc::clone(&context), observed.clone(), sender.clone(), cancel.clone());
+        watches.spawn(async move { watch::nodes(&context, &observed, sender, cancel).await });
+    }
+    {
         let (context, observed, cancel) = (Arc::clone(&context), observed.clone(), cancel.clone());
         watches.spawn(async move { watch::hidden_primary(&context, &observed, sender, cancel).await });
     }

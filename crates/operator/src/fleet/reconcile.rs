@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership, desired,
-    ownership, plan, surplus,
+    Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
+    SPREAD_ANNOTATION, Spread, desired, ownership, plan, surplus,
 };
 use bindy_model::{Instance, Link, NamespacedName};
 use bindy_zone::Name;
@@ -159,8 +159,14 @@ impl Pass<'_> {
             operator: self.observed.hidden_primary(),
             transfer: self.observed.transfer_addresses(fleet, &neighbours).into_iter().collect(),
         };
-        let inputs =
-            Inputs { instance: self.instance, links: &parts.links, keys: &parts.keys, cluster: &cluster };
+        let spread = self.spread();
+        let inputs = Inputs {
+            instance: self.instance,
+            links: &parts.links,
+            keys: &parts.keys,
+            cluster: &cluster,
+            spread: &spread,
+        };
         match plan(&inputs) {
             Ok(workload) => Ok(Planned {
                 objects: desired(&workload),
@@ -168,6 +174,13 @@ impl Pass<'_> {
             }),
             Err(error) => self.stop(Problem::Plan(error)),
         }
+    }
+
+    /// How strictly pods are spread over zones: as was decided before, or by the nodes.
+    fn spread(&self) -> Spread {
+        let deployment = self.ours(ObjectKind::Deployment, &ObjectNames::new(self.key()).deployment);
+        let noted = deployment.as_deref().and_then(|live| annotation(live, SPREAD_ANNOTATION));
+        Spread::decide(self.instance, noted, self.observed.nodes().as_deref())
     }
 
     /// Whether the configuration that is there has to stay: a neighbour that cannot be read would be missing in a new

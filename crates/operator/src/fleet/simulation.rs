@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bindy_engine::View;
-use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind};
+use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
 use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
 use bindy_wire::MasterSecret;
 use serde_json::{Value, json};
@@ -75,6 +75,14 @@ impl World {
         (self.observed, self.memory) = (Observed::default(), Memory::default());
         self.observed.set_hidden_primary(&json!({ "spec": { "clusterIPs": ["10.0.1.1"] } }));
         self.watch();
+    }
+
+    /// The cluster has two nodes, in these zones.
+    fn zones(&self, zones: [Option<&str>; 2]) {
+        let node = |(number, zone): (usize, Option<&str>)| {
+            (format!("node{number}"), Topology { region: None, zone: zone.map(str::to_owned) })
+        };
+        self.observed.set_nodes(zones.into_iter().enumerate().map(node).collect());
     }
 
     /// What watches would tell.
@@ -352,4 +360,29 @@ async fn a_budget_of_somebody_else_counts_instead_of_ours() {
         assert_eq!(world.look().await.problems, []);
         assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb"), before);
     }
+}
+
+#[tokio::test]
+async fn neither_new_nodes_nor_a_restart_make_new_pods() {
+    let spread = |world: &World| {
+        let deployment = world.api.get("deployments", "dns").unwrap();
+        deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"].clone()
+    };
+    let mut world = World::new();
+    world.zones([Some("a"), Some("b")]);
+    world.look().await;
+    assert_eq!(spread(&world), "DoNotSchedule");
+    world.api.take_log();
+    world.zones([Some("a"), None]);
+    world.look().await;
+    assert_eq!(world.api.take_log(), [""; 0], "another node changes nothing");
+    world.restart();
+    world.look().await;
+    assert_eq!(world.api.take_log(), ["post secrets dns-key-a"], "nor does a restart that knows no node");
+    let mut changed = instance("u", &json!({ "replicas": 2 }));
+    changed["metadata"]["generation"] = json!(2);
+    world.view = view(&[changed]);
+    world.zones([Some("a"), None]);
+    world.look().await;
+    assert_eq!(spread(&world), "ScheduleAnyway", "a change of the spec decides anew");
 }
