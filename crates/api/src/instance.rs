@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::condition_list;
 use crate::{
     AddressMatch, AddressMatchError, Addresses, DisruptionBudget, Placement, REGION_LABEL, ROLE_LABEL,
-    Resources,
+    Resources, Storage,
 };
 
 /// Where an instance gets its zones from.
@@ -107,6 +107,13 @@ pub struct Bind9InstanceSpec {
     /// and zones. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Keeps the zones of each server on a volume of its own, so that it answers after a restart even if nobody is left to
+    /// get them from. The servers are those of a StatefulSet then, which replaces a server by stopping it first: with one
+    /// replica each change of its pod is a gap of some seconds. Setting and removing it loses no question: the new servers
+    /// are all there before the old ones go. Default: none, a server that restarts gets its zones from the others. Not
+    /// used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// How many servers may be missing while nodes are drained and the like. Default: one, from two servers on. Not
     /// used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,7 @@ pub use instance::{
     Upstream,
 };
 pub use manifest::{DecodeError, Kind, Object};
-pub use pods::{DisruptionBudget, Placement, Resources, Strictness, Toleration};
+pub use pods::{DisruptionBudget, Placement, Resources, Retention, Storage, Strictness, Toleration};
 pub use reason::Reason;
 pub use record::{
     AAAARecord, AAAARecordSpec, ARecord, ARecordSpec, CAARecord, CAARecordSpec, CNAMERecord, CNAMERecordSpec,

@@ -90,6 +90,49 @@ pub struct Toleration {
     pub toleration_seconds: Option<i64>,
 }
 
+/// A volume for each server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// Size of each volume; about three times the zones as text is enough. Kubernetes does not let it be changed: to have
+    /// other volumes, remove `storage`, wait until the instance is Ready, delete the claims `data-NAME-…`, and set it
+    /// again. (A claim itself may be enlarged where its class allows it.) Example: `1Gi`.
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$")
+    )]
+    pub size: String,
+    /// Name of the StorageClass. Default: that of the cluster. An empty name: volumes that somebody made by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"))]
+    pub storage_class_name: Option<String>,
+    /// How a volume may be mounted. Default: `[ReadWriteOnce]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "access_modes")]
+    pub access_modes: Vec<String>,
+    /// What becomes of the volumes of servers that `replicas` does not ask for any more: `retain` keeps them for the day
+    /// when there are more servers again, `delete` removes them with all they hold. Default: `retain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "retentions")]
+    pub on_scale_down: Option<Retention>,
+    /// What becomes of all volumes when the instance is deleted, or `storage` is removed from it: `retain` or `delete`.
+    /// Default: `retain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "retentions")]
+    pub on_delete: Option<Retention>,
+}
+
+/// What becomes of volumes that nobody uses any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Retention {
+    /// They stay, with their content.
+    #[default]
+    Retain,
+    /// They are removed, with their content.
+    Delete,
+}
+
 /// How many servers may be missing by intent: Kubernetes' PodDisruptionBudget, named after the instance with `-pdb`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +178,18 @@ fn node_labels(_: &mut SchemaGenerator) -> Schema {
 
 fn strictness(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": [Strictness::Preferred, Strictness::Required] })
+}
+
+fn access_modes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 3,
+        "items": { "type": "string", "enum": ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"] },
+    })
+}
+
+fn retentions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": [Retention::Retain, Retention::Delete] })
 }
 
 fn toleration_operators(_: &mut SchemaGenerator) -> Schema {

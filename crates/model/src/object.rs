@@ -168,6 +168,8 @@ pub struct PodSettings {
     pub resources: bindy_api::Resources,
     /// On which nodes.
     pub placement: bindy_api::Placement,
+    /// The volume of each, if they have any.
+    pub storage: Option<bindy_api::Storage>,
     /// How many may be missing by intent.
     pub disruption_budget: bindy_api::DisruptionBudget,
 }

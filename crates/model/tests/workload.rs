@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
+    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread, Surplus,
     Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
@@ -340,8 +340,15 @@ fn what_is_not_wanted_is_surplus() {
             Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster, spread: &spread };
         surplus(&plan(&inputs).unwrap(), &ObjectNames::new(&instance.metadata.key))
     };
-    assert_eq!(surplus_of(3), []);
-    assert_eq!(surplus_of(1), [(ObjectKind::PodDisruptionBudget, "primary-dns-pdb".to_owned())]);
+    let set = Surplus {
+        kind: ObjectKind::StatefulSet,
+        name: "primary-dns".to_owned(),
+        after: Some(ObjectKind::Deployment),
+    };
+    let kind = ObjectKind::PodDisruptionBudget;
+    let budget = Surplus { kind, name: "primary-dns-pdb".to_owned(), after: None };
+    assert_eq!(surplus_of(3), std::slice::from_ref(&set));
+    assert_eq!(surplus_of(1), [budget, set]);
 }
 
 #[test]
@@ -367,4 +374,44 @@ fn a_required_region_is_a_limit_and_has_to_be_known() {
     let (spread, cluster) = (Spread::decide(&nowhere, None, None), cluster(&[]));
     let inputs = Inputs { instance: &nowhere, links: &[], keys: &keys, cluster: &cluster, spread: &spread };
     assert_eq!(plan(&inputs).unwrap_err(), PlanError::NoRegion);
+}
+
+#[test]
+fn servers_with_volumes_are_those_of_a_stateful_set_and_otherwise_the_same() {
+    let with =
+        |wish: Value| objects(|instance| instance.pods.storage = Some(serde_json::from_value(wish).unwrap()));
+    let (kept, without) = (with(json!({ "size": "1Gi" })), objects(|_| ()));
+    let (set, deployment) = (the(&kept, ObjectKind::StatefulSet), the(&without, ObjectKind::Deployment));
+    assert!(!kept.iter().any(|object| object.kind == ObjectKind::Deployment));
+    for field in ["selector", "replicas"] {
+        assert_eq!(set["spec"][field], deployment["spec"][field], "a Service takes both for the same");
+    }
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    assert_eq!(
+        set["spec"]["persistentVolumeClaimRetentionPolicy"],
+        json!({ "whenDeleted": "Retain", "whenScaled": "Retain" })
+    );
+    let claim = &set["spec"]["volumeClaimTemplates"][0];
+    assert_eq!(claim["metadata"]["name"], "data");
+    assert_eq!(
+        claim["spec"],
+        json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } })
+    );
+    let template = |object: &Value| object["spec"]["template"]["spec"].clone();
+    let (mut pod, mut other) = (template(set), template(deployment));
+    let names = |pod: &Value| {
+        pod["volumes"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&pod), ["config", "keys", "run"]);
+    assert_eq!(names(&other), ["config", "keys", "data", "run"]);
+    for field in ["volumes", "securityContext", "topologySpreadConstraints"] {
+        pod.as_object_mut().unwrap().remove(field);
+        other.as_object_mut().unwrap().remove(field);
+    }
+    assert_eq!(pod, other);
+    let gone = with(json!({ "size": "1Gi", "onDelete": "delete", "onScaleDown": "delete" }));
+    assert_eq!(
+        the(&gone, ObjectKind::StatefulSet)["spec"]["persistentVolumeClaimRetentionPolicy"],
+        json!({ "whenDeleted": "Delete", "whenScaled": "Delete" })
+    );
 }

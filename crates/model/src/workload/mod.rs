@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I   PodDisruptionBudget I-pdb
-//!   Deployment I ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
+//!   Deployment I (StatefulSet I with volumes) ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
 //! ```
 //! A change of configuration or keys changes the ConfigMap and the Secret, never the pod's template: the agent has named
 //! read it again. Secrets are in no other object. Nothing here asks an API server.
@@ -24,12 +24,13 @@ mod network;
 mod placement;
 mod pod;
 mod quantity;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_zone::{Name, NameError};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -40,13 +41,14 @@ use crate::object::{Instance, NamespacedName};
 
 pub use containers::{bind_image, bind_version};
 pub use desired::{
-    APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, desired, ownership, surplus,
+    APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus, desired, ownership, surplus,
 };
 pub use difference::difference;
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
 };
 pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
+pub use storage::{FixedVolumes, keep_volumes, pods_kind};
 
 /// Port of DNS.
 pub const DNS_PORT: u16 = 53;
@@ -115,9 +117,18 @@ pub struct Workload {
     /// The keys.
     pub secret: Secret,
     /// The pods.
-    pub deployment: Deployment,
+    pub pods: Pods,
     /// How many of them may be missing by intent; `None` for no limit.
     pub disruption_budget: Option<PodDisruptionBudget>,
+}
+
+/// What makes the pods.
+#[derive(Clone, Debug)]
+pub enum Pods {
+    /// Pods that keep nothing.
+    Deployment(Box<Deployment>),
+    /// Pods with a volume each.
+    StatefulSet(Box<StatefulSet>),
 }
 
 /// Why an instance cannot have objects.
@@ -155,7 +166,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
         network_policy: network::policy(own(&names.network_policy), instance, cluster),
         config_map: config::config_map(own(&names.config_map), inputs)?,
         secret: config::secret(own(&names.secret), keys),
-        deployment: pod::deployment(own(&names.deployment), inputs, &names)?,
+        pods: pod::pods(own(&names.pods), inputs, &names)?,
         disruption_budget: disruption::budget(own(&names.disruption_budget), instance),
     })
 }

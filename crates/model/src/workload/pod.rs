@@ -1,6 +1,11 @@
-//! The Deployment: how many pods, where they run, and what they are made of.
+//! The Deployment or StatefulSet: how many pods, where they run, and what they are made of.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec,
     ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Volume, VolumeProjection,
@@ -12,57 +17,111 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::containers::{self, volumes};
 use super::names::{ObjectNames, POD_LABEL, labels, pod_labels};
 use super::placement::{self, SPREAD_ANNOTATION};
-use super::{Inputs, PlanError};
+use super::{Inputs, PlanError, Pods, storage};
+use crate::object::Instance;
 
 /// User and group of everything in a pod. Its files are given to it by `fsGroup`, so any image will do.
 const USER: i64 = 65532;
 /// Label that a Deployment gives to the pods of one template.
 const REVISION_LABEL: &str = "pod-template-hash";
+/// Label of pods with a volume. Spread over zones counts them all, also the ones of an earlier template: a pod that is
+/// replaced has to go back to the zone of its volume, and there is room for it only if the others count as before.
+const STORAGE_LABEL: &str = "bindy.firestoned.io/storage";
+/// Former templates that are kept, for `kubectl rollout undo`.
+const HISTORY: i32 = 3;
 
 /// The pods of an instance.
-pub(super) fn deployment(
+pub(super) fn pods(
     mut metadata: ObjectMeta,
     inputs: &Inputs<'_>,
     names: &ObjectNames,
-) -> Result<Deployment, PlanError> {
-    let instance = inputs.instance;
-    let name = &instance.metadata.key.name;
+) -> Result<Pods, PlanError> {
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(SPREAD_ANNOTATION.to_owned(), inputs.spread.note.clone());
-    let mut pod_metadata = ObjectMeta { labels: Some(labels(name)), ..ObjectMeta::default() };
-    pod_metadata.labels.get_or_insert_default().insert(POD_LABEL.to_owned(), name.clone());
+    let name = &inputs.instance.metadata.key.name;
+    let selector = LabelSelector { match_labels: Some(pod_labels(name)), match_expressions: None };
+    let mut labels = labels(name);
+    labels.insert(POD_LABEL.to_owned(), name.clone());
+    let pod = pod(inputs, names)?;
+    Ok(match &inputs.instance.pods.storage {
+        None => {
+            let spec = deployment(inputs.instance, selector, template(labels, pod));
+            Pods::Deployment(Box::new(Deployment { metadata, spec: Some(spec), status: None }))
+        }
+        Some(wish) => {
+            labels.insert(STORAGE_LABEL.to_owned(), "volume".to_owned());
+            let mut spec = stateful_set(inputs.instance, selector, template(labels, pod));
+            spec.volume_claim_templates = Some(vec![storage::claim(name, wish)]);
+            spec.persistent_volume_claim_retention_policy = Some(storage::retention(wish));
+            spec.service_name = Some(names.transfer_service.clone());
+            Pods::StatefulSet(Box::new(StatefulSet { metadata, spec: Some(spec), status: None }))
+        }
+    })
+}
+
+fn template(labels: BTreeMap<String, String>, pod: PodSpec) -> PodTemplateSpec {
+    let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+    PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }
+}
+
+fn replicas(instance: &Instance) -> i32 {
+    i32::try_from(instance.replicas).unwrap_or(i32::MAX)
+}
+
+fn deployment(instance: &Instance, selector: LabelSelector, template: PodTemplateSpec) -> DeploymentSpec {
     let one_more_first = RollingUpdateDeployment {
         max_unavailable: Some(IntOrString::Int(0)),
         max_surge: Some(IntOrString::Int(1)),
     };
-    let spec = DeploymentSpec {
-        replicas: Some(i32::try_from(instance.replicas).unwrap_or(i32::MAX)),
-        selector: LabelSelector { match_labels: Some(pod_labels(name)), match_expressions: None },
+    DeploymentSpec {
+        replicas: Some(replicas(instance)),
+        selector,
         strategy: Some(DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(one_more_first),
         }),
-        revision_history_limit: Some(3),
-        template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod(inputs, names)?) },
+        revision_history_limit: Some(HISTORY),
+        template,
         ..DeploymentSpec::default()
-    };
-    Ok(Deployment { metadata, spec: Some(spec), ..Deployment::default() })
+    }
+}
+
+fn stateful_set(instance: &Instance, selector: LabelSelector, template: PodTemplateSpec) -> StatefulSetSpec {
+    StatefulSetSpec {
+        replicas: Some(replicas(instance)),
+        selector,
+        // After a loss of everything all start at once: each may have zones that the others lack.
+        pod_management_policy: Some("Parallel".to_owned()),
+        update_strategy: Some(StatefulSetUpdateStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: None,
+        }),
+        revision_history_limit: Some(HISTORY),
+        template,
+        ..StatefulSetSpec::default()
+    }
 }
 
 fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
     let Inputs { instance, cluster, spread, .. } = inputs;
     let wishes = &instance.pods.placement;
+    let keeps = instance.pods.storage.is_some();
+    let told_apart_by = if keeps { STORAGE_LABEL } else { REVISION_LABEL };
     Ok(PodSpec {
         service_account_name: Some(names.service_account.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(30),
-        security_context: Some(security()),
+        security_context: Some(PodSecurityContext {
+            // Large volumes are not walked through at each start.
+            fs_group_change_policy: keeps.then(|| "OnRootMismatch".to_owned()),
+            ..security()
+        }),
         init_containers: Some(vec![containers::agent(&cluster.agent_image)]),
         containers: vec![containers::named(&instance.pods)],
-        volumes: Some(pod_volumes(names)),
+        volumes: Some(pod_volumes(names, keeps)),
         affinity: Some(placement::affinity(instance)?),
-        topology_spread_constraints: Some(vec![placement::spread(instance, spread, REVISION_LABEL)]),
+        topology_spread_constraints: Some(vec![placement::spread(instance, spread, told_apart_by)]),
         node_selector: (!wishes.node_selector.is_empty()).then(|| wishes.node_selector.clone()),
         tolerations: Some(placement::tolerations(instance)),
         priority_class_name: wishes.priority_class_name.clone(),
@@ -84,7 +143,7 @@ fn security() -> PodSecurityContext {
     }
 }
 
-fn pod_volumes(names: &ObjectNames) -> Vec<Volume> {
+fn pod_volumes(names: &ObjectNames, keeps: bool) -> Vec<Volume> {
     let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
     let keys = |secret: &str, file: &str| VolumeProjection {
         secret: Some(SecretProjection {
@@ -103,10 +162,13 @@ fn pod_volumes(names: &ObjectNames) -> Vec<Volume> {
         medium: Some("Memory".to_owned()),
         size_limit: Some(Quantity("1Mi".to_owned())),
     };
-    vec![
+    let data = Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..volume(volumes::DATA) };
+    let mut all = vec![
         Volume { config_map: Some(config), ..volume(volumes::CONFIG) },
         Volume { projected: Some(keys), ..volume(volumes::KEYS) },
-        Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..volume(volumes::DATA) },
-        Volume { empty_dir: Some(run), ..volume(volumes::RUN) },
-    ]
+    ];
+    // A StatefulSet adds the volume of the pod itself.
+    all.extend((!keeps).then_some(data));
+    all.push(Volume { empty_dir: Some(run), ..volume(volumes::RUN) });
+    all
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -165,11 +166,12 @@ pub(super) async fn touch_pods(
     let params = ListParams::default().labels(&selector.join(","));
     let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
     let replica_set = format!("{}-", instance.name);
-    let ours = found.items.iter().filter(|pod| {
-        pod.owner_references()
-            .iter()
-            .any(|owner| owner.kind == "ReplicaSet" && owner.name.starts_with(&replica_set))
-    });
+    let makes = |owner: &OwnerReference| match owner.kind.as_str() {
+        "ReplicaSet" => owner.name.starts_with(&replica_set),
+        "StatefulSet" => owner.name == instance.name,
+        _ => false,
+    };
+    let ours = found.items.iter().filter(|pod| pod.owner_references().iter().any(makes));
     let mut touched = 0;
     for pod in ours {
         touch(&api, &pod.name_any(), term).await?;

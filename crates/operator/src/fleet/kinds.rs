@@ -1,7 +1,7 @@
 //! The kinds of objects that instances have, as the API server knows them, and what may be done with each.
 
 use bindy_model::workload::ObjectKind;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -24,14 +24,25 @@ const fn optional(group: &'static str, resource: &'static str) -> Access {
 }
 
 /// Everything that is done here.
-pub const ACCESS: &[Access] =
-    &[SERVICE_ACCOUNTS, SERVICES, NETWORK_POLICIES, CONFIG_MAPS, DEPLOYMENTS, BUDGETS, SECRETS, PODS, NODES];
+pub const ACCESS: &[Access] = &[
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    NETWORK_POLICIES,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    STATEFUL_SETS,
+    BUDGETS,
+    SECRETS,
+    PODS,
+    NODES,
+];
 
 const SERVICE_ACCOUNTS: Access = kept("", "serviceaccounts");
 pub(super) const SERVICES: Access = kept("", "services");
 const NETWORK_POLICIES: Access = kept("networking.k8s.io", "networkpolicies");
 const CONFIG_MAPS: Access = kept("", "configmaps");
-const DEPLOYMENTS: Access = kept("apps", "deployments");
+const DEPLOYMENTS: Access = optional("apps", "deployments");
+const STATEFUL_SETS: Access = optional("apps", "statefulsets");
 const BUDGETS: Access = optional("policy", "poddisruptionbudgets");
 /// Made and removed without ever being read: the keys of one instance are of no use to another.
 const SECRETS: Access =
@@ -53,6 +64,7 @@ pub(super) const fn access(kind: ObjectKind) -> &'static Access {
         ObjectKind::ConfigMap => &CONFIG_MAPS,
         ObjectKind::Secret => &SECRETS,
         ObjectKind::Deployment => &DEPLOYMENTS,
+        ObjectKind::StatefulSet => &STATEFUL_SETS,
         ObjectKind::PodDisruptionBudget => &BUDGETS,
     }
 }
@@ -66,6 +78,7 @@ pub(super) fn resource(kind: ObjectKind) -> ApiResource {
         ObjectKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
         ObjectKind::Secret => ApiResource::erase::<Secret>(&()),
         ObjectKind::Deployment => ApiResource::erase::<Deployment>(&()),
+        ObjectKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
         ObjectKind::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
     }
 }

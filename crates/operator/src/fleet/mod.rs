@@ -48,7 +48,7 @@ use reconcile::{Memory, Outcome, reconcile};
 use watch::News;
 
 pub use kinds::ACCESS;
-pub use report::{DeploymentReport, Problem, Reports, WorkloadReport};
+pub use report::{PodsReport, Problem, Reports, WorkloadReport};
 
 /// Instances that are looked at at once.
 const CONCURRENCY: usize = 4;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
     Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
-    SPREAD_ANNOTATION, Spread, desired, ownership, plan, surplus,
+    SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
 };
 use bindy_model::{Instance, Link, NamespacedName};
 use bindy_zone::Name;
@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::calls::{self, Created, Mode};
 use super::observed::{Observed, cluster_ips};
-use super::report::{DeploymentReport, Problem, WorkloadReport, replica_failure};
+use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
 use super::restraint::Restraint;
 use super::secrets::{Step, step};
 use super::settle::{State, Stop};
@@ -65,7 +65,7 @@ struct Parts {
 /// The objects that there should be, and those that there should not.
 struct Planned {
     objects: Vec<Desired>,
-    surplus: Vec<(ObjectKind, String)>,
+    surplus: Vec<Surplus>,
 }
 
 /// Looks at an instance and sets right what is not.
@@ -114,12 +114,12 @@ impl Pass<'_> {
             }
         }
         let Planned { objects, surplus } = self.plan(&parts)?;
-        for (kind, name) in &surplus {
-            self.remove(*kind, name).await?;
+        for one in surplus.iter().filter(|one| one.after.is_none()) {
+            self.remove(one.kind, &one.name).await?;
         }
         let of = |kind| objects.iter().find(|object| object.kind == kind);
-        let (Some(account), Some(secret), Some(deployment)) =
-            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(ObjectKind::Deployment))
+        let (Some(account), Some(secret), Some(pods)) =
+            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(pods_kind(self.instance)))
         else {
             return Ok(());
         };
@@ -133,11 +133,28 @@ impl Pass<'_> {
         };
         if settled {
             // New pods start with what is there now.
-            self.memory.untold &= self.ownership(deployment).is_some();
-            self.settle(deployment).await?;
+            self.memory.untold &= ObjectKind::PODS.iter().any(|kind| self.pods(*kind).is_some());
+            self.settle(pods).await?;
             self.tell_pods().await?;
+            self.hand_over(&surplus).await?;
         }
         Ok(())
+    }
+
+    /// Removes what made the pods before, as soon as what makes them now has all of them available.
+    async fn hand_over(&mut self, surplus: &[Surplus]) -> Result<(), Stop> {
+        for one in surplus {
+            let report = one.after.and_then(|after| self.pods(after));
+            if report.is_some_and(|report| report.is_complete(self.instance.replicas)) {
+                self.remove(one.kind, &one.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the Deployment or StatefulSet of the instance says of itself.
+    fn pods(&self, kind: ObjectKind) -> Option<PodsReport> {
+        Some(PodsReport::of(&*self.ours(kind, &ObjectNames::new(self.key()).pods)?))
     }
 
     fn parts(&mut self) -> Result<Parts, Stop> {
@@ -178,8 +195,10 @@ impl Pass<'_> {
 
     /// How strictly pods are spread over zones: as was decided before, or by the nodes.
     fn spread(&self) -> Spread {
-        let deployment = self.ours(ObjectKind::Deployment, &ObjectNames::new(self.key()).deployment);
-        let noted = deployment.as_deref().and_then(|live| annotation(live, SPREAD_ANNOTATION));
+        let wanted = pods_kind(self.instance);
+        let kinds = [wanted].into_iter().chain(ObjectKind::PODS);
+        let live = kinds.filter_map(|kind| self.ours(kind, &ObjectNames::new(self.key()).pods)).next();
+        let noted = live.as_deref().and_then(|live| annotation(live, SPREAD_ANNOTATION));
         Spread::decide(self.instance, noted, self.observed.nodes().as_deref())
     }
 
@@ -284,19 +303,20 @@ impl Pass<'_> {
     }
 
     fn interval(&self) -> Duration {
-        let names = ObjectNames::new(self.key());
-        let ready = self
-            .ours(ObjectKind::Deployment, &names.deployment)
-            .is_some_and(|live| DeploymentReport::of(&live).ready >= self.instance.replicas);
+        let pods = self.pods(pods_kind(self.instance));
+        let ready = pods.is_some_and(|pods| pods.ready >= self.instance.replicas);
         if ready { RESYNC } else { RESYNC_UNREADY }
     }
 
     fn outcome(mut self) -> Outcome {
         let names = ObjectNames::new(self.key());
         let service = self.ours(ObjectKind::Service, &names.dns_service);
-        let deployment = self.ours(ObjectKind::Deployment, &names.deployment);
-        self.problems.extend(deployment.as_deref().and_then(replica_failure));
+        let wanted = pods_kind(self.instance);
+        let live = self.ours(wanted, &names.pods);
+        self.problems.extend(live.as_deref().and_then(replica_failure));
+        let former = ObjectKind::PODS.into_iter().find(|kind| *kind != wanted);
         let next = self.next.min(self.now + self.interval());
+        let former = former.and_then(|kind| self.pods(kind));
         Outcome {
             next: (!self.again).then_some(next),
             report: WorkloadReport {
@@ -304,7 +324,8 @@ impl Pass<'_> {
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
                 addresses: service.as_deref().map(cluster_ips).unwrap_or_default(),
-                deployment: deployment.as_deref().map(DeploymentReport::of),
+                pods: live.as_deref().map(PodsReport::of),
+                former,
             },
         }
     }

@@ -1,7 +1,9 @@
 //! One object of an instance at a time: made as it should be, or removed, if it is the instance's own.
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, ownership};
+use bindy_model::workload::{
+    APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_volumes, ownership,
+};
 use serde_json::Value;
 use tracing::info;
 
@@ -48,10 +50,20 @@ impl Pass<'_> {
                 self.wait(Problem::Leaving { kind, name });
                 Ok(State::Blocked)
             }
-            Ownership::Ours => match difference(&live, &desired.body) {
-                None => Ok(State::Same),
-                Some(field) => self.correct(desired, &live, &field).await,
-            },
+            Ownership::Ours => self.settle_ours(desired, &live).await,
+        }
+    }
+
+    async fn settle_ours(&mut self, desired: &Desired, live: &Value) -> Result<State, Stop> {
+        let mut desired = desired.clone();
+        if desired.kind == ObjectKind::StatefulSet
+            && let Some(fixed) = keep_volumes(live, &mut desired.body)
+        {
+            self.problems.push(Problem::Volumes(fixed));
+        }
+        match difference(live, &desired.body) {
+            None => Ok(State::Same),
+            Some(field) => self.correct(&desired, live, &field).await,
         }
     }
 

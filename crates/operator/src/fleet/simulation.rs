@@ -386,3 +386,65 @@ async fn neither_new_nodes_nor_a_restart_make_new_pods() {
     world.look().await;
     assert_eq!(spread(&world), "ScheduleAnyway", "a change of the spec decides anew");
 }
+
+/// Has all pods of a Deployment or StatefulSet be there, as its controller would say.
+fn finish(world: &World, resource: &str) {
+    let mut live = world.api.get(resource, "dns").unwrap();
+    let counts = json!({ "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2 });
+    live["status"] = counts;
+    world.api.put(resource, live);
+    world.watch();
+}
+
+#[tokio::test]
+async fn storage_is_switched_on_and_off_with_all_new_servers_there_before_the_old_ones_go() {
+    let plain = json!({ "replicas": 2 });
+    let stored = json!({ "replicas": 2, "storage": { "size": "1Gi" } });
+    for (before, after, old, new) in
+        [(&plain, &stored, "deployments", "statefulsets"), (&stored, &plain, "statefulsets", "deployments")]
+    {
+        let prepare = async || {
+            let mut world = World::new();
+            world.view = view(&[instance("u", before)]);
+            world.look().await;
+            finish(&world, old);
+            world.view = view(&[instance("u", after)]);
+            world
+        };
+        at_every_stop(prepare, |world| {
+            assert!(world.api.get(old, "dns").is_some() && world.api.get(new, "dns").is_some());
+        })
+        .await;
+        let mut world = prepare().await;
+        let report = world.look().await;
+        assert!(report.pods.is_some() && report.former.is_some_and(|former| former.available == 2));
+        let almost = async || {
+            let mut world = prepare().await;
+            world.look().await;
+            finish(&world, new);
+            world
+        };
+        at_every_stop(almost, |world| {
+            assert!(world.api.get(old, "dns").is_none() && world.api.get(new, "dns").is_some());
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn volumes_that_cannot_be_changed_are_told_and_other_wishes_followed() {
+    let mut world = World::new();
+    world.view = view(&[instance("u", &json!({ "replicas": 2, "storage": { "size": "1Gi" } }))]);
+    world.look().await;
+    world.view = view(&[instance("u", &json!({ "replicas": 3, "storage": { "size": "2Gi" } }))]);
+    for _ in 0..2 {
+        let report = world.look().await;
+        assert!(matches!(report.problems[..], [Problem::Volumes(_)]), "{:?}", report.problems);
+    }
+    let set = world.api.get("statefulsets", "dns").unwrap();
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(
+        (&set["spec"]["replicas"], &claim["resources"]["requests"]["storage"]),
+        (&json!(3), &json!("1Gi"))
+    );
+}
