@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::condition_list;
-use crate::{AddressMatch, AddressMatchError, Addresses, REGION_LABEL, ROLE_LABEL};
+use crate::{
+    AddressMatch, AddressMatchError, Addresses, DisruptionBudget, Placement, REGION_LABEL, ROLE_LABEL,
+    Resources, Storage,
+};
 
 /// Where an instance gets its zones from.
 #[derive(
@@ -101,10 +103,21 @@ pub struct Bind9InstanceSpec {
     /// `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// On which nodes the servers run, besides the preference for the region of the label `region`. Default: any. Not
-    /// used by `bindy up`.
+    /// On which nodes the servers run. Default: any, those of the region of the label `region` first, spread over nodes
+    /// and zones. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Keeps the zones of each server on a volume of its own, so that it answers after a restart even if nobody is left to
+    /// get them from. The servers are those of a StatefulSet then, which replaces a server by stopping it first: with one
+    /// replica each change of its pod is a gap of some seconds. Setting and removing it loses no question: the new servers
+    /// are all there before the old ones go. Default: none, a server that restarts gets its zones from the others. Not
+    /// used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+    /// How many servers may be missing while nodes are drained and the like. Default: one, from two servers on. Not
+    /// used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<DisruptionBudget>,
     /// Stops changes to this instance: zones are neither added to it nor removed from it, its settings stay. Its
     /// servers keep running, answering, and following the zones they have. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -118,60 +131,6 @@ pub struct Upstream {
     /// Name of a Bind9Instance in the same namespace. Example: `primary-dns`.
     #[schemars(length(min = 1, max = 52))]
     pub name: String,
-}
-
-/// CPU and memory of a container, in Kubernetes' notation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Resources {
-    /// What is set aside for it on its node. Example: `{cpu: 100m, memory: 128Mi}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "quantities")]
-    pub requests: BTreeMap<String, IntOrString>,
-    /// What it may use at most; BIND is stopped when it needs more memory than that. Example: `{memory: 1Gi}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "quantities")]
-    pub limits: BTreeMap<String, IntOrString>,
-}
-
-/// On which nodes servers run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Placement {
-    /// Labels that a node has to have. Example: `{disktype: ssd}`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "node_labels")]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that are put up with. Default: a lost node for 30 seconds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub tolerations: Vec<Toleration>,
-}
-
-/// A taint that is put up with, as in a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Toleration {
-    /// The taint's key; absent with the operator `Exists` means every taint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 316))]
-    pub key: Option<String>,
-    /// `Equal` (the taint has this value) or `Exists` (whatever its value). Default: `Equal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "toleration_operators")]
-    pub operator: Option<String>,
-    /// The taint's value, with `Equal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: all of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "taint_effects")]
-    pub effect: Option<String>,
-    /// Seconds after which a server leaves a node that got the taint, with `NoExecute`. Default: never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 31_536_000))]
-    pub toleration_seconds: Option<i64>,
 }
 
 /// Settings of BIND.
@@ -311,35 +270,6 @@ impl Bind9Instance {
 /// Schema of an optional role: derived, the documentation of the type would hide that of the field.
 fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
-}
-
-/// Schema of a map of quantities, as Kubernetes' own kinds have it.
-fn quantities(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 16,
-        "additionalProperties": {
-            "anyOf": [{ "type": "integer" }, { "type": "string" }],
-            "x-kubernetes-int-or-string": true,
-            "pattern": "^\\+?(([0-9]+(\\.[0-9]*)?)|(\\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE][-+]?[0-9]+))?$",
-        },
-    })
-}
-
-fn node_labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 32,
-        "additionalProperties": { "type": "string", "maxLength": 63 },
-    })
-}
-
-fn toleration_operators(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "string", "enum": ["Equal", "Exists"] })
-}
-
-fn taint_effects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "string", "enum": ["NoSchedule", "PreferNoSchedule", "NoExecute"] })
 }
 
 fn address_matches(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

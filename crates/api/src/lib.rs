@@ -21,6 +21,7 @@ mod condition;
 mod crds;
 mod instance;
 mod manifest;
+mod pods;
 mod reason;
 mod record;
 mod reference;
@@ -35,10 +36,11 @@ pub use condition::{
 };
 pub use crds::{GenerateError, crds, crds_yaml, generate};
 pub use instance::{
-    Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, InstanceConfig, Placement,
-    RateLimit, Resources, Role, Toleration, Upstream,
+    Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, InstanceConfig, RateLimit, Role,
+    Upstream,
 };
 pub use manifest::{DecodeError, Kind, Object};
+pub use pods::{DisruptionBudget, Placement, Resources, Retention, Storage, Strictness, Toleration};
 pub use reason::Reason;
 pub use record::{
     AAAARecord, AAAARecordSpec, ARecord, ARecordSpec, CAARecord, CAARecordSpec, CNAMERecord, CNAMERecordSpec,

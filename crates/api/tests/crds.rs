@@ -129,7 +129,8 @@ fn schemas_are_structural_and_documented_and_bounded() {
                 field["anyOf"].is_null() && field["oneOf"].is_null() && field["$ref"].is_null(),
                 "{path}"
             );
-            assert!(field["type"].is_string(), "{path} has no type");
+            let typed = field["type"].is_string() || field["x-kubernetes-int-or-string"] == true;
+            assert!(typed, "{path} has no type");
             let described =
                 path.ends_with("[]") || path.contains(".metadata") || field["description"].is_string();
             assert!(described, "{path} has no description");

@@ -27,6 +27,8 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 image,
                 resources,
                 placement,
+                storage,
+                disruption_budget,
                 paused,
             } = &object.spec;
             let config = config.clone().unwrap_or_default();
@@ -45,6 +47,8 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                     image: image.clone(),
                     resources: resources.clone().unwrap_or_default(),
                     placement: placement.clone().unwrap_or_default(),
+                    storage: storage.clone(),
+                    disruption_budget: disruption_budget.clone().unwrap_or_default(),
                 },
                 paused: *paused,
             })))

@@ -150,6 +150,13 @@ pub struct Instance {
     pub paused: bool,
 }
 
+impl Instance {
+    /// The region that it is labelled with.
+    pub fn region(&self) -> Option<&str> {
+        self.metadata.labels.get(bindy_api::REGION_LABEL).map(String::as_str)
+    }
+}
+
 /// What differs between the pods of instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSettings {
@@ -161,6 +168,10 @@ pub struct PodSettings {
     pub resources: bindy_api::Resources,
     /// On which nodes.
     pub placement: bindy_api::Placement,
+    /// The volume of each, if they have any.
+    pub storage: Option<bindy_api::Storage>,
+    /// How many may be missing by intent.
+    pub disruption_budget: bindy_api::DisruptionBudget,
 }
 
 /// A label selector: all labels and expressions have to match.

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, ObjectKind, Ownership, desired, difference, ownership, plan,
+    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread, Surplus,
+    Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -48,7 +49,9 @@ fn links(fleet: &Fleet, key: &NamespacedName) -> Vec<(Link, Name)> {
 fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desired> {
     let keys = KeyFile { text: format!("k0.key.bindy. {SECRET}\n"), fingerprint: "0123".to_owned() };
     let links = links(fleet, &instance.metadata.key);
-    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster }).unwrap())
+    let node = Topology { region: None, zone: Some("a".to_owned()) };
+    let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
+    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster, spread: &spread }).unwrap())
 }
 
 /// The smallest instance of the page on high availability.
@@ -102,6 +105,7 @@ fn its_pods_are_as_the_page_on_high_availability_shows() {
         (&json!(1), &json!("topology.kubernetes.io/zone"))
     );
     assert_eq!(spread["labelSelector"], json!({ "matchLabels": { "instance": "primary-dns" } }));
+    assert_eq!(spread["whenUnsatisfiable"], "DoNotSchedule", "every node of the page's cluster is in a zone");
     let question = json!({ "command": ["dig", "@localhost", "version.bind", "txt", "chaos"] });
     for (probe, delay, period) in [("livenessProbe", 30, 10), ("readinessProbe", 5, 5)] {
         let probe = &pod["containers"][0][probe];
@@ -208,12 +212,14 @@ fn settings_of_pods_arrive_in_them() {
             serde_json::from_value(json!({ "requests": { "cpu": 1 }, "limits": { "memory": "1Gi" } }));
         let toleration =
             json!([{ "key": "dns", "operator": "Exists" }, { "key": "node.kubernetes.io/not-ready" }]);
-        let placement = serde_json::from_value(json!({ "tolerations": toleration }));
+        let placement =
+            serde_json::from_value(json!({ "tolerations": toleration, "priorityClassName": "high" }));
         instance.pods = PodSettings {
             version: Some("9.20".to_owned()),
             image: None,
             resources: resources.unwrap(),
             placement: placement.unwrap(),
+            ..PodSettings::default()
         };
         instance.metadata.labels.insert("region".to_owned(), "eu-west-1".to_owned());
     });
@@ -225,6 +231,7 @@ fn settings_of_pods_arrive_in_them() {
     );
     let keys: Vec<&Value> = pod["tolerations"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
     assert_eq!(keys, ["dns", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert_eq!(pod["priorityClassName"], "high");
     let preferred = &pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
     assert_eq!(
         preferred["preference"]["matchExpressions"],
@@ -291,4 +298,120 @@ fn objects_of_others_and_of_a_former_instance_are_told_from_ours() {
         foreign["metadata"]["ownerReferences"] = json!([]);
         assert_eq!(ownership(&foreign, &instance.metadata), Ownership::Foreign);
     }
+}
+
+#[test]
+fn a_drain_may_take_one_server_of_several_and_the_only_one() {
+    let budget = |replicas: u32, wish: Value| {
+        let objects = objects(|instance| {
+            instance.replicas = replicas;
+            instance.pods.disruption_budget = serde_json::from_value(wish).unwrap();
+        });
+        let found = objects.iter().find(|object| object.kind == ObjectKind::PodDisruptionBudget);
+        found.map(|object| {
+            assert_eq!(object.name, "primary-dns-pdb");
+            let spec = &object.body["spec"];
+            assert_eq!(spec["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+            assert_eq!(spec["selector"]["matchLabels"]["instance"], "primary-dns");
+            (spec["minAvailable"].clone(), spec["maxUnavailable"].clone())
+        })
+    };
+    let none = json!({});
+    assert_eq!(budget(0, none.clone()), None);
+    assert_eq!(budget(1, none.clone()), None);
+    assert_eq!(budget(2, none.clone()), Some((Value::Null, json!(1))));
+    assert_eq!(budget(3, none.clone()), Some((json!(2), Value::Null)), "as on the page");
+    assert_eq!(budget(5, none), Some((json!(4), Value::Null)));
+    assert_eq!(budget(5, json!({ "maxUnavailable": "40%" })), Some((Value::Null, json!("40%"))));
+    assert_eq!(budget(1, json!({ "minAvailable": 1 })), Some((json!(1), Value::Null)));
+    assert_eq!(budget(3, json!({ "enabled": false, "minAvailable": 1 })), None);
+}
+
+#[test]
+fn what_is_not_wanted_is_surplus() {
+    let surplus_of = |replicas| {
+        let mut instance = smallest();
+        instance.replicas = replicas;
+        let fleet = fleet(vec![Object::Instance(Box::new(instance.clone()))]);
+        let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+        let (links, cluster) = (links(&fleet, &instance.metadata.key), cluster(&[]));
+        let spread = Spread::decide(&instance, None, None);
+        let inputs =
+            Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster, spread: &spread };
+        surplus(&plan(&inputs).unwrap(), &ObjectNames::new(&instance.metadata.key))
+    };
+    let set = Surplus {
+        kind: ObjectKind::StatefulSet,
+        name: "primary-dns".to_owned(),
+        after: Some(ObjectKind::Deployment),
+    };
+    let kind = ObjectKind::PodDisruptionBudget;
+    let budget = Surplus { kind, name: "primary-dns-pdb".to_owned(), after: None };
+    assert_eq!(surplus_of(3), std::slice::from_ref(&set));
+    assert_eq!(surplus_of(1), [budget, set]);
+}
+
+#[test]
+fn a_required_region_is_a_limit_and_has_to_be_known() {
+    let required = |instance: &mut Instance| {
+        instance.pods.placement.region = Some(bindy_api::Strictness::Required);
+    };
+    let objects = objects(|instance| {
+        required(instance);
+        instance.metadata.labels.insert("region".to_owned(), "eu-west-1".to_owned());
+    });
+    let affinity = &pod(&objects)["affinity"]["nodeAffinity"];
+    let expression =
+        json!({ "key": "topology.kubernetes.io/region", "operator": "In", "values": ["eu-west-1"] });
+    assert_eq!(
+        *affinity,
+        json!({ "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } })
+    );
+    let mut nowhere = smallest();
+    required(&mut nowhere);
+    let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+    let (spread, cluster) = (Spread::decide(&nowhere, None, None), cluster(&[]));
+    let inputs = Inputs { instance: &nowhere, links: &[], keys: &keys, cluster: &cluster, spread: &spread };
+    assert_eq!(plan(&inputs).unwrap_err(), PlanError::NoRegion);
+}
+
+#[test]
+fn servers_with_volumes_are_those_of_a_stateful_set_and_otherwise_the_same() {
+    let with =
+        |wish: Value| objects(|instance| instance.pods.storage = Some(serde_json::from_value(wish).unwrap()));
+    let (kept, without) = (with(json!({ "size": "1Gi" })), objects(|_| ()));
+    let (set, deployment) = (the(&kept, ObjectKind::StatefulSet), the(&without, ObjectKind::Deployment));
+    assert!(!kept.iter().any(|object| object.kind == ObjectKind::Deployment));
+    for field in ["selector", "replicas"] {
+        assert_eq!(set["spec"][field], deployment["spec"][field], "a Service takes both for the same");
+    }
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    assert_eq!(
+        set["spec"]["persistentVolumeClaimRetentionPolicy"],
+        json!({ "whenDeleted": "Retain", "whenScaled": "Retain" })
+    );
+    let claim = &set["spec"]["volumeClaimTemplates"][0];
+    assert_eq!(claim["metadata"]["name"], "data");
+    assert_eq!(
+        claim["spec"],
+        json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } })
+    );
+    let template = |object: &Value| object["spec"]["template"]["spec"].clone();
+    let (mut pod, mut other) = (template(set), template(deployment));
+    let names = |pod: &Value| {
+        pod["volumes"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&pod), ["config", "keys", "run"]);
+    assert_eq!(names(&other), ["config", "keys", "data", "run"]);
+    for field in ["volumes", "securityContext", "topologySpreadConstraints"] {
+        pod.as_object_mut().unwrap().remove(field);
+        other.as_object_mut().unwrap().remove(field);
+    }
+    assert_eq!(pod, other);
+    let gone = with(json!({ "size": "1Gi", "onDelete": "delete", "onScaleDown": "delete" }));
+    assert_eq!(
+        the(&gone, ObjectKind::StatefulSet)["spec"]["persistentVolumeClaimRetentionPolicy"],
+        json!({ "whenDeleted": "Delete", "whenScaled": "Delete" })
+    );
 }

@@ -128,7 +128,7 @@ fn compose(notice: &InstanceNotice, report: &WorkloadReport, addresses: &[IpAddr
             bindy_model::Role::Primary => Role::Primary,
             bindy_model::Role::Secondary => Role::Secondary,
         }),
-        replicas: report.deployment.as_ref().map_or(0, |deployment| deployment.replicas),
+        replicas: report.pods.iter().chain(&report.former).map(|pods| pods.replicas).sum(),
         ready_replicas: ready,
         ready: Some(format!("{ready}/{}", instance.replicas)),
         selector: Some(format!("{INSTANCE_LABEL}={}", state.key.name)),
@@ -176,12 +176,13 @@ fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> 
     verdicts
 }
 
-/// Whether every pod is of the present template, as far as the Deployment knows.
+/// Whether every pod is of the present template, as far as what makes them knows.
 fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
     report.generation == notice.report.generation
-        && report.deployment.as_ref().is_some_and(|deployment| {
-            deployment.observed_generation >= deployment.generation
-                && deployment.updated >= notice.instance.replicas
-                && deployment.replicas == deployment.updated
+        && report.former.is_none()
+        && report.pods.as_ref().is_some_and(|pods| {
+            pods.observed_generation >= pods.generation
+                && pods.updated >= notice.instance.replicas
+                && pods.replicas == pods.updated
         })
 }

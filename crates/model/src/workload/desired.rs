@@ -5,7 +5,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Workload;
+use super::{ObjectNames, Pods, Workload};
 use crate::object::Metadata;
 
 /// Annotation with a hash of what was last applied: a field that is not wanted any more shows by it.
@@ -28,12 +28,25 @@ pub enum ObjectKind {
     Secret,
     /// Deployment.
     Deployment,
+    /// StatefulSet.
+    StatefulSet,
+    /// PodDisruptionBudget.
+    PodDisruptionBudget,
 }
 
 impl ObjectKind {
     /// The kinds that can be looked at; Secrets cannot.
-    pub const WATCHED: [Self; 5] =
-        [Self::ServiceAccount, Self::Service, Self::NetworkPolicy, Self::ConfigMap, Self::Deployment];
+    pub const WATCHED: [Self; 7] = [
+        Self::ServiceAccount,
+        Self::Service,
+        Self::NetworkPolicy,
+        Self::ConfigMap,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::PodDisruptionBudget,
+    ];
+    /// The kinds that make pods; an instance has one of them, and two while one takes over from the other.
+    pub const PODS: [Self; 2] = [Self::Deployment, Self::StatefulSet];
 }
 
 impl std::fmt::Display for ObjectKind {
@@ -71,7 +84,8 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
         network_policy,
         config_map,
         secret,
-        deployment,
+        pods,
+        disruption_budget,
     } = workload;
     let mut objects = vec![
         object(ObjectKind::ServiceAccount, service_account),
@@ -81,8 +95,35 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
     ];
     objects.extend(config_map.as_ref().map(|map| object(ObjectKind::ConfigMap, map)));
     objects.push(object(ObjectKind::Secret, secret));
-    objects.push(object(ObjectKind::Deployment, deployment));
+    objects.push(match pods {
+        Pods::Deployment(deployment) => object(ObjectKind::Deployment, deployment.as_ref()),
+        Pods::StatefulSet(set) => object(ObjectKind::StatefulSet, set.as_ref()),
+    });
+    objects.extend(disruption_budget.as_ref().map(|budget| object(ObjectKind::PodDisruptionBudget, budget)));
     objects
+}
+
+/// An object that an instance has with other settings, and should not have with these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surplus {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// What has to have taken over from it before it goes.
+    pub after: Option<ObjectKind>,
+}
+
+/// The objects that there should not be.
+pub fn surplus(workload: &Workload, names: &ObjectNames) -> Vec<Surplus> {
+    let (kind, after) = match workload.pods {
+        Pods::Deployment(_) => (ObjectKind::StatefulSet, ObjectKind::Deployment),
+        Pods::StatefulSet(_) => (ObjectKind::Deployment, ObjectKind::StatefulSet),
+    };
+    let pods = Surplus { kind, name: names.pods.clone(), after: Some(after) };
+    let kind = ObjectKind::PodDisruptionBudget;
+    let budget = Surplus { kind, name: names.disruption_budget.clone(), after: None };
+    workload.disruption_budget.is_none().then_some(budget).into_iter().chain([pods]).collect()
 }
 
 fn object<T: Resource + Serialize>(kind: ObjectKind, object: &T) -> Desired {

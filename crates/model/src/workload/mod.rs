@@ -8,8 +8,8 @@
 //! Everything is named after the instance, in its namespace:
 //!
 //! ```text
-//!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I
-//!   Deployment I ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
+//!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I   PodDisruptionBudget I-pdb
+//!   Deployment I (StatefulSet I with volumes) ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
 //! ```
 //! A change of configuration or keys changes the ConfigMap and the Secret, never the pod's template: the agent has named
 //! read it again. Secrets are in no other object. Nothing here asks an API server.
@@ -18,29 +18,37 @@ mod config;
 mod containers;
 mod desired;
 mod difference;
+mod disruption;
 mod names;
 mod network;
+mod placement;
 mod pod;
 mod quantity;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_zone::{Name, NameError};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::links::Link;
 use crate::named_conf::{AccessError, TextError};
 use crate::object::{Instance, NamespacedName};
 
 pub use containers::{bind_image, bind_version};
-pub use desired::{APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, desired, ownership};
+pub use desired::{
+    APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus, desired, ownership, surplus,
+};
 pub use difference::difference;
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
 };
+pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
+pub use storage::{FixedVolumes, keep_volumes, pods_kind};
 
 /// Port of DNS.
 pub const DNS_PORT: u16 = 53;
@@ -60,6 +68,8 @@ pub struct Inputs<'a> {
     pub keys: &'a KeyFile,
     /// What is the same for all instances.
     pub cluster: &'a Cluster,
+    /// How strictly its pods are spread over zones.
+    pub spread: &'a Spread,
 }
 
 /// What is the same for all instances.
@@ -107,7 +117,18 @@ pub struct Workload {
     /// The keys.
     pub secret: Secret,
     /// The pods.
-    pub deployment: Deployment,
+    pub pods: Pods,
+    /// How many of them may be missing by intent; `None` for no limit.
+    pub disruption_budget: Option<PodDisruptionBudget>,
+}
+
+/// What makes the pods.
+#[derive(Clone, Debug)]
+pub enum Pods {
+    /// Pods that keep nothing.
+    Deployment(Box<Deployment>),
+    /// Pods with a volume each.
+    StatefulSet(Box<StatefulSet>),
 }
 
 /// Why an instance cannot have objects.
@@ -122,11 +143,16 @@ pub enum PlanError {
     /// A text cannot be written into named's configuration.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// It has to run in its region and has none.
+    #[error(
+        "spec.placement.region is required, and the instance has no label region: give it one, or remove the field"
+    )]
+    NoRegion,
 }
 
 /// The objects that there should be.
 pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
-    let Inputs { instance, links: _, keys, cluster } = inputs;
+    let Inputs { instance, links: _, keys, cluster, spread: _ } = inputs;
     let names = ObjectNames::new(&instance.metadata.key);
     let own = |name: &str| names::metadata(instance, name);
     Ok(Workload {
@@ -140,6 +166,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
         network_policy: network::policy(own(&names.network_policy), instance, cluster),
         config_map: config::config_map(own(&names.config_map), inputs)?,
         secret: config::secret(own(&names.secret), keys),
-        deployment: pod::deployment(own(&names.deployment), instance, &names, cluster),
+        pods: pod::pods(own(&names.pods), inputs, &names)?,
+        disruption_budget: disruption::budget(own(&names.disruption_budget), instance),
     })
 }

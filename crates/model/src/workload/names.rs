@@ -34,8 +34,10 @@ pub struct ObjectNames {
     pub secret: String,
     /// Secret with the keys of the next generation, while keys are replaced.
     pub other_secret: String,
-    /// Deployment.
-    pub deployment: String,
+    /// Deployment or StatefulSet.
+    pub pods: String,
+    /// PodDisruptionBudget.
+    pub disruption_budget: String,
 }
 
 impl ObjectNames {
@@ -50,7 +52,8 @@ impl ObjectNames {
             config_map: format!("{name}-config"),
             secret: format!("{name}-key-a"),
             other_secret: format!("{name}-key-b"),
-            deployment: name.clone(),
+            pods: name.clone(),
+            disruption_budget: format!("{name}-pdb"),
         }
     }
 }

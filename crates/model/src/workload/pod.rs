@@ -1,73 +1,132 @@
-//! The Deployment: how many pods, where they run, and what they are made of.
+//! The Deployment or StatefulSet: how many pods, where they run, and what they are made of.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment, StatefulSet, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
 use k8s_openapi::api::core::v1::{
-    Affinity, ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, NodeAffinity, NodeSelectorRequirement,
-    NodeSelectorTerm, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-    PreferredSchedulingTerm, ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Toleration,
-    TopologySpreadConstraint, Volume, VolumeProjection, WeightedPodAffinityTerm,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Cluster;
 use super::containers::{self, volumes};
 use super::names::{ObjectNames, POD_LABEL, labels, pod_labels};
+use super::placement::{self, SPREAD_ANNOTATION};
+use super::{Inputs, PlanError, Pods, storage};
 use crate::object::Instance;
 
 /// User and group of everything in a pod. Its files are given to it by `fsGroup`, so any image will do.
 const USER: i64 = 65532;
-/// How long a pod waits for a lost node to come back before it is made elsewhere.
-const LOST_NODE_SECONDS: i64 = 30;
-/// Taints of lost nodes.
-const LOST_NODE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// Label that a Deployment gives to the pods of one template.
+const REVISION_LABEL: &str = "pod-template-hash";
+/// Label of pods with a volume. Spread over zones counts them all, also the ones of an earlier template: a pod that is
+/// replaced has to go back to the zone of its volume, and there is room for it only if the others count as before.
+const STORAGE_LABEL: &str = "bindy.firestoned.io/storage";
+/// Former templates that are kept, for `kubectl rollout undo`.
+const HISTORY: i32 = 3;
 
 /// The pods of an instance.
-pub(super) fn deployment(
-    metadata: ObjectMeta,
-    instance: &Instance,
+pub(super) fn pods(
+    mut metadata: ObjectMeta,
+    inputs: &Inputs<'_>,
     names: &ObjectNames,
-    cluster: &Cluster,
-) -> Deployment {
-    let name = &instance.metadata.key.name;
-    let mut pod_metadata = ObjectMeta { labels: Some(labels(name)), ..ObjectMeta::default() };
-    pod_metadata.labels.get_or_insert_default().insert(POD_LABEL.to_owned(), name.clone());
+) -> Result<Pods, PlanError> {
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(SPREAD_ANNOTATION.to_owned(), inputs.spread.note.clone());
+    let name = &inputs.instance.metadata.key.name;
+    let selector = LabelSelector { match_labels: Some(pod_labels(name)), match_expressions: None };
+    let mut labels = labels(name);
+    labels.insert(POD_LABEL.to_owned(), name.clone());
+    let pod = pod(inputs, names)?;
+    Ok(match &inputs.instance.pods.storage {
+        None => {
+            let spec = deployment(inputs.instance, selector, template(labels, pod));
+            Pods::Deployment(Box::new(Deployment { metadata, spec: Some(spec), status: None }))
+        }
+        Some(wish) => {
+            labels.insert(STORAGE_LABEL.to_owned(), "volume".to_owned());
+            let mut spec = stateful_set(inputs.instance, selector, template(labels, pod));
+            spec.volume_claim_templates = Some(vec![storage::claim(name, wish)]);
+            spec.persistent_volume_claim_retention_policy = Some(storage::retention(wish));
+            spec.service_name = Some(names.transfer_service.clone());
+            Pods::StatefulSet(Box::new(StatefulSet { metadata, spec: Some(spec), status: None }))
+        }
+    })
+}
+
+fn template(labels: BTreeMap<String, String>, pod: PodSpec) -> PodTemplateSpec {
+    let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+    PodTemplateSpec { metadata: Some(metadata), spec: Some(pod) }
+}
+
+fn replicas(instance: &Instance) -> i32 {
+    i32::try_from(instance.replicas).unwrap_or(i32::MAX)
+}
+
+fn deployment(instance: &Instance, selector: LabelSelector, template: PodTemplateSpec) -> DeploymentSpec {
     let one_more_first = RollingUpdateDeployment {
         max_unavailable: Some(IntOrString::Int(0)),
         max_surge: Some(IntOrString::Int(1)),
     };
-    let spec = DeploymentSpec {
-        replicas: Some(i32::try_from(instance.replicas).unwrap_or(i32::MAX)),
-        selector: LabelSelector { match_labels: Some(pod_labels(name)), match_expressions: None },
+    DeploymentSpec {
+        replicas: Some(replicas(instance)),
+        selector,
         strategy: Some(DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(one_more_first),
         }),
-        revision_history_limit: Some(3),
-        template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod(instance, names, cluster)) },
+        revision_history_limit: Some(HISTORY),
+        template,
         ..DeploymentSpec::default()
-    };
-    Deployment { metadata, spec: Some(spec), ..Deployment::default() }
+    }
 }
 
-fn pod(instance: &Instance, names: &ObjectNames, cluster: &Cluster) -> PodSpec {
-    let placement = &instance.pods.placement;
-    PodSpec {
+fn stateful_set(instance: &Instance, selector: LabelSelector, template: PodTemplateSpec) -> StatefulSetSpec {
+    StatefulSetSpec {
+        replicas: Some(replicas(instance)),
+        selector,
+        // After a loss of everything all start at once: each may have zones that the others lack.
+        pod_management_policy: Some("Parallel".to_owned()),
+        update_strategy: Some(StatefulSetUpdateStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: None,
+        }),
+        revision_history_limit: Some(HISTORY),
+        template,
+        ..StatefulSetSpec::default()
+    }
+}
+
+fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
+    let Inputs { instance, cluster, spread, .. } = inputs;
+    let wishes = &instance.pods.placement;
+    let keeps = instance.pods.storage.is_some();
+    let told_apart_by = if keeps { STORAGE_LABEL } else { REVISION_LABEL };
+    Ok(PodSpec {
         service_account_name: Some(names.service_account.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(30),
-        security_context: Some(security()),
+        security_context: Some(PodSecurityContext {
+            // Large volumes are not walked through at each start.
+            fs_group_change_policy: keeps.then(|| "OnRootMismatch".to_owned()),
+            ..security()
+        }),
         init_containers: Some(vec![containers::agent(&cluster.agent_image)]),
         containers: vec![containers::named(&instance.pods)],
-        volumes: Some(pod_volumes(names)),
-        affinity: Some(affinity(instance)),
-        topology_spread_constraints: Some(vec![spread(instance)]),
-        node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
-        tolerations: Some(tolerations(instance)),
+        volumes: Some(pod_volumes(names, keeps)),
+        affinity: Some(placement::affinity(instance)?),
+        topology_spread_constraints: Some(vec![placement::spread(instance, spread, told_apart_by)]),
+        node_selector: (!wishes.node_selector.is_empty()).then(|| wishes.node_selector.clone()),
+        tolerations: Some(placement::tolerations(instance)),
+        priority_class_name: wishes.priority_class_name.clone(),
         ..PodSpec::default()
-    }
+    })
 }
 
 /// What the restricted pod security standard asks of a pod; and port 53 without a capability.
@@ -84,7 +143,7 @@ fn security() -> PodSecurityContext {
     }
 }
 
-fn pod_volumes(names: &ObjectNames) -> Vec<Volume> {
+fn pod_volumes(names: &ObjectNames, keeps: bool) -> Vec<Volume> {
     let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
     let keys = |secret: &str, file: &str| VolumeProjection {
         secret: Some(SecretProjection {
@@ -103,83 +162,13 @@ fn pod_volumes(names: &ObjectNames) -> Vec<Volume> {
         medium: Some("Memory".to_owned()),
         size_limit: Some(Quantity("1Mi".to_owned())),
     };
-    vec![
+    let data = Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..volume(volumes::DATA) };
+    let mut all = vec![
         Volume { config_map: Some(config), ..volume(volumes::CONFIG) },
         Volume { projected: Some(keys), ..volume(volumes::KEYS) },
-        Volume { empty_dir: Some(EmptyDirVolumeSource::default()), ..volume(volumes::DATA) },
-        Volume { empty_dir: Some(run), ..volume(volumes::RUN) },
-    ]
-}
-
-/// Different nodes where there are enough; the region of the instance where it has any.
-fn affinity(instance: &Instance) -> Affinity {
-    let name = LabelSelectorRequirement {
-        key: POD_LABEL.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![instance.metadata.key.name.clone()]),
-    };
-    let apart = WeightedPodAffinityTerm {
-        weight: 100,
-        pod_affinity_term: PodAffinityTerm {
-            label_selector: Some(LabelSelector { match_expressions: Some(vec![name]), match_labels: None }),
-            topology_key: "kubernetes.io/hostname".to_owned(),
-            ..PodAffinityTerm::default()
-        },
-    };
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
-            ..PodAntiAffinity::default()
-        }),
-        node_affinity: instance.metadata.labels.get(bindy_api::REGION_LABEL).map(|region| in_region(region)),
-        pod_affinity: None,
-    }
-}
-
-fn in_region(region: &str) -> NodeAffinity {
-    let there = NodeSelectorRequirement {
-        key: "topology.kubernetes.io/region".to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![region.to_owned()]),
-    };
-    let preference = NodeSelectorTerm { match_expressions: Some(vec![there]), match_fields: None };
-    NodeAffinity {
-        preferred_during_scheduling_ignored_during_execution: Some(vec![PreferredSchedulingTerm {
-            weight: 100,
-            preference,
-        }]),
-        ..NodeAffinity::default()
-    }
-}
-
-/// Zones share the pods; a cluster whose nodes carry no zones runs them all the same.
-fn spread(instance: &Instance) -> TopologySpreadConstraint {
-    let pods = std::collections::BTreeMap::from([(POD_LABEL.to_owned(), instance.metadata.key.name.clone())]);
-    TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "topology.kubernetes.io/zone".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(LabelSelector { match_labels: Some(pods), match_expressions: None }),
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
-        node_taints_policy: Some("Honor".to_owned()),
-        ..TopologySpreadConstraint::default()
-    }
-}
-
-/// The instance's own, and those of lost nodes where it says nothing of them.
-fn tolerations(instance: &Instance) -> Vec<Toleration> {
-    let own = &instance.pods.placement.tolerations;
-    let unsaid = LOST_NODE.iter().filter(|key| !own.iter().any(|one| one.key.as_deref() == Some(**key)));
-    let lost = unsaid.map(|key| Toleration {
-        key: Some((*key).to_owned()),
-        operator: Some("Exists".to_owned()),
-        effect: Some("NoExecute".to_owned()),
-        toleration_seconds: Some(LOST_NODE_SECONDS),
-        value: None,
-    });
-    let own = own.iter().map(|one| {
-        let bindy_api::Toleration { key, operator, value, effect, toleration_seconds } = one.clone();
-        Toleration { key, operator, value, effect, toleration_seconds }
-    });
-    own.chain(lost).collect()
+    ];
+    // A StatefulSet adds the volume of the pod itself.
+    all.extend((!keeps).then_some(data));
+    all.push(Volume { empty_dir: Some(run), ..volume(volumes::RUN) });
+    all
 }

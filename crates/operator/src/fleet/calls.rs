@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_labels};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -137,6 +138,22 @@ pub(super) async fn delete(client: &Client, secret: &Desired, _: &Term) -> Resul
     }
 }
 
+/// Removes that very object, unless it has changed since; what it made goes too, in the background.
+pub(super) async fn remove(client: &Client, kind: ObjectKind, live: &Value, _: &Term) -> Result<(), Failure> {
+    let text = |field: &str| live.pointer(field).and_then(Value::as_str).map(str::to_owned);
+    let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name")) else {
+        return Err(Failure::Missing);
+    };
+    let seen =
+        Preconditions { uid: text("/metadata/uid"), resource_version: text("/metadata/resourceVersion") };
+    let params = DeleteParams::background().preconditions(seen);
+    let api = api(client, kind, &namespace);
+    match call(access(kind), Verb::Delete, api.delete(&name, &params)).await {
+        Ok(_) | Err(Failure::Missing) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// Has the kubelets look at the mounted configuration of an instance's pods now, not within the next minutes.
 pub(super) async fn touch_pods(
     client: &Client,
@@ -149,11 +166,12 @@ pub(super) async fn touch_pods(
     let params = ListParams::default().labels(&selector.join(","));
     let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
     let replica_set = format!("{}-", instance.name);
-    let ours = found.items.iter().filter(|pod| {
-        pod.owner_references()
-            .iter()
-            .any(|owner| owner.kind == "ReplicaSet" && owner.name.starts_with(&replica_set))
-    });
+    let makes = |owner: &OwnerReference| match owner.kind.as_str() {
+        "ReplicaSet" => owner.name.starts_with(&replica_set),
+        "StatefulSet" => owner.name == instance.name,
+        _ => false,
+    };
+    let ours = found.items.iter().filter(|pod| pod.owner_references().iter().any(makes));
     let mut touched = 0;
     for pod in ours {
         touch(&api, &pod.name_any(), term).await?;

@@ -1,9 +1,10 @@
 //! The kinds of objects that instances have, as the API server knows them, and what may be done with each.
 
 use bindy_model::workload::ObjectKind;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
@@ -16,21 +17,43 @@ const fn kept(group: &'static str, resource: &'static str) -> Access {
     Access { group, resource, verbs: KEPT, scope: Scope::Cluster }
 }
 
+/// What an instance may have and may do without again.
+const fn optional(group: &'static str, resource: &'static str) -> Access {
+    const VERBS: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch, Verb::Create, Verb::Patch, Verb::Delete];
+    Access { group, resource, verbs: VERBS, scope: Scope::Cluster }
+}
+
 /// Everything that is done here.
-pub const ACCESS: &[Access] =
-    &[SERVICE_ACCOUNTS, SERVICES, NETWORK_POLICIES, CONFIG_MAPS, DEPLOYMENTS, SECRETS, PODS];
+pub const ACCESS: &[Access] = &[
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    NETWORK_POLICIES,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    STATEFUL_SETS,
+    BUDGETS,
+    SECRETS,
+    PODS,
+    NODES,
+];
 
 const SERVICE_ACCOUNTS: Access = kept("", "serviceaccounts");
 pub(super) const SERVICES: Access = kept("", "services");
 const NETWORK_POLICIES: Access = kept("networking.k8s.io", "networkpolicies");
 const CONFIG_MAPS: Access = kept("", "configmaps");
-const DEPLOYMENTS: Access = kept("apps", "deployments");
+const DEPLOYMENTS: Access = optional("apps", "deployments");
+const STATEFUL_SETS: Access = optional("apps", "statefulsets");
+const BUDGETS: Access = optional("policy", "poddisruptionbudgets");
 /// Made and removed without ever being read: the keys of one instance are of no use to another.
 const SECRETS: Access =
     Access { group: "", resource: "secrets", verbs: &[Verb::Create, Verb::Delete], scope: Scope::Cluster };
 /// Their annotation, so that the kubelet looks at mounted configuration at once.
 pub(super) const PODS: Access =
     Access { group: "", resource: "pods", verbs: &[Verb::List, Verb::Patch], scope: Scope::Cluster };
+
+/// Where they are: regions and zones. Only their metadata is asked for.
+const NODES: Access =
+    Access { group: "", resource: "nodes", verbs: &[Verb::List, Verb::Watch], scope: Scope::Cluster };
 
 /// The row of a kind.
 pub(super) const fn access(kind: ObjectKind) -> &'static Access {
@@ -41,6 +64,8 @@ pub(super) const fn access(kind: ObjectKind) -> &'static Access {
         ObjectKind::ConfigMap => &CONFIG_MAPS,
         ObjectKind::Secret => &SECRETS,
         ObjectKind::Deployment => &DEPLOYMENTS,
+        ObjectKind::StatefulSet => &STATEFUL_SETS,
+        ObjectKind::PodDisruptionBudget => &BUDGETS,
     }
 }
 
@@ -53,6 +78,8 @@ pub(super) fn resource(kind: ObjectKind) -> ApiResource {
         ObjectKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
         ObjectKind::Secret => ApiResource::erase::<Secret>(&()),
         ObjectKind::Deployment => ApiResource::erase::<Deployment>(&()),
+        ObjectKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        ObjectKind::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
     }
 }
 

@@ -9,7 +9,8 @@
 //!                              └─► WorkloadReport
 //! ```
 //! A steady fleet is not written to. Objects of our names that were not made for the instance are never touched. Objects
-//! belong to their instance and go with it by garbage collection; nothing is removed here but Secrets with old keys.
+//! belong to their instance and go with it by garbage collection; what is removed here are Secrets with old keys, and
+//! objects that the instance's settings do not ask for any more.
 
 mod calls;
 mod kinds;
@@ -19,6 +20,7 @@ mod reconcile;
 mod report;
 mod restraint;
 mod secrets;
+mod settle;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
@@ -46,7 +48,7 @@ use reconcile::{Memory, Outcome, reconcile};
 use watch::News;
 
 pub use kinds::ACCESS;
-pub use report::{DeploymentReport, Problem, Reports, WorkloadReport};
+pub use report::{PodsReport, Problem, Reports, WorkloadReport};
 
 /// Instances that are looked at at once.
 const CONCURRENCY: usize = 4;
@@ -82,6 +84,11 @@ pub async fn run(
         let (context, observed, sender, cancel) =
             (Arc::clone(&context), observed.clone(), sender.clone(), cancel.clone());
         watches.spawn(async move { watch::objects(&context, kind, &observed, sender, cancel).await });
+    }
+    {
+        let (context, observed, sender, cancel) =
+            (Arc::clone(&context), observed.clone(), sender.clone(), cancel.clone());
+        watches.spawn(async move { watch::nodes(&context, &observed, sender, cancel).await });
     }
     {
         let (context, observed, cancel) = (Arc::clone(&context), observed.clone(), cancel.clone());

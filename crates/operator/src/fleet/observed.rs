@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{INSTANCE_LABEL, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT, ownership};
+use bindy_model::workload::{
+    INSTANCE_LABEL, Nodes, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT, ownership,
+};
 use serde_json::Value;
 
 use bindy_model::Fleet;
@@ -22,6 +24,7 @@ pub(super) struct Observed(Arc<RwLock<Live>>);
 struct Live {
     objects: HashMap<ObjectId, Arc<Value>>,
     hidden_primary: Option<SocketAddr>,
+    nodes: Option<Arc<Nodes>>,
 }
 
 impl Observed {
@@ -65,6 +68,16 @@ impl Observed {
         let gone = |(its, key): &&ObjectId| *its == kind && !listed.contains(key);
         let gone: Vec<ObjectId> = live.objects.keys().filter(gone).cloned().collect();
         gone.iter().filter_map(|id| live.objects.remove(id)).collect()
+    }
+
+    /// The nodes; `None` before they have been listed.
+    pub(super) fn nodes(&self) -> Option<Arc<Nodes>> {
+        self.read().nodes.clone()
+    }
+
+    /// Takes all the nodes.
+    pub(super) fn set_nodes(&self, nodes: Nodes) {
+        self.write().nodes = Some(Arc::new(nodes));
     }
 
     /// Where the hidden primary is.

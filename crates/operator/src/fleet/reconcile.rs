@@ -4,19 +4,20 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    APPLIED_ANNOTATION, Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames,
-    Ownership, desired, difference, ownership, plan,
+    Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
+    SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
 };
 use bindy_model::{Instance, Link, NamespacedName};
 use bindy_zone::Name;
 use serde_json::Value;
 use tracing::info;
 
-use super::calls::{self, Created, Failure, Mode};
+use super::calls::{self, Created, Mode};
 use super::observed::{Observed, cluster_ips};
-use super::report::{DeploymentReport, Problem, WorkloadReport, replica_failure};
+use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
 use super::restraint::Restraint;
 use super::secrets::{Step, step};
+use super::settle::{State, Stop};
 use super::{Context, View};
 use crate::Term;
 
@@ -32,7 +33,7 @@ pub(super) struct Memory {
     secret: Option<(String, Instant)>,
     /// Pods have to be told of a change.
     untold: bool,
-    restraint: Restraint,
+    pub(super) restraint: Restraint,
 }
 
 /// What a look gave.
@@ -42,37 +43,29 @@ pub(super) struct Outcome {
     pub(super) next: Option<Instant>,
 }
 
-/// The state of one object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It was as it should be.
-    Same,
-    /// It is now.
-    Changed,
-    /// It is not, and cannot be made so now.
-    Blocked,
-}
-
-/// The pass is over; the reason is among its problems.
-struct Stop;
-
-struct Pass<'a> {
-    context: &'a Context,
-    term: &'a Term,
+pub(super) struct Pass<'a> {
+    pub(super) context: &'a Context,
+    pub(super) term: &'a Term,
     view: &'a View,
-    observed: &'a Observed,
-    instance: &'a Instance,
-    memory: &'a mut Memory,
-    problems: Vec<Problem>,
-    now: Instant,
-    next: Instant,
-    again: bool,
+    pub(super) observed: &'a Observed,
+    pub(super) instance: &'a Instance,
+    pub(super) memory: &'a mut Memory,
+    pub(super) problems: Vec<Problem>,
+    pub(super) now: Instant,
+    pub(super) next: Instant,
+    pub(super) again: bool,
 }
 
 /// What an instance's objects are made of, besides the cluster.
 struct Parts {
     links: Vec<(Link, Name)>,
     keys: KeyFile,
+}
+
+/// The objects that there should be, and those that there should not.
+struct Planned {
+    objects: Vec<Desired>,
+    surplus: Vec<Surplus>,
 }
 
 /// Looks at an instance and sets right what is not.
@@ -105,22 +98,28 @@ pub(super) async fn reconcile(
 }
 
 impl Pass<'_> {
-    fn key(&self) -> &NamespacedName {
+    pub(super) fn key(&self) -> &NamespacedName {
         &self.instance.metadata.key
     }
 
     async fn act(&mut self) -> Result<(), Stop> {
         let parts = self.parts()?;
         // Services first: their addresses are part of the configuration.
-        for object in self.plan(&parts)? {
-            if matches!(object.kind, ObjectKind::Service | ObjectKind::NetworkPolicy) {
+        for object in self.plan(&parts)?.objects {
+            if matches!(
+                object.kind,
+                ObjectKind::Service | ObjectKind::NetworkPolicy | ObjectKind::PodDisruptionBudget
+            ) {
                 self.settle(&object).await?;
             }
         }
-        let objects = self.plan(&parts)?;
+        let Planned { objects, surplus } = self.plan(&parts)?;
+        for one in surplus.iter().filter(|one| one.after.is_none()) {
+            self.remove(one.kind, &one.name).await?;
+        }
         let of = |kind| objects.iter().find(|object| object.kind == kind);
-        let (Some(account), Some(secret), Some(deployment)) =
-            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(ObjectKind::Deployment))
+        let (Some(account), Some(secret), Some(pods)) =
+            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(pods_kind(self.instance)))
         else {
             return Ok(());
         };
@@ -134,11 +133,28 @@ impl Pass<'_> {
         };
         if settled {
             // New pods start with what is there now.
-            self.memory.untold &= self.ownership(deployment).is_some();
-            self.settle(deployment).await?;
+            self.memory.untold &= ObjectKind::PODS.iter().any(|kind| self.pods(*kind).is_some());
+            self.settle(pods).await?;
             self.tell_pods().await?;
+            self.hand_over(&surplus).await?;
         }
         Ok(())
+    }
+
+    /// Removes what made the pods before, as soon as what makes them now has all of them available.
+    async fn hand_over(&mut self, surplus: &[Surplus]) -> Result<(), Stop> {
+        for one in surplus {
+            let report = one.after.and_then(|after| self.pods(after));
+            if report.is_some_and(|report| report.is_complete(self.instance.replicas)) {
+                self.remove(one.kind, &one.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the Deployment or StatefulSet of the instance says of itself.
+    fn pods(&self, kind: ObjectKind) -> Option<PodsReport> {
+        Some(PodsReport::of(&*self.ours(kind, &ObjectNames::new(self.key()).pods)?))
     }
 
     fn parts(&mut self) -> Result<Parts, Stop> {
@@ -151,7 +167,7 @@ impl Pass<'_> {
         }
     }
 
-    fn plan(&mut self, parts: &Parts) -> Result<Vec<Desired>, Stop> {
+    fn plan(&mut self, parts: &Parts) -> Result<Planned, Stop> {
         let fleet = &self.view.fleet;
         let neighbours = fleet.neighbours(self.key());
         let cluster = Cluster {
@@ -160,12 +176,30 @@ impl Pass<'_> {
             operator: self.observed.hidden_primary(),
             transfer: self.observed.transfer_addresses(fleet, &neighbours).into_iter().collect(),
         };
-        let inputs =
-            Inputs { instance: self.instance, links: &parts.links, keys: &parts.keys, cluster: &cluster };
+        let spread = self.spread();
+        let inputs = Inputs {
+            instance: self.instance,
+            links: &parts.links,
+            keys: &parts.keys,
+            cluster: &cluster,
+            spread: &spread,
+        };
         match plan(&inputs) {
-            Ok(workload) => Ok(desired(&workload)),
+            Ok(workload) => Ok(Planned {
+                objects: desired(&workload),
+                surplus: surplus(&workload, &ObjectNames::new(self.key())),
+            }),
             Err(error) => self.stop(Problem::Plan(error)),
         }
+    }
+
+    /// How strictly pods are spread over zones: as was decided before, or by the nodes.
+    fn spread(&self) -> Spread {
+        let wanted = pods_kind(self.instance);
+        let kinds = [wanted].into_iter().chain(ObjectKind::PODS);
+        let live = kinds.filter_map(|kind| self.ours(kind, &ObjectNames::new(self.key()).pods)).next();
+        let noted = live.as_deref().and_then(|live| annotation(live, SPREAD_ANNOTATION));
+        Spread::decide(self.instance, noted, self.observed.nodes().as_deref())
     }
 
     /// Whether the configuration that is there has to stay: a neighbour that cannot be read would be missing in a new
@@ -240,80 +274,15 @@ impl Pass<'_> {
         places.into_iter().find_map(note)
     }
 
-    fn ownership(&self, desired: &Desired) -> Option<Ownership> {
+    pub(super) fn ownership(&self, desired: &Desired) -> Option<Ownership> {
         let key = NamespacedName::new(&*desired.namespace, &*desired.name);
         let live = self.observed.get(desired.kind, &key)?;
         Some(ownership(&live, &self.instance.metadata))
     }
 
-    fn ours(&self, kind: ObjectKind, name: &str) -> Option<std::sync::Arc<Value>> {
+    pub(super) fn ours(&self, kind: ObjectKind, name: &str) -> Option<std::sync::Arc<Value>> {
         let live = self.observed.get(kind, &NamespacedName::new(&*self.key().namespace, name))?;
         (ownership(&live, &self.instance.metadata) == Ownership::Ours).then_some(live)
-    }
-
-    /// Makes an object as it should be, if it is not.
-    async fn settle(&mut self, desired: &Desired) -> Result<State, Stop> {
-        let key = NamespacedName::new(&*desired.namespace, &*desired.name);
-        let live = match self.observed.get(desired.kind, &key) {
-            Some(live) => Some(live),
-            // Whatever lacks our label was not seen.
-            None => match calls::get(&self.context.client, desired.kind, &key).await {
-                Ok(live) => live.map(std::sync::Arc::new),
-                Err(failure) => return self.fail(desired, failure),
-            },
-        };
-        let Some(live) = live else { return self.apply(desired, None, "it is missing").await };
-        match ownership(&live, &self.instance.metadata) {
-            Ownership::Foreign => {
-                self.collide(desired);
-                Ok(State::Blocked)
-            }
-            Ownership::Leaving => {
-                let (kind, name) = (desired.kind, desired.name.clone());
-                self.wait(Problem::Leaving { kind, name });
-                Ok(State::Blocked)
-            }
-            Ownership::Ours => match difference(&live, &desired.body) {
-                None => Ok(State::Same),
-                Some(field) => self.correct(desired, &live, &field).await,
-            },
-        }
-    }
-
-    /// Applies an object that differs; with restraint when what is wanted is what was wanted before.
-    async fn correct(&mut self, desired: &Desired, live: &Value, field: &str) -> Result<State, Stop> {
-        let wanted = annotation(&desired.body, APPLIED_ANNOTATION).unwrap_or_default();
-        if annotation(live, APPLIED_ANNOTATION) == Some(wanted) {
-            let object = format!("{}/{}", desired.kind, desired.name);
-            if let Err(at) = self.memory.restraint.may(&object, wanted, self.now) {
-                self.next = self.next.min(at);
-                let (kind, name) = (desired.kind, desired.name.clone());
-                self.problems.push(Problem::Contested { kind, name, field: field.to_owned() });
-                return Ok(State::Blocked);
-            }
-        }
-        let uid = live.pointer("/metadata/uid").and_then(Value::as_str);
-        self.apply(desired, uid, field).await
-    }
-
-    async fn apply(&mut self, desired: &Desired, uid: Option<&str>, why: &str) -> Result<State, Stop> {
-        match calls::apply(&self.context.client, desired, uid, self.term).await {
-            Ok(live) => {
-                info!(instance = %self.key(), object = ?desired, why, "applied");
-                self.observed.put(desired.kind, live);
-                Ok(State::Changed)
-            }
-            Err(failure) => {
-                let key = NamespacedName::new(&*desired.namespace, &*desired.name);
-                self.observed.forget(desired.kind, &key);
-                self.fail(desired, failure)
-            }
-        }
-    }
-
-    async fn create(&mut self, secret: &Desired, mode: Mode) -> Result<Created, Stop> {
-        let created = calls::create(&self.context.client, secret, mode, self.term).await;
-        self.done(secret, created)
     }
 
     /// Tells the pods of a changed configuration, as often as it takes.
@@ -333,55 +302,21 @@ impl Pass<'_> {
         }
     }
 
-    fn done<T>(&mut self, object: &Desired, result: Result<T, Failure>) -> Result<T, Stop> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(failure) => self.fail(object, failure).and(Err(Stop)),
-        }
-    }
-
-    /// Notes a failure; one that would hit the next request as well ends the pass.
-    fn fail(&mut self, object: &Desired, failure: Failure) -> Result<State, Stop> {
-        let (kind, name) = (object.kind, object.name.clone());
-        match failure {
-            Failure::Unavailable(message) => self.stop(Problem::Unavailable(message)),
-            Failure::Missing => self.stop(Problem::Unavailable(format!("{kind} {name} vanished"))),
-            Failure::Conflict(message) | Failure::Refused(message) => {
-                self.wait(Problem::Refused { kind, name, message });
-                Ok(State::Blocked)
-            }
-        }
-    }
-
-    fn collide(&mut self, object: &Desired) {
-        let (kind, name) = (object.kind, object.name.clone());
-        self.wait(Problem::Collision { kind, name });
-    }
-
-    fn wait(&mut self, problem: Problem) {
-        self.problems.push(problem);
-        self.again = true;
-    }
-
-    fn stop<T>(&mut self, problem: Problem) -> Result<T, Stop> {
-        self.problems.push(problem);
-        Err(Stop)
-    }
-
     fn interval(&self) -> Duration {
-        let names = ObjectNames::new(self.key());
-        let ready = self
-            .ours(ObjectKind::Deployment, &names.deployment)
-            .is_some_and(|live| DeploymentReport::of(&live).ready >= self.instance.replicas);
+        let pods = self.pods(pods_kind(self.instance));
+        let ready = pods.is_some_and(|pods| pods.ready >= self.instance.replicas);
         if ready { RESYNC } else { RESYNC_UNREADY }
     }
 
     fn outcome(mut self) -> Outcome {
         let names = ObjectNames::new(self.key());
         let service = self.ours(ObjectKind::Service, &names.dns_service);
-        let deployment = self.ours(ObjectKind::Deployment, &names.deployment);
-        self.problems.extend(deployment.as_deref().and_then(replica_failure));
+        let wanted = pods_kind(self.instance);
+        let live = self.ours(wanted, &names.pods);
+        self.problems.extend(live.as_deref().and_then(replica_failure));
+        let former = ObjectKind::PODS.into_iter().find(|kind| *kind != wanted);
         let next = self.next.min(self.now + self.interval());
+        let former = former.and_then(|kind| self.pods(kind));
         Outcome {
             next: (!self.again).then_some(next),
             report: WorkloadReport {
@@ -389,12 +324,13 @@ impl Pass<'_> {
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
                 addresses: service.as_deref().map(cluster_ips).unwrap_or_default(),
-                deployment: deployment.as_deref().map(DeploymentReport::of),
+                pods: live.as_deref().map(PodsReport::of),
+                former,
             },
         }
     }
 }
 
-fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bindy_api::Reason;
 use bindy_model::NamespacedName;
-use bindy_model::workload::{ObjectKind, PlanError};
+use bindy_model::workload::{FixedVolumes, ObjectKind, PlanError};
 use bindy_wire::KeyError;
 use serde_json::Value;
 
@@ -23,13 +23,15 @@ pub struct WorkloadReport {
     pub problems: Vec<Problem>,
     /// Addresses of the Service that clients use.
     pub addresses: Vec<IpAddr>,
-    /// The Deployment, while there is one.
-    pub deployment: Option<DeploymentReport>,
+    /// The Deployment or StatefulSet, while there is one.
+    pub pods: Option<PodsReport>,
+    /// The other one of them, until the one that there should be has taken over.
+    pub former: Option<PodsReport>,
 }
 
-/// What the Deployment says of itself.
+/// What a Deployment or StatefulSet says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeploymentReport {
+pub struct PodsReport {
     /// Its generation.
     pub generation: i64,
     /// The generation that the counts are about.
@@ -40,6 +42,8 @@ pub struct DeploymentReport {
     pub updated: u32,
     /// Pods that are ready.
     pub ready: u32,
+    /// Pods that have been ready for long enough.
+    pub available: u32,
 }
 
 /// Why an object is not as it should be.
@@ -99,6 +103,9 @@ pub enum Problem {
     /// Its keys cannot be derived.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Other volumes are asked for than there are.
+    #[error("{0}")]
+    Volumes(FixedVolumes),
     /// The Deployment cannot make its pods.
     #[error("pods cannot be made: {0}")]
     Pods(String),
@@ -110,7 +117,9 @@ impl Problem {
         match self {
             Self::Collision { .. } => Reason::NameTaken,
             Self::Plan(_) | Self::Keys(_) => Reason::InvalidData,
-            Self::Refused { .. } | Self::Contested { .. } | Self::Pods(_) => Reason::WorkloadRefused,
+            Self::Refused { .. } | Self::Contested { .. } | Self::Pods(_) | Self::Volumes(_) => {
+                Reason::WorkloadRefused
+            }
             Self::Leaving { .. }
             | Self::Unavailable(_)
             | Self::NoHiddenPrimary(_)
@@ -119,7 +128,7 @@ impl Problem {
     }
 }
 
-impl DeploymentReport {
+impl PodsReport {
     pub(super) fn of(live: &Value) -> Self {
         let number = |pointer: &str| live.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
         let count = |pointer: &str| u32::try_from(number(pointer)).unwrap_or_default();
@@ -129,7 +138,13 @@ impl DeploymentReport {
             replicas: count("/status/replicas"),
             updated: count("/status/updatedReplicas"),
             ready: count("/status/readyReplicas"),
+            available: count("/status/availableReplicas"),
         }
+    }
+
+    /// Whether it has so many pods of its present template, all of them available.
+    pub(super) fn is_complete(&self, replicas: u32) -> bool {
+        self.observed_generation >= self.generation && self.updated >= replicas && self.available >= replicas
     }
 }
 
@@ -157,11 +172,11 @@ mod tests {
             "status": { "observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
                 "conditions": [{ "type": "ReplicaFailure", "status": "True", "message": "exceeded quota" }] },
         });
-        let report = DeploymentReport::of(&live);
+        let report = PodsReport::of(&live);
         assert_eq!((report.generation, report.observed_generation), (4, 3));
         assert_eq!((report.replicas, report.updated, report.ready), (3, 1, 2));
         assert_eq!(replica_failure(&live), Some(Problem::Pods("exceeded quota".to_owned())));
-        assert_eq!(DeploymentReport::of(&json!({})), DeploymentReport::default());
+        assert_eq!(PodsReport::of(&json!({})), PodsReport::default());
         assert_eq!(replica_failure(&json!({})), None);
     }
 }

@@ -161,7 +161,13 @@ impl State {
             ("POST", Some(_)) => status(StatusCode::CONFLICT, "AlreadyExists"),
             ("POST", None) if dry => (StatusCode::CREATED, sent),
             ("POST", None) => (StatusCode::CREATED, self.store(id, sent)),
-            ("DELETE", Some(_)) => {
+            ("DELETE", Some(live)) => {
+                let expected = sent["preconditions"].as_object().into_iter().flatten();
+                for (field, value) in expected {
+                    if live["metadata"][field] != *value {
+                        return status(StatusCode::CONFLICT, "Conflict");
+                    }
+                }
                 self.objects.remove(&id);
                 (StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
             }

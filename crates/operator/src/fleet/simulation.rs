@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bindy_engine::View;
-use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind};
+use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
 use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
 use bindy_wire::MasterSecret;
 use serde_json::{Value, json};
@@ -77,6 +77,14 @@ impl World {
         self.watch();
     }
 
+    /// The cluster has two nodes, in these zones.
+    fn zones(&self, zones: [Option<&str>; 2]) {
+        let node = |(number, zone): (usize, Option<&str>)| {
+            (format!("node{number}"), Topology { region: None, zone: zone.map(str::to_owned) })
+        };
+        self.observed.set_nodes(zones.into_iter().enumerate().map(node).collect());
+    }
+
     /// What watches would tell.
     fn watch(&self) {
         for kind in ObjectKind::WATCHED {
@@ -134,6 +142,7 @@ async fn objects_are_made_in_an_order_in_which_pods_find_what_they_mount() {
             "patch services dns",
             "patch services dns-transfer",
             "patch networkpolicies dns",
+            "patch poddisruptionbudgets dns-pdb",
             "check secrets dns-key-a",
             "patch configmaps dns-config",
             "patch serviceaccounts dns",
@@ -249,6 +258,7 @@ async fn what_somebody_deletes_comes_back() {
         ("serviceaccounts", "dns"),
         ("networkpolicies", "dns"),
         ("deployments", "dns"),
+        ("poddisruptionbudgets", "dns-pdb"),
         ("secrets", "dns-key-a"),
     ] {
         let mut world = World::settled().await;
@@ -307,8 +317,134 @@ async fn settings_stay_while_a_neighbour_is_unknown_and_a_new_instance_is_made_a
     world.view = View { unknown: [unknown.clone()].into(), ..view(&[limited]) };
     let report = world.look().await;
     assert_eq!(report.problems, [Problem::UnknownNeighbour(unknown.clone())]);
-    assert_eq!(world.api.take_log(), ["patch deployments dns"], "other wishes are followed");
+    assert_eq!(
+        world.api.take_log(),
+        ["patch poddisruptionbudgets dns-pdb", "patch deployments dns"],
+        "other wishes are followed"
+    );
     let mut new = World::new();
     new.view.unknown.insert(unknown);
     assert_eq!(new.look().await.problems, []);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_not_wanted_any_more_is_removed_whatever_request_fails() {
+    let prepare = async || {
+        let mut world = World::settled().await;
+        assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some());
+        world.view = view(&[instance("u", &json!({ "replicas": 1 }))]);
+        world
+    };
+    at_every_stop(prepare, |world| assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_none())).await;
+    let mut world = prepare().await;
+    let mut changed = world.api.get("poddisruptionbudgets", "dns-pdb").unwrap();
+    changed["status"] = json!({ "currentHealthy": 2 });
+    world.api.put("poddisruptionbudgets", changed);
+    world.look().await;
+    assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some(), "it is another one than was seen");
+    world.watch();
+    world.look().await;
+    assert!(world.api.get("poddisruptionbudgets", "dns-pdb").is_none());
+}
+
+#[tokio::test]
+async fn a_budget_of_somebody_else_counts_instead_of_ours() {
+    for replicas in [1, 2] {
+        let mut world = World::new();
+        world.view = view(&[instance("u", &json!({ "replicas": replicas }))]);
+        world.api.put(
+            "poddisruptionbudgets",
+            json!({ "metadata": { "name": "dns-pdb", "namespace": "default" } }),
+        );
+        let before = world.api.get("poddisruptionbudgets", "dns-pdb");
+        assert_eq!(world.look().await.problems, []);
+        assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb"), before);
+    }
+}
+
+#[tokio::test]
+async fn neither_new_nodes_nor_a_restart_make_new_pods() {
+    let spread = |world: &World| {
+        let deployment = world.api.get("deployments", "dns").unwrap();
+        deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"].clone()
+    };
+    let mut world = World::new();
+    world.zones([Some("a"), Some("b")]);
+    world.look().await;
+    assert_eq!(spread(&world), "DoNotSchedule");
+    world.api.take_log();
+    world.zones([Some("a"), None]);
+    world.look().await;
+    assert_eq!(world.api.take_log(), [""; 0], "another node changes nothing");
+    world.restart();
+    world.look().await;
+    assert_eq!(world.api.take_log(), ["post secrets dns-key-a"], "nor does a restart that knows no node");
+    let mut changed = instance("u", &json!({ "replicas": 2 }));
+    changed["metadata"]["generation"] = json!(2);
+    world.view = view(&[changed]);
+    world.zones([Some("a"), None]);
+    world.look().await;
+    assert_eq!(spread(&world), "ScheduleAnyway", "a change of the spec decides anew");
+}
+
+/// Has all pods of a Deployment or StatefulSet be there, as its controller would say.
+fn finish(world: &World, resource: &str) {
+    let mut live = world.api.get(resource, "dns").unwrap();
+    let counts = json!({ "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2 });
+    live["status"] = counts;
+    world.api.put(resource, live);
+    world.watch();
+}
+
+#[tokio::test]
+async fn storage_is_switched_on_and_off_with_all_new_servers_there_before_the_old_ones_go() {
+    let plain = json!({ "replicas": 2 });
+    let stored = json!({ "replicas": 2, "storage": { "size": "1Gi" } });
+    for (before, after, old, new) in
+        [(&plain, &stored, "deployments", "statefulsets"), (&stored, &plain, "statefulsets", "deployments")]
+    {
+        let prepare = async || {
+            let mut world = World::new();
+            world.view = view(&[instance("u", before)]);
+            world.look().await;
+            finish(&world, old);
+            world.view = view(&[instance("u", after)]);
+            world
+        };
+        at_every_stop(prepare, |world| {
+            assert!(world.api.get(old, "dns").is_some() && world.api.get(new, "dns").is_some());
+        })
+        .await;
+        let mut world = prepare().await;
+        let report = world.look().await;
+        assert!(report.pods.is_some() && report.former.is_some_and(|former| former.available == 2));
+        let almost = async || {
+            let mut world = prepare().await;
+            world.look().await;
+            finish(&world, new);
+            world
+        };
+        at_every_stop(almost, |world| {
+            assert!(world.api.get(old, "dns").is_none() && world.api.get(new, "dns").is_some());
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn volumes_that_cannot_be_changed_are_told_and_other_wishes_followed() {
+    let mut world = World::new();
+    world.view = view(&[instance("u", &json!({ "replicas": 2, "storage": { "size": "1Gi" } }))]);
+    world.look().await;
+    world.view = view(&[instance("u", &json!({ "replicas": 3, "storage": { "size": "2Gi" } }))]);
+    for _ in 0..2 {
+        let report = world.look().await;
+        assert!(matches!(report.problems[..], [Problem::Volumes(_)]), "{:?}", report.problems);
+    }
+    let set = world.api.get("statefulsets", "dns").unwrap();
+    let claim = &set["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(
+        (&set["spec"]["replicas"], &claim["resources"]["requests"]["storage"]),
+        (&json!(3), &json!("1Gi"))
+    );
 }

@@ -1,12 +1,14 @@
-//! Follows the objects of instances, and the Service of the hidden primary.
+//! Follows the objects of instances, the Service of the hidden primary, and where nodes are.
 
 use std::collections::HashSet;
 use std::pin::pin;
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, ObjectKind};
-use futures::TryStreamExt;
-use kube::api::{Api, DynamicObject};
+use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, Nodes, ObjectKind, REGION, Topology, ZONE};
+use futures::{Stream, TryStreamExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use serde_json::Value;
@@ -41,11 +43,13 @@ pub(super) async fn objects(
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource(kind));
     let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let mut listed = HashSet::new();
-    let take = |event| {
+    let take = |event: Option<Event<Value>>| {
+        let Some(event) = event else { return Vec::new() };
         let (concerned, done) = take(kind, observed, event, &mut listed);
         concerned.into_iter().map(News::Instance).chain(done.then_some(News::Listed)).collect()
     };
-    follow(api, config, &format!("{kind}s"), take, news, cancel).await;
+    let events = watch(api, config).modify(stripped).map_ok(json);
+    follow(events, &format!("{kind}s"), take, news, cancel).await;
 }
 
 /// Takes one event; returns the instances that it concerns, and whether a list is complete by it.
@@ -92,40 +96,103 @@ pub(super) async fn hidden_primary(
         Api::namespaced_with(context.client.clone(), &service.namespace, &resource(ObjectKind::Service));
     let config = observe::config().fields(&format!("metadata.name={}", service.name));
     let take = |event| match event {
-        Event::Apply(object) | Event::InitApply(object) if observed.set_hidden_primary(&object) => {
+        Some(Event::Apply(object) | Event::InitApply(object)) if observed.set_hidden_primary(&object) => {
             vec![News::Everything]
         }
-        Event::InitDone => vec![News::Listed],
+        Some(Event::InitDone) => vec![News::Listed],
         _ => Vec::new(),
     };
-    follow(api, config, &format!("Service {service}"), take, news, cancel).await;
+    let events = watch(api, config).modify(stripped).map_ok(json);
+    follow(events, &format!("Service {service}"), take, news, cancel).await;
 }
 
-async fn follow(
-    api: Api<DynamicObject>,
-    config: watcher::Config,
-    what: &str,
-    mut take: impl FnMut(Event<Value>) -> Vec<News> + Send,
+/// Follows where nodes are, until cancelled. Their metadata is all that is read of them. Nobody waits for it where the
+/// right to read it is missing: then no node is known.
+pub(super) async fn nodes(
+    context: &Context,
+    observed: &Observed,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
 ) {
-    let stripped = |object: &mut DynamicObject| object.metadata.managed_fields = None;
-    let events = watch(api, config).modify(stripped).backoff(observe::pauses());
-    let mut events = pin!(events);
+    let api: Api<PartialObjectMeta<Node>> = Api::all(context.client.clone());
+    let mut seen = Seen { observed, listed: Nodes::new(), waited_for: true };
+    let events = watch(api, observe::config());
+    follow(events, "Nodes", |event| seen.take(event), news, cancel).await;
+}
+
+/// Takes nodes in.
+struct Seen<'a> {
+    observed: &'a Observed,
+    listed: Nodes,
+    /// Nothing is done to instances before they are listed, or cannot be.
+    waited_for: bool,
+}
+
+impl Seen<'_> {
+    fn take(&mut self, event: Option<Event<PartialObjectMeta<Node>>>) -> Vec<News> {
+        let before = self.observed.nodes();
+        let known = || before.as_deref().cloned().unwrap_or_default();
+        let (mut now, mut complete) = (None, false);
+        match event {
+            // It may be a right that is missing.
+            None => complete = true,
+            Some(Event::Init) => self.listed.clear(),
+            Some(Event::InitApply(node)) => drop(self.listed.insert(node.name_any(), topology(&node))),
+            Some(Event::InitDone) => {
+                (now, complete) = (Some(std::mem::take(&mut self.listed)), true);
+            }
+            Some(Event::Apply(node)) => {
+                let nodes: &mut Nodes = now.insert(known());
+                nodes.insert(node.name_any(), topology(&node));
+            }
+            Some(Event::Delete(node)) => drop(now.insert(known()).remove(&node.name_any())),
+        }
+        let mut news = Vec::new();
+        if let Some(nodes) = now.filter(|now| before.as_deref() != Some(now)) {
+            self.observed.set_nodes(nodes);
+            news.push(News::Everything);
+        }
+        if complete && std::mem::take(&mut self.waited_for) {
+            news.push(News::Listed);
+        }
+        news
+    }
+}
+
+fn topology(node: &PartialObjectMeta<Node>) -> Topology {
+    let label = |key: &str| node.labels().get(key).cloned();
+    Topology { region: label(REGION), zone: label(ZONE) }
+}
+
+fn stripped(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+}
+
+/// Hands on what `take` makes of the events, and of failures, which are `None`.
+async fn follow<T>(
+    events: impl Stream<Item = Result<Event<T>, watcher::Error>> + Send,
+    what: &str,
+    mut take: impl FnMut(Option<Event<T>>) -> Vec<News> + Send,
+    news: mpsc::Sender<News>,
+    cancel: CancellationToken,
+) {
+    let mut events = pin!(events.backoff(observe::pauses()));
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return,
             event = events.try_next() => event,
         };
-        match event {
-            Ok(Some(event)) => {
-                for told in take(json(event)) {
-                    // The receiver is gone at shutdown only.
-                    let _ = news.send(told).await;
-                }
-            }
+        let event = match event {
+            Ok(Some(event)) => Some(event),
             Ok(None) => return,
-            Err(error) => warn!(what, %error, "cannot be watched; tried again"),
+            Err(error) => {
+                warn!(what, %error, "cannot be watched; tried again");
+                None
+            }
+        };
+        for told in take(event) {
+            // The receiver is gone at shutdown only.
+            let _ = news.send(told).await;
         }
     }
 }
@@ -170,5 +237,25 @@ mod tests {
         assert_eq!(told(Event::Delete(map("a", "3"))), (1, false));
         assert_eq!(told(Event::Init), (0, false));
         assert_eq!(told(Event::InitDone), (1, true), "b was deleted while nobody watched");
+    }
+
+    #[test]
+    fn nodes_are_news_when_they_are_elsewhere_and_nobody_waits_for_those_that_cannot_be_read() {
+        let node = |name: &str, zone: &str| -> PartialObjectMeta<Node> {
+            serde_json::from_value(json!({ "metadata": { "name": name, "labels": { ZONE: zone } } })).unwrap()
+        };
+        let observed = Observed::default();
+        let mut seen = Seen { observed: &observed, listed: Nodes::new(), waited_for: true };
+        assert_eq!(seen.take(None), [News::Listed]);
+        assert_eq!(seen.take(None), []);
+        assert!(observed.nodes().is_none());
+        let mut seen = Seen { observed: &observed, listed: Nodes::new(), waited_for: true };
+        assert_eq!(seen.take(Some(Event::Init)), []);
+        assert_eq!(seen.take(Some(Event::InitApply(node("a", "1")))), []);
+        assert_eq!(seen.take(Some(Event::InitDone)), [News::Everything, News::Listed]);
+        assert_eq!(seen.take(Some(Event::Apply(node("a", "1")))), [], "a heartbeat");
+        assert_eq!(seen.take(Some(Event::Apply(node("b", "2")))), [News::Everything]);
+        assert_eq!(seen.take(Some(Event::Delete(node("b", "2")))), [News::Everything]);
+        assert_eq!(observed.nodes().unwrap()["a"].zone.as_deref(), Some("1"));
     }
 }

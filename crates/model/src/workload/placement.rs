@@ -1,0 +1,282 @@
+//! Where pods run: node affinity, spread, tolerations; and what nodes have to do with it.
+//!
+//! Whether zones are a hard limit depends on the nodes, and nodes come and go: so it is decided once a generation and noted
+//! on the workload. A later look, or another operator, finds the note and asks no node.
+
+use std::collections::BTreeMap;
+
+use bindy_api::Strictness;
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
+    PodAntiAffinity, PreferredSchedulingTerm, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+
+use super::PlanError;
+use super::names::POD_LABEL;
+use crate::object::Instance;
+
+/// Label of nodes with their region.
+pub const REGION: &str = "topology.kubernetes.io/region";
+/// Label of nodes with their zone.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Annotation of the workload: how strictly its pods are spread over zones, and for what that was decided.
+pub const SPREAD_ANNOTATION: &str = "bindy.firestoned.io/spread";
+
+/// How long a pod waits for a lost node to come back before it is made elsewhere.
+const LOST_NODE_SECONDS: i64 = 30;
+/// Taints of lost nodes.
+const LOST_NODE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// Where a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Its region.
+    pub region: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+}
+
+/// The nodes of the cluster by name.
+pub type Nodes = BTreeMap<String, Topology>;
+
+/// How strictly pods are spread over zones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// How strictly.
+    pub strictness: Strictness,
+    /// The value of [`SPREAD_ANNOTATION`] that remembers it.
+    pub note: String,
+}
+
+impl Spread {
+    /// As the instance asks; else as noted for this generation; else by the nodes, as far as they are known.
+    pub fn decide(instance: &Instance, noted: Option<&str>, nodes: Option<&Nodes>) -> Self {
+        let region = instance.region();
+        let about = format!("{} {}", instance.metadata.generation, region.unwrap_or("-"));
+        let before = noted.and_then(|note| note.rsplit_once(' '));
+        let noted = before.and_then(|(noted_about, word)| Some((noted_about, strictness(word)?)));
+        let strictness = match (instance.pods.placement.spread, noted, nodes) {
+            (Some(wish), _, _) => wish,
+            (None, Some((noted_about, strictness)), _) if noted_about == about => strictness,
+            (None, _, Some(nodes)) => by_nodes(instance, nodes),
+            (None, Some((_, strictness)), None) => strictness,
+            (None, None, None) => Strictness::Preferred,
+        };
+        Self { note: format!("{about} {}", word(strictness)), strictness }
+    }
+}
+
+/// Zones are a hard limit where every node has one. All zones count then, those of other regions too: a server would have
+/// to leave its region when that has a server in each zone. So not where the region is a preference that can be met.
+fn by_nodes(instance: &Instance, nodes: &Nodes) -> Strictness {
+    let there =
+        |node: &&Topology| instance.region().is_some_and(|region| node.region.as_deref() == Some(region));
+    let zoned = |node: &Topology| node.zone.is_some();
+    let hard = match instance.pods.placement.region {
+        Some(Strictness::Required) => {
+            nodes.values().any(|node| there(&node)) && nodes.values().filter(there).all(zoned)
+        }
+        _ => !nodes.is_empty() && !nodes.values().any(|node| there(&node)) && nodes.values().all(zoned),
+    };
+    if hard { Strictness::Required } else { Strictness::Preferred }
+}
+
+fn word(strictness: Strictness) -> &'static str {
+    match strictness {
+        Strictness::Preferred => "preferred",
+        Strictness::Required => "required",
+    }
+}
+
+fn strictness(text: &str) -> Option<Strictness> {
+    [Strictness::Preferred, Strictness::Required].into_iter().find(|one| word(*one) == text)
+}
+
+/// Different nodes where there are enough; the region of the instance where it has any.
+pub(super) fn affinity(instance: &Instance) -> Result<Affinity, PlanError> {
+    let name = LabelSelectorRequirement {
+        key: POD_LABEL.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![instance.metadata.key.name.clone()]),
+    };
+    let apart = WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            label_selector: Some(LabelSelector { match_expressions: Some(vec![name]), match_labels: None }),
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            ..PodAffinityTerm::default()
+        },
+    };
+    Ok(Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
+            ..PodAntiAffinity::default()
+        }),
+        node_affinity: region(instance)?,
+        pod_affinity: None,
+    })
+}
+
+/// The nodes of the instance's region, if it has one.
+fn region(instance: &Instance) -> Result<Option<NodeAffinity>, PlanError> {
+    let strictness = instance.pods.placement.region;
+    let Some(region) = instance.region() else {
+        return match strictness {
+            Some(Strictness::Required) => Err(PlanError::NoRegion),
+            _ => Ok(None),
+        };
+    };
+    let there = NodeSelectorRequirement {
+        key: REGION.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![region.to_owned()]),
+    };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![there]), match_fields: None };
+    Ok(Some(match strictness.unwrap_or(Strictness::Preferred) {
+        Strictness::Required => NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        },
+        Strictness::Preferred => NodeAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![PreferredSchedulingTerm {
+                weight: 100,
+                preference: term,
+            }]),
+            ..NodeAffinity::default()
+        },
+    }))
+}
+
+/// Zones share the pods. `told_apart_by` is the label by which pods that are about to be replaced are not counted.
+pub(super) fn spread(instance: &Instance, spread: &Spread, told_apart_by: &str) -> TopologySpreadConstraint {
+    let pods = BTreeMap::from([(POD_LABEL.to_owned(), instance.metadata.key.name.clone())]);
+    let when_unsatisfiable = match spread.strictness {
+        Strictness::Required => "DoNotSchedule",
+        Strictness::Preferred => "ScheduleAnyway",
+    };
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: ZONE.to_owned(),
+        when_unsatisfiable: when_unsatisfiable.to_owned(),
+        label_selector: Some(LabelSelector { match_labels: Some(pods), match_expressions: None }),
+        match_label_keys: Some(vec![told_apart_by.to_owned()]),
+        node_taints_policy: Some("Honor".to_owned()),
+        ..TopologySpreadConstraint::default()
+    }
+}
+
+/// The instance's own, and those of lost nodes where it says nothing of them.
+pub(super) fn tolerations(instance: &Instance) -> Vec<Toleration> {
+    let own = &instance.pods.placement.tolerations;
+    let unsaid = LOST_NODE.iter().filter(|key| !own.iter().any(|one| one.key.as_deref() == Some(**key)));
+    let lost = unsaid.map(|key| Toleration {
+        key: Some((*key).to_owned()),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoExecute".to_owned()),
+        toleration_seconds: Some(LOST_NODE_SECONDS),
+        value: None,
+    });
+    let own = own.iter().map(|one| {
+        let bindy_api::Toleration { key, operator, value, effect, toleration_seconds } = one.clone();
+        Toleration { key, operator, value, effect, toleration_seconds }
+    });
+    own.chain(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Metadata, NamespacedName, PodSettings, Role};
+
+    fn instance(generation: u32, region: Option<&str>, placement: serde_json::Value) -> Instance {
+        let labels = region.map(|region| (bindy_api::REGION_LABEL.to_owned(), region.to_owned()));
+        Instance {
+            metadata: Metadata {
+                key: NamespacedName::new("default", "dns"),
+                uid: "u".to_owned(),
+                created: 0,
+                generation,
+                labels: labels.into_iter().collect(),
+                release: None,
+            },
+            replicas: 3,
+            role: Role::Primary,
+            upstreams: Vec::new(),
+            allow_query: None,
+            rate_limit: None,
+            pods: PodSettings {
+                placement: serde_json::from_value(placement).unwrap(),
+                ..PodSettings::default()
+            },
+            paused: false,
+        }
+    }
+
+    fn nodes(topologies: &[(Option<&str>, Option<&str>)]) -> Nodes {
+        let nodes = topologies.iter().enumerate().map(|(number, (region, zone))| {
+            let topology = Topology { region: region.map(str::to_owned), zone: zone.map(str::to_owned) };
+            (format!("node{number}"), topology)
+        });
+        nodes.collect()
+    }
+
+    fn decided(instance: &Instance, nodes: &Nodes) -> Strictness {
+        Spread::decide(instance, None, Some(nodes)).strictness
+    }
+
+    #[test]
+    fn zones_are_a_hard_limit_where_every_node_has_one() {
+        use Strictness::{Preferred, Required};
+        let any = instance(1, None, serde_json::json!({}));
+        let zoned = nodes(&[(Some("eu"), Some("eu-a")), (Some("us"), Some("us-a"))]);
+        let partly = nodes(&[(Some("eu"), Some("eu-a")), (Some("us"), None)]);
+        assert_eq!(decided(&any, &zoned), Required);
+        assert_eq!(decided(&any, &partly), Preferred);
+        assert_eq!(decided(&any, &nodes(&[])), Preferred);
+        assert_eq!(Spread::decide(&any, None, None).strictness, Preferred);
+        let wish = instance(1, None, serde_json::json!({ "spread": "preferred" }));
+        assert_eq!(decided(&wish, &zoned), Preferred);
+    }
+
+    #[test]
+    fn zones_drive_no_server_out_of_a_preferred_region() {
+        use Strictness::{Preferred, Required};
+        let zoned = nodes(&[(Some("eu"), Some("eu-a")), (Some("us"), Some("us-a"))]);
+        let partly = nodes(&[(Some("eu"), Some("eu-a")), (Some("us"), None)]);
+        let preferred = |region| instance(1, Some(region), serde_json::json!({}));
+        let required = |region| instance(1, Some(region), serde_json::json!({ "region": "required" }));
+        assert_eq!(decided(&preferred("eu"), &zoned), Preferred);
+        assert_eq!(
+            decided(&preferred("mars"), &zoned),
+            Required,
+            "there is no such region to be driven out of"
+        );
+        assert_eq!(decided(&required("eu"), &partly), Required, "nodes of other regions do not count");
+        assert_eq!(decided(&required("us"), &partly), Preferred);
+        assert_eq!(decided(&required("mars"), &zoned), Preferred);
+    }
+
+    #[test]
+    fn what_was_decided_for_a_generation_stays_whatever_becomes_of_the_nodes() {
+        let zoned = nodes(&[(None, Some("a"))]);
+        let bare = nodes(&[(None, None)]);
+        let (first, second) =
+            (instance(1, None, serde_json::json!({})), instance(2, None, serde_json::json!({})));
+        let decision = Spread::decide(&first, None, Some(&zoned));
+        assert_eq!(decision.note, "1 - required");
+        let noted = Some(decision.note.as_str());
+        assert_eq!(Spread::decide(&first, noted, Some(&bare)), decision);
+        assert_eq!(Spread::decide(&first, noted, None), decision);
+        assert_eq!(
+            Spread::decide(&second, noted, None).strictness,
+            Strictness::Required,
+            "nodes are not known"
+        );
+        assert_eq!(Spread::decide(&second, noted, Some(&bare)).note, "2 - preferred");
+        let moved = instance(1, Some("eu"), serde_json::json!({}));
+        assert_eq!(Spread::decide(&moved, noted, Some(&bare)).note, "1 eu preferred");
+    }
+}
