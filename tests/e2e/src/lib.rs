@@ -3,8 +3,10 @@
 //! `tests/together` has the promises that are tested side by side, `tests/alone` the failures that concern everybody:
 //! of the operator, the API server, a node. One file each.
 
+mod load;
 mod operator;
 mod records;
+mod volumes;
 
 use anyhow::{Context, Result, ensure};
 use bindy_testing::checker::Published;
@@ -12,8 +14,10 @@ use bindy_testing::cluster::{Namespace, Server};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::{Name, OwnerName, Rdata, Rtype, Version};
 
+pub use load::{Load, Ports, Tally};
 pub use operator::{Operator, alone};
 pub use records::{ALL_TYPES, Record};
+pub use volumes::{make_volumes, remove_volumes, storage};
 
 /// The zone of most tests, and the name of its object.
 pub const ZONE: (&str, &str) = ("example-com", "example.com");

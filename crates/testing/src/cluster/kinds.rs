@@ -8,7 +8,7 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
         "Pod" | "Service" | "ConfigMap" | "Secret" | "ServiceAccount" | "Event" | "Namespace" | "Node" => {
             ("", "v1")
         }
-        "Deployment" | "ReplicaSet" => ("apps", "v1"),
+        "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
         "NetworkPolicy" => ("networking.k8s.io", "v1"),
         "PodDisruptionBudget" => ("policy", "v1"),
         "EndpointSlice" => ("discovery.k8s.io", "v1"),

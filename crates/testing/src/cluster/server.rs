@@ -37,7 +37,8 @@ pub struct Server {
     pub ready: bool,
     /// Whether it has been told to end.
     pub going: bool,
-    uid: String,
+    /// Its uid: a StatefulSet gives the next pod the same name.
+    pub uid: String,
     containers: BTreeMap<String, (Option<String>, i32)>,
 }
 

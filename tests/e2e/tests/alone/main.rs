@@ -2,6 +2,8 @@
 //! test holds; cargo runs no other test binary meanwhile.
 
 mod api_server;
+mod cold_start;
+mod drains;
 mod missing_definitions;
 mod nodes;
 mod operator_gone;

@@ -1,0 +1,182 @@
+//! Clients of a Service: questions at a constant rate from a node, whether or not those before were answered.
+//!
+//! Every question is for [`STEADY`](crate::STEADY), whose answer no test changes. A question is lost when no answer came within
+//! two seconds; any answer but the right one is wrong.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bindy_testing::cluster::{Namespace, within};
+use bindy_testing::dns::{self, Answer, AnswerRecord, Transport};
+use bindy_zone::{Name, Rtype};
+use tokio::net::UdpSocket;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{STEADY, STEADY_ADDRESS};
+
+/// After this a question is lost.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How often questions are sent, several at once where the rate asks for it.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Which source ports the questions come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// The same for all: what a resolver's connection tracking makes of a pod that is gone shows here.
+    Kept,
+    /// Another for each.
+    New,
+}
+
+/// What became of the questions.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Questions sent.
+    pub asked: usize,
+    /// Those without an answer.
+    pub lost: usize,
+    /// What was wrong with the wrong answers.
+    pub wrong: Vec<String>,
+}
+
+/// Clients that ask until they are stopped.
+pub struct Load {
+    stop: CancellationToken,
+    asking: JoinHandle<Result<Tally>>,
+}
+
+impl Tally {
+    /// An error unless every question was answered, and rightly so.
+    pub fn nothing_missed(&self) -> Result<()> {
+        ensure!(self.lost == 0, "{} of {} questions were lost", self.lost, self.asked);
+        self.nothing_wrong()
+    }
+
+    /// An error if any answer was wrong.
+    pub fn nothing_wrong(&self) -> Result<()> {
+        let first = self.wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+        ensure!(self.wrong.is_empty(), "{} wrong answers of {}:\n{first}", self.wrong.len(), self.asked);
+        Ok(())
+    }
+
+    fn judge(&mut self, answer: &Answer) {
+        let address: Option<Ipv4Addr> = STEADY_ADDRESS.parse().ok();
+        let octets = address.map(|address| address.octets());
+        let is_right = |one: &AnswerRecord| octets.is_some_and(|octets| one.rdata[..] == octets);
+        if !answer.records.iter().any(is_right) {
+            self.wrong.push(format!("{answer:?}"));
+        }
+    }
+}
+
+impl Load {
+    /// Starts asking a Service from the first node, `rate` questions a second.
+    pub async fn start(namespace: &Namespace, service: &str, rate: u32, ports: Ports) -> Result<Self> {
+        let address = SocketAddr::new(namespace.service_address(service).await?, 53);
+        let node = namespace.cluster().description().nodes.first().context("no nodes")?.netns.clone();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let asking = tokio::spawn(async move {
+            match ports {
+                Ports::Kept => within(&node, move || from_one_port(address, rate, stopped)).await,
+                Ports::New => within(&node, move || from_many_ports(address, rate, stopped)).await,
+            }
+        });
+        Ok(Self { stop, asking })
+    }
+
+    /// Stops asking, and waits for the last answers.
+    pub async fn stop(self) -> Result<Tally> {
+        self.stop.cancel();
+        self.asking.await?.context("a client of the Service")
+    }
+}
+
+/// How many questions are due, of those that a constant rate asks for.
+struct Pace {
+    rate: u32,
+    begun: Instant,
+    sent: usize,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self { rate, begun: Instant::now(), sent: 0 }
+    }
+
+    fn due(&mut self) -> usize {
+        let wanted = (self.begun.elapsed().as_secs_f64() * f64::from(self.rate)) as usize;
+        let due = wanted.saturating_sub(self.sent);
+        self.sent += due;
+        due
+    }
+}
+
+async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
+    let socket = UdpSocket::bind(if service.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).await?;
+    socket.connect(service).await?;
+    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::default(), Pace::new(rate));
+    let (mut waiting, mut next): (HashMap<u16, Instant>, u16) = (HashMap::new(), 0);
+    let (mut buffer, mut ticks) = ([0; 4096], tokio::time::interval(TICK));
+    let mut last = None;
+    loop {
+        tokio::select! {
+            received = socket.recv(&mut buffer) => {
+                // Refused: nobody is behind the Service at the moment; the question is lost by its time.
+                let Ok(length) = received else { continue };
+                let octets = buffer.get(..length).unwrap_or_default();
+                let id = octets.first_chunk().map(|id| u16::from_be_bytes(*id)).context("a short answer")?;
+                if waiting.remove(&id).is_some() {
+                    tally.judge(&dns::parse_answer(octets)?);
+                }
+            }
+            _ = ticks.tick() => {
+                let before = waiting.len();
+                waiting.retain(|_, sent| sent.elapsed() < LIMIT);
+                tally.lost += before - waiting.len();
+                if stopped.is_cancelled() {
+                    last.get_or_insert_with(Instant::now);
+                }
+                match last {
+                    Some(_) if waiting.is_empty() => return Ok(tally),
+                    Some(_) => {}
+                    None => for _ in 0..pace.due() {
+                        tally.asked += 1;
+                        waiting.insert(next, Instant::now());
+                        // What cannot be sent is lost by its time.
+                        let _ = socket.send(&dns::query_message(next, &question, Rtype::A)?).await;
+                        next = next.wrapping_add(1);
+                    },
+                }
+            }
+        }
+    }
+}
+
+async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
+    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::default(), Pace::new(rate));
+    let (mut asking, mut ticks) = (JoinSet::new(), tokio::time::interval(TICK));
+    let take = |tally: &mut Tally, answer: Result<Answer>| match answer {
+        Ok(answer) => tally.judge(&answer),
+        Err(_) => tally.lost += 1,
+    };
+    while !stopped.is_cancelled() {
+        tokio::select! {
+            Some(answer) = asking.join_next() => take(&mut tally, answer?),
+            _ = ticks.tick() => for _ in 0..pace.due() {
+                tally.asked += 1;
+                let question = question.clone();
+                asking.spawn(async move {
+                    tokio::time::timeout(LIMIT, dns::ask(service, Transport::Udp, &question, Rtype::A)).await?
+                });
+            },
+        }
+    }
+    while let Some(answer) = asking.join_next().await {
+        take(&mut tally, answer?);
+    }
+    Ok(tally)
+}

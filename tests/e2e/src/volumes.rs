@@ -1,0 +1,45 @@
+//! Volumes made by hand, since the development cluster has nothing that makes them: directories of the test.
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::Result;
+use bindy_testing::cluster::Namespace;
+use serde_json::{Value, json};
+
+/// The storage of an instance that uses them.
+pub fn storage() -> Value {
+    json!({"size": "100Mi", "storageClassName": ""})
+}
+
+/// Volumes for the first `count` servers of an instance; they go with [`remove_volumes`].
+pub async fn make_volumes(namespace: &Namespace, instance: &str, count: u32) -> Result<()> {
+    for number in 0..count {
+        let claim = format!("data-{instance}-{number}");
+        let directory = namespace.directory().join(&claim);
+        std::fs::create_dir_all(&directory)?;
+        // Kubernetes gives no host directory to the group of a pod.
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": name(namespace, &claim)},
+            "spec": {"capacity": {"storage": "100Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": directory},
+                "claimRef": {"namespace": namespace.name(), "name": claim}}});
+        let file = namespace.directory().join(format!("{claim}.json"));
+        std::fs::write(&file, volume.to_string())?;
+        namespace.cluster().kubectl(&["apply", "-f", &file.to_string_lossy()]).await?;
+    }
+    Ok(())
+}
+
+/// Takes them away again.
+pub async fn remove_volumes(namespace: &Namespace, instance: &str, count: u32) -> Result<()> {
+    for number in 0..count {
+        let name = name(namespace, &format!("data-{instance}-{number}"));
+        namespace.cluster().kubectl(&["delete", "pv", &name, "--wait=false"]).await?;
+    }
+    Ok(())
+}
+
+fn name(namespace: &Namespace, claim: &str) -> String {
+    format!("{}-{claim}", namespace.name())
+}

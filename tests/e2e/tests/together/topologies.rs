@@ -1,0 +1,103 @@
+//! Patterns of the page: active and passive as a chain, several primaries with zones of their own. Roles, regions and
+//! upstreams change on living instances without a gap in the answers.
+
+use anyhow::{Context, Result, ensure};
+use bindy_e2e::{STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_testing::cluster::{LIMIT, Namespace, Server, in_namespace};
+use bindy_testing::manifest::{a, instance, manifest, zone};
+use bindy_testing::wait_for;
+use bindy_zone::Rtype;
+use serde_json::json;
+
+async fn all_servers(namespace: &Namespace, instances: &[&str]) -> Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    for instance in instances {
+        servers.extend(namespace.until_ready(instance, 1, &[]).await?);
+    }
+    Ok(servers)
+}
+
+/// An edit of the zone that every server answers at last.
+async fn edit_arrives(namespace: &Namespace, address: &str) -> Result<()> {
+    namespace.apply(&a("edited", ZONE.0, "edited", address)).await?;
+    wait_for("the edit to arrive everywhere", LIMIT, async || {
+        namespace.answers("edited.example.com", Rtype::A, &[address]).await
+    })
+    .await?;
+    namespace.ready("ARecord", "edited").await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_and_upstreams_of_a_chain_change_without_a_gap() -> Result<()> {
+    in_namespace("chain", async |namespace| {
+        let chain = instance("first", "primary", 1, &[])
+            + &instance("second", "secondary", 1, &["first"])
+            + &instance("third", "secondary", 1, &["second"]);
+        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+        namespace.serve(&(chain + &zone(ZONE.0, ZONE.1) + &steady)).await?;
+        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        let servers = all_servers(namespace, &["first", "second", "third"]).await?;
+        let mut published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+        probes.more_answers(&servers, 20).await?;
+        let changes = [
+            // The end of the chain pulls from the primary itself.
+            ("third", json!({"spec": {"upstreams": [{"name": "first"}]}})),
+            // The middle becomes a primary.
+            ("second", json!({"spec": {"role": "primary", "upstreams": null}})),
+            // And the end pulls from that one.
+            ("third", json!({"spec": {"upstreams": [{"name": "second"}]}})),
+            // What was the primary is a secondary of it.
+            ("first", json!({"spec": {"role": "secondary", "upstreams": [{"name": "second"}]}})),
+        ];
+        for (step, (instance, change)) in changes.into_iter().enumerate() {
+            namespace.patch("Bind9Instance", instance, change).await?;
+            edit_arrives(namespace, &format!("192.0.2.{}", step + 1))
+                .await
+                .with_context(|| format!("step {step}"))?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+        }
+        let now = all_servers(namespace, &["first", "second", "third"]).await?;
+        let names =
+            |servers: &[Server]| -> Vec<String> { servers.iter().map(|one| one.name.clone()).collect() };
+        ensure!(names(&now) == names(&servers), "pods were replaced");
+        probes.more_answers(&servers, 20).await?;
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_of_several_primaries_are_served_from_the_other_too() -> Result<()> {
+    in_namespace("multi-primary", async |namespace| {
+        let primary = |name: &str, site: &str| {
+            format!(
+                "---\napiVersion: bindy.firestoned.io/v1beta1\nkind: Bind9Instance\nmetadata: {{name: {name}, labels: \
+                 {{site: {site}, dns-role: primary}}}}\nspec: {{replicas: 1}}\n"
+            )
+        };
+        let bound = |object: &str, name: &str, instances: &str| {
+            manifest("DNSZone", object, &format!("zoneName: {name}, bind9InstancesFrom: [{{selector: {{matchExpressions: \
+                [{{key: site, operator: In, values: {instances}}}]}}}}]"))
+        };
+        let objects = primary("primary1", "us") + &primary("primary2", "eu")
+            + &bound("zone-a", "a.example", "[us, eu]") + &bound("zone-b", "b.example", "[eu, us]")
+            + &bound("only-us", "us.example", "[us]")
+            + &a("www-a", "zone-a", "www", "192.0.2.10") + &a("www-b", "zone-b", "www", "192.0.2.20")
+            + &a("www-us", "only-us", "www", "192.0.2.30");
+        namespace.serve(&objects).await?;
+        let [first, second] = &all_servers(namespace, &["primary1", "primary2"]).await?[..] else {
+            anyhow::bail!("two servers are wanted")
+        };
+        namespace.answers("www.a.example", Rtype::A, &["192.0.2.10"]).await?;
+        namespace.answers("www.b.example", Rtype::A, &["192.0.2.20"]).await?;
+        let ask = async |server: &Server| {
+            let name = bindy_zone::Name::parse("www.us.example")?;
+            bindy_testing::dns::texts(server.dns(), bindy_testing::dns::Transport::Udp, &name, Rtype::A).await
+        };
+        ensure!(ask(first).await? == ["192.0.2.30"], "the primary of the zone does not serve it");
+        ensure!(ask(second).await? == ["REFUSED"], "a primary that has not got the zone answers {:?}", ask(second).await?);
+        namespace.contents_are_published().await.map(drop)
+    })
+    .await
+}
