@@ -185,7 +185,8 @@ pub struct Bind9InstanceStatus {
     /// Servers that are ready, of those asked for. Example: `2/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
-    /// Label selector of the servers, for the scale subresource. Example: `instance=primary-dns`.
+    /// Label selector of the servers, for the scale subresource. Example:
+    /// `app.kubernetes.io/managed-by=bindy,instance=primary-dns`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// Zones that the instance serves.

@@ -132,6 +132,12 @@ reasons! {
     ServersStarting: "Ready=False on Bind9Instances",
         "Servers are starting, or loading their zones for the first time.",
         "Wait; a server is ready once it has loaded every zone.";
+    ServersFailing: "Ready=False and Degraded=True on Bind9Instances",
+        "Pods of the instance cannot run: no node takes them, their image cannot be pulled, or a container ends again and again. A roll-out waits at the first such pod; the others go on serving.",
+        "See the message; correct spec.image, spec.version, spec.resources, spec.placement or spec.storage, or make room.";
+    ServersMisplaced: "Degraded=True on Bind9Instances",
+        "Servers run outside of the region of the instance, for there was no room in it when they were made.",
+        "Make room in the region and delete the pods that the message names, or set spec.placement.region to required.";
     ServerLagging: "Degraded=True on DNSZones and Bind9Instances",
         "The servers that the message names do not answer the published version.",
         "See the logs of their agents; a server that cannot reach any source catches up as soon as it can.";

@@ -167,7 +167,10 @@ pub fn instance_conditions(
         Some(problem) => Condition::no(Accepted, fleet_reason(problem), problem.to_string()),
     };
     let ready = servers.iter().filter(|server| server.ready).count();
-    let message = format!("{ready} of {replicas} servers are ready");
+    let message = match replicas {
+        0 => "there is no server, as spec.replicas asks: none of its zones is answered here".to_owned(),
+        _ => format!("{ready} of {replicas} servers are ready"),
+    };
     let ready = if ready >= replicas {
         Condition::yes(Ready, Reason::ServersReady, message)
     } else {

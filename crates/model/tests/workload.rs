@@ -383,7 +383,7 @@ fn servers_with_volumes_are_those_of_a_stateful_set_and_otherwise_the_same() {
     let (kept, without) = (with(json!({ "size": "1Gi" })), objects(|_| ()));
     let (set, deployment) = (the(&kept, ObjectKind::StatefulSet), the(&without, ObjectKind::Deployment));
     assert!(!kept.iter().any(|object| object.kind == ObjectKind::Deployment));
-    for field in ["selector", "replicas"] {
+    for field in ["selector", "replicas", "minReadySeconds"] {
         assert_eq!(set["spec"][field], deployment["spec"][field], "a Service takes both for the same");
     }
     assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");

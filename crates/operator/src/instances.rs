@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bindy_api::{Bind9InstanceStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Verdict};
+use bindy_api::{
+    Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Verdict,
+};
 use bindy_engine::EngineHandle;
 use bindy_model::conditions::instance_conditions;
-use bindy_model::workload::{INSTANCE_LABEL, bind_version};
+use bindy_model::workload::{bind_version, pod_selector};
 use bindy_model::{InstanceNotice, NamespacedName, ServerReport, told};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Problem, Reports, WorkloadReport};
 use crate::key::key_of;
+
+/// Pods that a message names at most.
+const NAMED: usize = 3;
 
 /// Where each instance answers, from the first time on that one of its servers was ready.
 #[derive(Clone, Debug, Default)]
@@ -131,7 +136,7 @@ fn compose(notice: &InstanceNotice, report: &WorkloadReport, addresses: &[IpAddr
         replicas: report.pods.iter().chain(&report.former).map(|pods| pods.replicas).sum(),
         ready_replicas: ready,
         ready: Some(format!("{ready}/{}", instance.replicas)),
-        selector: Some(format!("{INSTANCE_LABEL}={}", state.key.name)),
+        selector: Some(pod_selector(&state.key.name)),
         zones: state.serial.map(|_| count(state.zones)),
         address: texts.first().cloned(),
         addresses: texts,
@@ -145,35 +150,76 @@ fn compose(notice: &InstanceNotice, report: &WorkloadReport, addresses: &[IpAddr
 fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> {
     let InstanceNotice { instance, report: state, servers, told: _ } = notice;
     let mut verdicts = instance_conditions(state, servers, instance.replicas as usize);
-    let told =
-        |problems: &[&Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let (refusing, pending): (Vec<&Problem>, Vec<&Problem>) = report
+    let refusing: Vec<&Problem> = report
         .problems
         .iter()
-        .partition(|problem| matches!(problem.reason(), Reason::NameTaken | Reason::InvalidData));
+        .filter(|problem| matches!(problem.reason(), Reason::NameTaken | Reason::InvalidData))
+        .collect();
     for verdict in &mut verdicts {
-        match verdict.condition {
-            ConditionType::Accepted if verdict.status == bindy_api::ConditionStatus::True => {
+        match (verdict.condition, verdict.status) {
+            (ConditionType::Accepted, ConditionStatus::True) => {
                 if let Some(problem) = refusing.first() {
-                    *verdict = Verdict::no(ConditionType::Accepted, problem.reason(), told(&refusing));
+                    let message = joined(refusing.iter());
+                    *verdict = Verdict::no(ConditionType::Accepted, problem.reason(), message);
                 }
             }
-            ConditionType::Ready => {
-                if let Some(problem) = refusing.first().or(pending.first()) {
-                    *verdict = Verdict::no(
-                        ConditionType::Ready,
-                        problem.reason(),
-                        told(&report.problems.iter().collect::<Vec<_>>()),
-                    );
-                } else if !is_rolled_out(notice, report) {
-                    let message = "servers are being made as this generation asks for";
-                    *verdict = Verdict::no(ConditionType::Ready, Reason::ServersStarting, message);
+            (ConditionType::Ready, _) => {
+                if let Some(problem) = refusing.first().copied().or(report.problems.first()) {
+                    let message = joined(report.problems.iter());
+                    *verdict = Verdict::no(ConditionType::Ready, problem.reason(), message);
+                } else {
+                    unready(notice, report, verdict);
+                }
+            }
+            (ConditionType::Degraded, ConditionStatus::False) => {
+                if let Some((reason, message)) = degraded(notice, report) {
+                    *verdict = Verdict::yes(ConditionType::Degraded, reason, message);
                 }
             }
             _ => {}
         }
     }
     verdicts
+}
+
+fn joined(texts: impl Iterator<Item = impl ToString>) -> String {
+    texts.map(|text| text.to_string()).collect::<Vec<_>>().join("; ")
+}
+
+/// Says of servers that are not ready, or not all as this generation asks for, what keeps them.
+fn unready(notice: &InstanceNotice, report: &WorkloadReport, verdict: &mut Verdict) {
+    if verdict.status == ConditionStatus::True {
+        if is_rolled_out(notice, report) {
+            return;
+        }
+        let message = "servers are being made as this generation asks for";
+        *verdict = Verdict::no(ConditionType::Ready, Reason::ServersStarting, message);
+    }
+    if let Some(troubles) = troubles(report) {
+        let message = format!("{}; {troubles}", verdict.message);
+        *verdict = Verdict::no(ConditionType::Ready, Reason::ServersFailing, message);
+    }
+}
+
+/// What is wrong with the pods, or where they run, while all servers that answer have everything.
+fn degraded(notice: &InstanceNotice, report: &WorkloadReport) -> Option<(Reason, String)> {
+    if let Some(troubles) = troubles(report) {
+        return Some((Reason::ServersFailing, troubles));
+    }
+    let outside = report.outside.len();
+    let named = joined(report.outside.iter().take(NAMED));
+    let region = notice.instance.region().filter(|_| outside > 0)?;
+    let message = format!(
+        "{outside} of {} servers run outside of region {region}, for there was no room in it: {named}",
+        notice.servers.len()
+    );
+    Some((Reason::ServersMisplaced, message))
+}
+
+/// The pods that do not run, with the reason; no more of them than a message has room for.
+fn troubles(report: &WorkloadReport) -> Option<String> {
+    let named = report.troubles.iter().take(NAMED).map(|(pod, trouble)| format!("{pod}: {trouble}"));
+    (!report.troubles.is_empty()).then(|| joined(named))
 }
 
 /// Whether every pod is of the present template, as far as what makes them knows.
@@ -185,4 +231,117 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
                 && pods.updated >= notice.instance.replicas
                 && pods.replicas == pods.updated
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Outside, PodsReport, Trouble};
+    use bindy_model::{InstanceReport, Object, ServerId};
+    use serde_json::json;
+
+    fn notice(replicas: u32, ready: &[&str]) -> InstanceNotice {
+        let metadata =
+            json!({ "name": "dns", "namespace": "default", "uid": "u", "labels": { "region": "eu" } });
+        let instance = json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance", "metadata": metadata,
+            "spec": { "replicas": replicas } });
+        let object = bindy_api::Object::decode(instance).unwrap();
+        let Ok(Object::Instance(instance)) = bindy_model::decode(&object) else { unreachable!() };
+        let key = instance.metadata.key.clone();
+        let server = |name: &&str| ServerReport {
+            id: ServerId { instance: key.clone(), name: (*name).to_owned() },
+            ready: true,
+            missing: 0,
+            failure: None,
+        };
+        InstanceNotice {
+            report: InstanceReport {
+                key: key.clone(),
+                uid: "u".to_owned(),
+                generation: 0,
+                catalog: None,
+                serial: None,
+                zones: 0,
+                hold: None,
+                problem: None,
+            },
+            servers: ready.iter().map(server).collect(),
+            instance: *instance,
+            told: 0,
+        }
+    }
+
+    fn report(updated: u32, replicas: u32) -> WorkloadReport {
+        let pods =
+            PodsReport { replicas, updated, ready: updated, available: updated, ..PodsReport::default() };
+        WorkloadReport {
+            uid: "u".to_owned(),
+            generation: 0,
+            problems: Vec::new(),
+            addresses: Vec::new(),
+            pods: Some(pods),
+            former: None,
+            troubles: Vec::new(),
+            outside: Vec::new(),
+        }
+    }
+
+    fn told(notice: &InstanceNotice, report: &WorkloadReport, condition: ConditionType) -> (Reason, String) {
+        let verdict = conditions(notice, report).into_iter().find(|one| one.condition == condition).unwrap();
+        (verdict.reason, verdict.message)
+    }
+
+    #[test]
+    fn a_rollout_that_is_stuck_names_the_pod_and_its_reason_while_the_others_serve() {
+        let image = Trouble::Image { container: "named".to_owned(), image: "bind:nope".to_owned() };
+        let mut report = report(1, 4);
+        report.troubles.push(("dns-7".to_owned(), image));
+        let notice = notice(3, &["dns-1", "dns-2", "dns-3"]);
+        let (reason, message) = told(&notice, &report, ConditionType::Ready);
+        assert_eq!(reason, Reason::ServersFailing);
+        assert!(
+            message.ends_with("dns-7: named waits for its image bind:nope, which cannot be pulled"),
+            "{message}"
+        );
+        assert_eq!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersFailing);
+    }
+
+    #[test]
+    fn servers_outside_of_their_region_are_named_and_ready_all_the_same() {
+        let mut report = report(2, 2);
+        let (pod, node) = ("dns-2".to_owned(), "node7".to_owned());
+        report.outside.push(Outside { pod, node, region: Some("us".to_owned()) });
+        let notice = notice(2, &["dns-1", "dns-2"]);
+        assert_eq!(told(&notice, &report, ConditionType::Ready).0, Reason::ServersReady);
+        assert_eq!(
+            told(&notice, &report, ConditionType::Degraded),
+            (
+                Reason::ServersMisplaced,
+                "1 of 2 servers run outside of region eu, for there was no room in it: dns-2 on node7 (us)"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn an_instance_is_not_ready_before_its_former_servers_are_gone() {
+        let mut report = report(2, 2);
+        report.former = Some(PodsReport { replicas: 2, ..PodsReport::default() });
+        let notice = notice(2, &["dns-0", "dns-1", "dns-x", "dns-y"]);
+        assert_eq!(told(&notice, &report, ConditionType::Ready).0, Reason::ServersStarting);
+        assert_eq!(compose(&notice, &report, &[]).replicas, 4);
+    }
+
+    #[test]
+    fn no_server_is_what_was_asked_for_and_said_with_its_consequence() {
+        let (reason, message) = told(&notice(0, &[]), &report(0, 0), ConditionType::Ready);
+        assert_eq!(reason, Reason::ServersReady);
+        assert!(message.contains("none of its zones is answered here"), "{message}");
+    }
+
+    #[test]
+    fn the_selector_of_the_scale_subresource_is_that_of_the_pods() {
+        let status = compose(&notice(2, &[]), &report(2, 2), &[]);
+        assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/managed-by=bindy,instance=dns"));
+    }
 }

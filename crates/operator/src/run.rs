@@ -97,6 +97,7 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
         agent_image: image(&client, &options, &namespace).await,
         transfer_service: NamespacedName::new(namespace, install::TRANSFER_SERVICE),
         secret: secret.clone(),
+        pods: fleet::PodStates::default(),
     };
     let pod_name = options.pod_name;
     let operator =
@@ -233,6 +234,7 @@ impl Operator {
             self.client.clone(),
             engine.clone(),
             self.secret.clone(),
+            self.context.pods.clone(),
             self.metrics.clone(),
             sender,
             cancel.clone(),

@@ -17,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::fleet::PodStates;
 use crate::key::key_of;
 use crate::metrics::Metrics;
 use crate::observe;
@@ -39,11 +40,12 @@ pub(crate) async fn run(
     client: Client,
     engine: EngineHandle,
     secret: MasterSecret,
+    states: PodStates,
     metrics: Metrics,
     listed: oneshot::Sender<()>,
     cancel: CancellationToken,
 ) {
-    let mut servers = Servers { engine, secret, metrics, pods: BTreeMap::new(), told: Vec::new() };
+    let mut servers = Servers { engine, secret, states, metrics, pods: BTreeMap::new(), told: Vec::new() };
     tokio::select! {
         () = cancel.cancelled() => {}
         () = servers.follow(client, listed) => {}
@@ -53,6 +55,8 @@ pub(crate) async fn run(
 struct Servers {
     engine: EngineHandle,
     secret: MasterSecret,
+    /// What else is known of pods, for the status of their instances.
+    states: PodStates,
     metrics: Metrics,
     pods: BTreeMap<NamespacedName, Server>,
     told: Vec<(ServerState, SocketAddr)>,
@@ -99,22 +103,28 @@ impl Servers {
                 false
             }
             Ok(Event::InitApply(pod)) => {
+                self.states.put(&pod);
                 relisted.insert(key_of(&pod), self.server(&pod));
                 false
             }
             Ok(Event::InitDone) => {
+                self.states.retain(|key| relisted.contains_key(key));
                 let pods = std::mem::take(relisted).into_iter();
                 self.pods = pods.filter_map(|(key, server)| Some((key, server?))).collect();
                 true
             }
             Ok(Event::Apply(pod)) => {
+                self.states.put(&pod);
                 match self.server(&pod) {
                     Some(server) => self.pods.insert(key_of(&pod), server),
                     None => self.pods.remove(&key_of(&pod)),
                 };
                 true
             }
-            Ok(Event::Delete(pod)) => self.pods.remove(&key_of(&pod)).is_some(),
+            Ok(Event::Delete(pod)) => {
+                self.states.remove(&pod);
+                self.pods.remove(&key_of(&pod)).is_some()
+            }
             Err(error) => {
                 tracing::warn!(kind = "Pod", %error, "watch interrupted");
                 false

@@ -46,6 +46,7 @@ pub use desired::{
 pub use difference::difference;
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
+    pod_selector,
 };
 pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
 pub use storage::{FixedVolumes, keep_volumes, pods_kind};

@@ -66,6 +66,12 @@ pub fn pod_labels(instance: &str) -> BTreeMap<String, String> {
     ])
 }
 
+/// The same as the text of a label selector.
+pub fn pod_selector(instance: &str) -> String {
+    let labels = pod_labels(instance);
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
 /// Labels of everything made for an instance.
 pub(super) fn labels(instance: &str) -> BTreeMap<String, String> {
     BTreeMap::from([

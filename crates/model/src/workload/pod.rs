@@ -27,6 +27,9 @@ const REVISION_LABEL: &str = "pod-template-hash";
 /// Label of pods with a volume. Spread over zones counts them all, also the ones of an earlier template: a pod that is
 /// replaced has to go back to the zone of its volume, and there is room for it only if the others count as before.
 const STORAGE_LABEL: &str = "bindy.firestoned.io/storage";
+/// How long a new server has to be ready before the next one is replaced: one that falls over at its first questions stops
+/// the roll-out.
+const STEADY_SECONDS: i32 = 5;
 /// Former templates that are kept, for `kubectl rollout undo`.
 const HISTORY: i32 = 3;
 
@@ -80,6 +83,7 @@ fn deployment(instance: &Instance, selector: LabelSelector, template: PodTemplat
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(one_more_first),
         }),
+        min_ready_seconds: Some(STEADY_SECONDS),
         revision_history_limit: Some(HISTORY),
         template,
         ..DeploymentSpec::default()
@@ -96,6 +100,7 @@ fn stateful_set(instance: &Instance, selector: LabelSelector, template: PodTempl
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: None,
         }),
+        min_ready_seconds: Some(STEADY_SECONDS),
         revision_history_limit: Some(HISTORY),
         template,
         ..StatefulSetSpec::default()

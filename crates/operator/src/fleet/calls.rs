@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_labels};
+use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
@@ -161,9 +161,7 @@ pub(super) async fn touch_pods(
     term: &Term,
 ) -> Result<usize, Failure> {
     let api = pods(client, &instance.namespace);
-    let labels = pod_labels(&instance.name);
-    let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let params = ListParams::default().labels(&selector.join(","));
+    let params = ListParams::default().labels(&pod_selector(&instance.name));
     let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
     let replica_set = format!("{}-", instance.name);
     let makes = |owner: &OwnerReference| match owner.kind.as_str() {

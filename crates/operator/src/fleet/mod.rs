@@ -15,6 +15,7 @@
 mod calls;
 mod kinds;
 mod observed;
+mod pods;
 mod queue;
 mod reconcile;
 mod report;
@@ -48,6 +49,7 @@ use reconcile::{Memory, Outcome, reconcile};
 use watch::News;
 
 pub use kinds::ACCESS;
+pub use pods::{Outside, PodStates, Trouble};
 pub use report::{PodsReport, Problem, Reports, WorkloadReport};
 
 /// Instances that are looked at at once.
@@ -66,6 +68,8 @@ pub struct Context {
     pub transfer_service: NamespacedName,
     /// What all keys come from.
     pub secret: MasterSecret,
+    /// The pods, kept up to date by whoever watches them.
+    pub pods: PodStates,
 }
 
 /// Keeps the objects of all instances as they should be until cancelled. Nothing is done before there is a view.
@@ -131,6 +135,7 @@ impl Runner {
         cancel: CancellationToken,
     ) {
         let mut looks: JoinSet<Look> = JoinSet::new();
+        let pods = self.context.pods.clone();
         let first = views.borrow_and_update().clone();
         self.take_view(first);
         loop {
@@ -143,6 +148,10 @@ impl Runner {
                     self.take_view(view);
                 }
                 Some(told) = news.recv() => self.take_news(told),
+                changed = pods.changed() => {
+                    let now = Instant::now();
+                    changed.into_iter().for_each(|key| self.queue.add(key, now));
+                }
                 Some(look) = looks.join_next() => self.finish(look),
                 () = sleep_until(due) => {}
             }

@@ -317,6 +317,11 @@ impl Pass<'_> {
         let former = ObjectKind::PODS.into_iter().find(|kind| *kind != wanted);
         let next = self.next.min(self.now + self.interval());
         let former = former.and_then(|kind| self.pods(kind));
+        let nodes = self.observed.nodes();
+        let outside = self.instance.region().zip(nodes.as_deref());
+        let outside = outside
+            .map(|(region, nodes)| self.context.pods.outside(self.key(), region, nodes))
+            .unwrap_or_default();
         Outcome {
             next: (!self.again).then_some(next),
             report: WorkloadReport {
@@ -326,6 +331,8 @@ impl Pass<'_> {
                 addresses: service.as_deref().map(cluster_ips).unwrap_or_default(),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
+                troubles: self.context.pods.troubles(&self.instance.metadata.key),
+                outside,
             },
         }
     }

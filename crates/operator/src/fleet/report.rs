@@ -9,6 +9,8 @@ use bindy_model::workload::{FixedVolumes, ObjectKind, PlanError};
 use bindy_wire::KeyError;
 use serde_json::Value;
 
+use super::pods::{Outside, Trouble};
+
 /// The last report of every instance.
 pub type Reports = BTreeMap<NamespacedName, WorkloadReport>;
 
@@ -27,6 +29,10 @@ pub struct WorkloadReport {
     pub pods: Option<PodsReport>,
     /// The other one of them, until the one that there should be has taken over.
     pub former: Option<PodsReport>,
+    /// Pods that do not run, and why.
+    pub troubles: Vec<(String, Trouble)>,
+    /// Pods that run outside of the instance's region.
+    pub outside: Vec<Outside>,
 }
 
 /// What a Deployment or StatefulSet says of itself.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::kinds::resource;
 use super::observed::Observed;
+use super::pods::PodStates;
 use super::reconcile::{Memory, reconcile};
 use super::report::{Problem, WorkloadReport};
 use super::simulated::{Api, Failing};
@@ -54,6 +55,7 @@ impl World {
             agent_image: "bindy:1".to_owned(),
             transfer_service: NamespacedName::new("dns-system", "bindy-transfer"),
             secret: MasterSecret::from_bytes([7; 32]),
+            pods: PodStates::default(),
         };
         let view = view(&[instance("u", &json!({ "replicas": 2 }))]);
         let mut world = Self { api, context, view, observed: Observed::default(), memory: Memory::default() };
