@@ -18,6 +18,8 @@ use super::api::Api;
 /// Clocks differ from true time by up to this many millionths.
 const SKEW: i64 = 50_000;
 pub const SECOND: u64 = 1_000_000;
+/// Set in the order of what comes after everything else of that time.
+const AFTER_ALL: u64 = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
@@ -29,6 +31,10 @@ enum What {
     },
     Release,
     Restart,
+    /// Nothing more arrives of a node until then.
+    Cut {
+        until: u64,
+    },
     /// A leader reads what it is going to write.
     Work,
     /// It has read version `expected`, and writes.
@@ -171,9 +177,15 @@ impl World {
             if self.nodes[node].life != life {
                 continue;
             }
+            if let What::Cut { until } = what {
+                self.nodes[node].cut_until = if self.faults { until } else { 0 };
+                continue;
+            }
             let until = self.nodes[node].stopped_until;
             if until > self.now {
-                self.queue.push(Reverse((until, order, node, life, what)));
+                // What has arrived meanwhile is read before a limit is found to have passed.
+                let last = if matches!(what, What::Timeout { .. }) { AFTER_ALL } else { 0 };
+                self.queue.push(Reverse((until, order | last, node, life, what)));
                 continue;
             }
             self.happen(node, what);
@@ -221,6 +233,7 @@ impl World {
             What::Timeout { call } => self.answer(at, call, Err(Failure::Unknown)),
             What::Release => self.step(at, Event::Release),
             What::Restart => self.restart(at),
+            What::Cut { .. } => {}
             What::Work => self.work(at),
             What::Write { expected } => self.write(at, expected),
             What::Message(id) => match self.messages.remove(&id) {
@@ -276,11 +289,22 @@ impl World {
             if !self.is_lost() {
                 self.send(at, delay, Message::Request { call, request });
             }
+            if self.faults && self.random.random_ratio(1, 40) {
+                self.stop_within_a_call(at);
+            }
         }
         if self.nodes[at].standing == Standing::Stopped {
             let pause = self.random.random_range(0..5 * SECOND);
             self.kill(at, pause);
         }
+    }
+
+    /// The worst moment: the request is on its way, and the reply waits for a process that is not heard for a while after.
+    fn stop_within_a_call(&mut self, at: usize) {
+        let until = self.now + self.random.random_range(0..15 * SECOND);
+        self.nodes[at].stopped_until = until.max(self.nodes[at].stopped_until);
+        // The request itself still arrives.
+        self.schedule(self.now + SECOND / 10, at, What::Cut { until: until + 10 * SECOND });
     }
 
     /// Never two live terms; a term that is over stays over; numbers rise.
@@ -299,7 +323,10 @@ impl World {
                     "term {number} after {}",
                     self.number
                 );
-                (self.number, self.api.numbers_lost) = (*number, false);
+                self.number = *number;
+                // Unless it was edited again before the reply came.
+                self.api.numbers_lost &=
+                    self.api.lease.as_ref().is_none_or(|lease| lease.record.term != *number);
                 self.terms += 1;
                 self.nodes[at].ordinal = self.terms;
                 self.schedule(self.now, at, What::Work);
