@@ -203,23 +203,12 @@ impl<S: Store> Runner<S> {
                     false
                 }
                 None => {
-                    let term = Term::until(*number, *deadline);
-                    tracing::info!(term = number, "Lease acquired, this instance is now the leader");
-                    self.metrics.holds(Some(term.clone()));
-                    self.state.send_replace(State::Leader(term.clone()));
-                    self.term = Some(term);
+                    self.begin(Term::until(*number, *deadline));
                     true
                 }
             };
         }
-        if let Some(term) = self.term.take() {
-            term.end();
-            self.metrics.holds(None);
-            match standing {
-                Standing::Releasing => tracing::info!(term = term.number(), "Giving the lease back"),
-                _ => tracing::warn!(term = term.number(), "Leadership lost! Stopping all operators..."),
-            }
-        }
+        self.end(standing);
         let state = match standing {
             Standing::Standby { holder } => State::Standby { holder: holder.clone() },
             Standing::Leader { .. } | Standing::Releasing | Standing::Stopped => State::Stopped,
@@ -232,6 +221,23 @@ impl<S: Store> Runner<S> {
             modified
         });
         true
+    }
+
+    fn begin(&mut self, term: Term) {
+        tracing::info!(term = term.number(), "Lease acquired, this instance is now the leader");
+        self.metrics.holds(Some(term.clone()));
+        self.state.send_replace(State::Leader(term.clone()));
+        self.term = Some(term);
+    }
+
+    fn end(&mut self, standing: &Standing) {
+        let Some(term) = self.term.take() else { return };
+        term.end();
+        self.metrics.holds(None);
+        match standing {
+            Standing::Releasing => tracing::info!(term = term.number(), "Giving the lease back"),
+            _ => tracing::warn!(term = term.number(), "Leadership lost! Stopping all operators..."),
+        }
     }
 
     fn replied(&mut self, replied: Replied) -> Answer {

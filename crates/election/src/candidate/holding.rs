@@ -76,9 +76,23 @@ impl Candidate {
             Ok(Some(lease)) if self.is_own(&lease.record) => self.go_on(now, Some(lease)),
             // Nothing is left to give back.
             Ok(_) | Err(Failure::Absent) => self.role = Role::Stopped,
-            Err(failure) => self.failed(now, call, failure),
+            Err(failure) => {
+                self.failed(now, call, failure);
+                self.settle(call, failure);
+            }
         }
         self.expire(now);
+    }
+
+    /// A release may be sent again for the same state only. Where that is gone the release may have been carried out, and
+    /// a record that still shows this process would be a copy that somebody put back.
+    fn settle(&mut self, call: Call, failure: Failure) {
+        let Role::Releasing(holding) = &mut self.role else { return };
+        if failure == Failure::Unknown {
+            holding.perhaps_released |= call.purpose == Purpose::Release;
+        } else if holding.perhaps_released {
+            self.role = Role::Stopped;
+        }
     }
 
     /// Ends the term; the lease is given back as soon as no request is under way.
@@ -102,6 +116,7 @@ impl Candidate {
                 next: now,
                 look: true,
                 conflicts: 0,
+                perhaps_released: false,
             }),
             None => Role::Stopped,
         };

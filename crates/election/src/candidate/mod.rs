@@ -89,6 +89,8 @@ struct Holding {
     /// It is a look: the state of the lease is not known.
     look: bool,
     conflicts: u32,
+    /// It was given back by a write whose outcome is not known: others may lead.
+    perhaps_released: bool,
 }
 
 /// The request under way.

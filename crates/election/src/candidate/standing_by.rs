@@ -75,7 +75,15 @@ impl Candidate {
         if now < deadline {
             let next = attempt.sent.after(self.config.retry_period());
             let number = attempt.number;
-            self.role = Role::Leader(Holding { number, deadline, version, next, look: false, conflicts: 0 });
+            self.role = Role::Leader(Holding {
+                number,
+                deadline,
+                version,
+                next,
+                look: false,
+                conflicts: 0,
+                perhaps_released: false,
+            });
         }
     }
 

@@ -55,6 +55,8 @@ fn quiet(world: &mut World) {
     world.run_until(last + wait * 100 / 95 + SECOND / 4);
     let leaders = world.leaders();
     assert_eq!(leaders.len(), 1, "leaders at {} µs, {wait} µs after the last fault", world.now);
+    // Others may have tried at the same moment.
+    world.run_until(world.now + world.retry());
     for node in &mut world.nodes {
         node.writes = 0;
     }

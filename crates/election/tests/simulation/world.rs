@@ -21,7 +21,7 @@ pub const SECOND: u64 = 1_000_000;
 /// Set in the order of what comes after everything else of that time.
 const AFTER_ALL: u64 = 1 << 62;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Wake {
         generation: u64,
@@ -227,7 +227,7 @@ impl World {
     fn happen(&mut self, at: usize, what: What) {
         match what {
             What::Wake { generation } if generation == self.nodes[at].generation => {
-                self.step(at, Event::Wake)
+                self.step(at, Event::Wake);
             }
             What::Wake { .. } => {}
             What::Timeout { call } => self.answer(at, call, Err(Failure::Unknown)),
