@@ -12,11 +12,9 @@ impl Candidate {
         match answer {
             Ok(lease) => {
                 self.look_first = false;
-                if call.purpose == Purpose::Acquire
-                    && let Some(attempt) = &mut self.attempt
-                {
+                if let Some(lease) = lease.as_ref().filter(|_| call.purpose == Purpose::Acquire) {
                     // It was this write, not an earlier one of the same number.
-                    attempt.sent = call.sent;
+                    self.attempt = Some(Attempt { number: lease.record.term, sent: call.sent });
                 }
                 self.observe(now, lease);
                 if call.purpose == Purpose::Look {

@@ -205,3 +205,18 @@ fn a_release_that_may_have_been_carried_out_is_not_repeated_for_another_state() 
     let step = leader.step(at(2), Event::Answered(Err(Failure::Conflict)));
     assert_eq!((step.standing, step.request), (Standing::Stopped, None));
 }
+
+/// Found by the simulator (BINDY_SEED=1001568): the watch was faster than the reply, and an acquisition of that number which had
+/// come to nothing long before made the new one look too old.
+#[test]
+fn an_acquisition_that_is_answered_counts_although_the_watch_told_of_it_first() {
+    let mut candidate = candidate(1);
+    candidate.step(at(0), Event::Wake);
+    assert!(is_taken(&seen(&mut candidate, 0, lease(Holder::Released, 3, 1))));
+    candidate.step(at(2), Event::Answered(Err(Failure::Unknown)));
+    seen(&mut candidate, 2, lease(held("pod", 1), 3, 2));
+    assert!(is_taken(&candidate.step(at(20), Event::Wake)));
+    candidate.step(at(20), Event::Watched(lease(held("pod", 1), 4, 3)));
+    let step = seen(&mut candidate, 21, lease(held("pod", 1), 4, 3));
+    assert_eq!(step.standing, Standing::Leader { number: 4, deadline: at(30) });
+}
