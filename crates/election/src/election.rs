@@ -124,13 +124,15 @@ struct Watching {
     events: mpsc::Receiver<Watched>,
     /// What it said last.
     last: Option<Version>,
-    begun: Moment,
+    /// Since when it stands.
+    stands: Option<Moment>,
     task: JoinHandle<()>,
 }
 
 impl Watching {
     fn is_stale(&self, found: Option<&Version>, patience: Duration) -> bool {
-        self.last.as_ref() != found && Moment::now().since(self.begun) > patience
+        let stands = self.stands.is_some_and(|since| Moment::now().since(since) > patience);
+        stands && self.last.as_ref() != found
     }
 }
 
@@ -293,8 +295,16 @@ impl<S: Store> Runner<S> {
                 }
                 Event::Watched(lease)
             }
-            Watched::Stands => Event::Watching(true),
+            Watched::Stands => {
+                if let Some(watching) = &mut self.watching {
+                    watching.stands = Some(Moment::now());
+                }
+                Event::Watching(true)
+            }
             Watched::Fails(problem) => {
+                if let Some(watching) = &mut self.watching {
+                    watching.stands = None;
+                }
                 let every = self.config.retry_period();
                 match problem {
                     WatchProblem::Forbidden(_) => {
@@ -316,7 +326,7 @@ impl<S: Store> Runner<S> {
         } else if self.watching.is_none() {
             let (sender, events) = mpsc::channel(QUEUE);
             let task = tokio::spawn(follow(Arc::clone(&self.store), self.config.retry_period(), sender));
-            self.watching = Some(Watching { events, last: None, begun: Moment::now(), task });
+            self.watching = Some(Watching { events, last: None, stands: None, task });
         }
     }
 }

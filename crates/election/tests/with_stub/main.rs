@@ -158,6 +158,13 @@ async fn without_the_right_to_watch_a_standby_looks_every_period() {
     leader(&first).await;
     let second = start(&cluster, "two");
     standby_of(&second, "one").await;
+    let looks = |stub: &Stub| stub.lock().log.iter().filter(|verb| **verb == "get").count();
+    let looked = async {
+        while looks(&stub) < 10 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), looked).await.unwrap();
     first.release(async {}).await;
     assert_eq!(leader(&second).await.number(), 3);
     let log = stub.lock().log.clone();
