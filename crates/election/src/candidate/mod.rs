@@ -47,6 +47,8 @@ pub struct Candidate {
     process: Process,
     /// The highest term number ever seen.
     highest: u64,
+    /// The highest that an acquisition of this process had. A number that is used twice would not tell which write it was.
+    attempted: u64,
     seen: Option<Seen>,
     /// When a standby looks again if it hears nothing.
     look_at: Moment,
@@ -110,7 +112,7 @@ enum Purpose {
     Release,
 }
 
-/// Acquisitions that may have been written: since when a term of this number would count.
+/// The last acquisition, which may have been written: since when its term would count.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     number: u64,
@@ -199,6 +201,7 @@ impl Candidate {
             config,
             process,
             highest: 0,
+            attempted: 0,
             seen: None,
             look_at: Moment::START,
             look_first: false,

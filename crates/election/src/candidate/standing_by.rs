@@ -12,10 +12,6 @@ impl Candidate {
         match answer {
             Ok(lease) => {
                 self.look_first = false;
-                if let Some(lease) = lease.as_ref().filter(|_| call.purpose == Purpose::Acquire) {
-                    // It was this write, not an earlier one of the same number.
-                    self.attempt = Some(Attempt { number: lease.record.term, sent: call.sent });
-                }
                 self.observe(now, lease);
                 if call.purpose == Purpose::Look {
                     self.look_at = self.look_at.min(next_look.max(now));
@@ -42,9 +38,6 @@ impl Candidate {
         {
             return;
         }
-        // What it was made for is not there any more, so it comes to nothing now.
-        self.attempt =
-            self.attempt.filter(|_| lease.as_ref().is_some_and(|lease| self.is_own(&lease.record)));
         let record = lease.as_ref().map(|lease| &lease.record);
         // One that is older than what was seen is a copy that somebody has put back.
         let released =
@@ -60,8 +53,8 @@ impl Candidate {
         if self.watching { period + period / 2 } else { period }
     }
 
-    /// An acquisition whose answer was lost has succeeded if it stands in the lease. Its term counts from before the
-    /// first write that may have been it.
+    /// An acquisition has succeeded if it stands in the lease, whether or not its answer came. Each has a number of its
+    /// own, so it is known when this one was sent.
     pub(super) fn take_what_was_written(&mut self, now: Moment) {
         let (Some(attempt), Some(lease)) = (self.attempt, self.lease()) else { return };
         let deadline = attempt.sent.after(self.config.renew_deadline());
@@ -133,16 +126,14 @@ impl Candidate {
     }
 
     fn acquire(&mut self, now: Moment, lease: &Observed) -> Request {
-        let number = next_number(self.highest, lease.record.term);
-        match &self.attempt {
-            Some(attempt) if attempt.number == number => {}
-            _ => self.attempt = Some(Attempt { number, sent: now }),
-        }
+        let number = next_number(self.highest.max(self.attempted), lease.record.term);
+        self.attempted = number;
+        self.attempt = Some(Attempt { number, sent: now });
         Request::Update(self.own_record(number), lease.version.clone())
     }
 }
 
-/// The number after both; one that somebody has set to the highest possible does not block elections.
+/// The number after both, never one that was used; one that somebody has set to the highest possible does not block elections.
 fn next_number(highest: u64, found: u64) -> u64 {
     let fits = |number: &u64| i32::try_from(*number).is_ok();
     let after = |number: u64| number.checked_add(1).filter(fits);

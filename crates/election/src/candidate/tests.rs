@@ -209,14 +209,28 @@ fn a_release_that_may_have_been_carried_out_is_not_repeated_for_another_state() 
 /// Found by the simulator (BINDY_SEED=1001568): the watch was faster than the reply, and an acquisition of that number which had
 /// come to nothing long before made the new one look too old.
 #[test]
-fn an_acquisition_that_is_answered_counts_although_the_watch_told_of_it_first() {
+fn an_acquisition_counts_from_its_own_sending_although_an_earlier_one_came_to_nothing() {
     let mut candidate = candidate(1);
     candidate.step(at(0), Event::Wake);
     assert!(is_taken(&seen(&mut candidate, 0, lease(Holder::Released, 3, 1))));
     candidate.step(at(2), Event::Answered(Err(Failure::Unknown)));
     seen(&mut candidate, 2, lease(held("pod", 1), 3, 2));
     assert!(is_taken(&candidate.step(at(20), Event::Wake)));
-    candidate.step(at(20), Event::Watched(lease(held("pod", 1), 4, 3)));
-    let step = seen(&mut candidate, 21, lease(held("pod", 1), 4, 3));
-    assert_eq!(step.standing, Standing::Leader { number: 4, deadline: at(30) });
+    let step = candidate.step(at(20), Event::Watched(lease(held("pod", 1), 5, 3)));
+    assert_eq!(step.standing, Standing::Leader { number: 5, deadline: at(30) });
+}
+
+/// Found by the simulator (BINDY_SEED=1002786): an acquisition was carried out although it had been given up, a later one had the same
+/// number, and the old record was taken for it.
+#[test]
+fn an_earlier_acquisition_that_is_found_in_the_lease_is_not_taken_for_a_later_one() {
+    let mut candidate = candidate(1);
+    candidate.step(at(0), Event::Wake);
+    assert!(is_taken(&seen(&mut candidate, 0, lease(Holder::Released, 3, 1))));
+    candidate.step(at(2), Event::Answered(Err(Failure::Unknown)));
+    let again = seen(&mut candidate, 12, lease(Holder::Released, 3, 1));
+    assert!(is_taken(&again), "it was a stale read");
+    candidate.step(at(12), Event::Answered(Err(Failure::Conflict)));
+    let step = seen(&mut candidate, 12, lease(held("pod", 1), 4, 2));
+    assert!(matches!(step.standing, Standing::Standby { .. }), "{:?}", step.standing);
 }
