@@ -31,7 +31,9 @@ impl Candidate {
 
     /// Notes the state of the lease; only another one than before starts the wait anew.
     pub(super) fn observe(&mut self, now: Moment, lease: Option<Observed>) {
-        self.look_at = now.after(self.patience());
+        if !self.look_first {
+            self.look_at = now.after(self.patience());
+        }
         let version = lease.as_ref().map(|lease| &lease.version);
         if let Some(seen) = &self.seen
             && seen.lease.as_ref().map(|lease| &lease.version) == version
@@ -50,7 +52,7 @@ impl Candidate {
     /// either the leader or the watch is dead.
     fn patience(&self) -> Duration {
         let period = self.config.retry_period();
-        if self.watching { period + period / 2 } else { period }
+        if self.watching { period + period / 4 } else { period }
     }
 
     /// An acquisition has succeeded if it stands in the lease, whether or not its answer came. Each has a number of its
