@@ -23,6 +23,12 @@ impl Process {
         Ok(Self(u128::from_le_bytes(octets)))
     }
 
+    /// Another one of the same process, for its next acquisition.
+    #[must_use]
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
     /// For simulations, which have to be repeatable.
     #[must_use]
     pub const fn from_number(number: u128) -> Self {

@@ -44,6 +44,7 @@ const CONFLICTS_AT_ONCE: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Candidate {
     config: Config,
+    /// Of the last acquisition: each has another one.
     process: Process,
     /// The highest term number ever seen.
     highest: u64,

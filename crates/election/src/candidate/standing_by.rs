@@ -55,8 +55,8 @@ impl Candidate {
         if self.watching { period + period / 4 } else { period }
     }
 
-    /// An acquisition has succeeded if it stands in the lease, whether or not its answer came. Each has a number of its
-    /// own, so it is known when this one was sent.
+    /// An acquisition has succeeded if it stands in the lease, whether or not its answer came. Each has an
+    /// identifier of its own (a number can be edited), so it is known when this one was sent.
     pub(super) fn take_what_was_written(&mut self, now: Moment) {
         let (Some(attempt), Some(lease)) = (self.attempt, self.lease()) else { return };
         let deadline = attempt.sent.after(self.config.renew_deadline());
@@ -130,6 +130,7 @@ impl Candidate {
     fn acquire(&mut self, now: Moment, lease: &Observed) -> Request {
         let number = next_number(self.highest.max(self.attempted), lease.record.term);
         self.attempted = number;
+        self.process = self.process.next();
         self.attempt = Some(Attempt { number, sent: now });
         Request::Update(self.own_record(number), lease.version.clone())
     }

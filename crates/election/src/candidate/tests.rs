@@ -8,9 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::*;
 use crate::config::Settings;
 
+/// A candidate whose first acquisition has this number.
 fn candidate(process: u128) -> Candidate {
     let settings = Settings { identity: "pod".to_owned(), ..Settings::default() };
-    Candidate::new(settings.check().unwrap(), Process::from_number(process))
+    Candidate::new(settings.check().unwrap(), Process::from_number(process - 1))
 }
 
 /// Seconds after the start.
@@ -216,7 +217,7 @@ fn an_acquisition_counts_from_its_own_sending_although_an_earlier_one_came_to_no
     candidate.step(at(2), Event::Answered(Err(Failure::Unknown)));
     seen(&mut candidate, 2, lease(held("pod", 1), 3, 2));
     assert!(is_taken(&candidate.step(at(20), Event::Wake)));
-    let step = candidate.step(at(20), Event::Watched(lease(held("pod", 1), 5, 3)));
+    let step = candidate.step(at(20), Event::Watched(lease(held("pod", 2), 5, 3)));
     assert_eq!(step.standing, Standing::Leader { number: 5, deadline: at(30) });
 }
 
@@ -244,4 +245,18 @@ fn news_of_the_watch_put_off_no_look_that_is_due() {
     assert_eq!(lost.wake, Some(at(2)));
     let told = standby.step(at(1), Event::Watched(lease(held("other", 7), 5, 1)));
     assert_eq!((told.request, told.wake), (None, Some(at(2))));
+}
+
+/// Found by the simulator (BINDY_SEED=1000596): somebody edited the number in a record of this process to what its next acquisition
+/// had.
+#[test]
+fn an_edited_number_makes_no_acquisition_of_an_old_record() {
+    let mut candidate = leader();
+    candidate.step(at(2), Event::Wake);
+    candidate.step(at(10), Event::Answered(Err(Failure::Unknown)));
+    seen(&mut candidate, 10, lease(held("other", 7), 5, 3));
+    candidate.step(at(24), Event::Wake);
+    seen(&mut candidate, 25, lease(held("other", 7), 5, 3));
+    let step = candidate.step(at(26), Event::Watched(lease(held("pod", 1), 6, 4)));
+    assert!(matches!(step.standing, Standing::Standby { .. }), "{:?}", step.standing);
 }

@@ -404,7 +404,7 @@ impl World {
 
     fn restart(&mut self, at: usize) {
         self.counter += 1;
-        let process = Process::from_number(self.counter.into());
+        let process = Process::from_number(u128::from(self.counter) << 64);
         let settings = Settings { identity: self.nodes[at].identity.to_string(), ..self.config.clone() };
         let config: Config = settings.check().unwrap();
         let node = &mut self.nodes[at];
