@@ -171,11 +171,15 @@ fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> 
                     unready(notice, report, verdict);
                 }
             }
-            (ConditionType::Degraded, ConditionStatus::False) => {
-                if let Some((reason, message)) = degraded(notice, report) {
+            (ConditionType::Degraded, lags) => match degraded(notice, report) {
+                // A pod that cannot run is why its server lags.
+                Some((reason, message))
+                    if lags == ConditionStatus::False || reason == Reason::ServersFailing =>
+                {
                     *verdict = Verdict::yes(ConditionType::Degraded, reason, message);
                 }
-            }
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -296,13 +300,18 @@ mod tests {
         let image = Trouble::Image { container: "named".to_owned(), image: "bind:nope".to_owned() };
         let mut report = report(1, 4);
         report.troubles.push(("dns-7".to_owned(), image));
-        let notice = notice(3, &["dns-1", "dns-2", "dns-3"]);
+        let mut notice = notice(3, &["dns-1", "dns-2", "dns-3"]);
         let (reason, message) = told(&notice, &report, ConditionType::Ready);
         assert_eq!(reason, Reason::ServersFailing);
         assert!(
             message.ends_with("dns-7: named waits for its image bind:nope, which cannot be pulled"),
             "{message}"
         );
+        assert_eq!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersFailing);
+        // Its server lags as well, for this very reason.
+        for server in &mut notice.servers {
+            server.failure = Some("the server failed".to_owned());
+        }
         assert_eq!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersFailing);
     }
 

@@ -68,7 +68,7 @@ async fn a_region_without_nodes_is_named() -> Result<()> {
         namespace
             .apply(
                 &(page_instance("nowhere", "primary", "mars-1", required)
-                    + &page_instance("elsewhere", "primary", "mars-1", "")),
+                    + &page_instance("elsewhere", "primary", "mars-1", "  replicas: 2\n")),
             )
             .await?;
         namespace

@@ -116,8 +116,8 @@ async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
             let told = namespace
                 .until(("Bind9Instance", "primary"), "the status to tell of the image", |object| {
                     let degraded = condition(object, "Degraded")?;
-                    let says = degraded.message.contains("ImagePullBackOff")
-                        || degraded.message.contains("ErrImagePull");
+                    let says = degraded.message.contains("no-such-tag")
+                        && degraded.message.contains("cannot be pulled");
                     ensure!(degraded.status == "True" && says, "{degraded:?}");
                     Ok(degraded.message)
                 })
