@@ -232,7 +232,7 @@ mod tests {
         };
         let (none, fixed) = (json!(null), json!(["192.0.2.53"]));
         assert_eq!(given("ClusterIP", none.clone(), none.clone()), ["10.0.0.1"]);
-        assert_eq!(given("NodePort", fixed.clone(), none.clone()), ["192.0.2.53"]);
+        assert_eq!(given("NodePort", fixed, none.clone()), ["192.0.2.53"]);
         let ingress =
             json!([{ "ip": "198.51.100.1" }, { "hostname": "lb.example" }, { "ip": "2001:db8::1" }]);
         assert_eq!(given("LoadBalancer", none.clone(), ingress.clone()), ["198.51.100.1", "2001:db8::1"]);
