@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::condition_list;
 use crate::{
     AddressMatch, AddressMatchError, Addresses, DisruptionBudget, Placement, REGION_LABEL, ROLE_LABEL,
-    Resources, Storage,
+    Resources, ServiceSettings, Storage,
 };
 
 /// Where an instance gets its zones from.
@@ -107,6 +107,9 @@ pub struct Bind9InstanceSpec {
     /// and zones. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// How clients reach the servers. Default: at an address within the cluster, port 53. Not used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceSettings>,
     /// Keeps the zones of each server on a volume of its own, so that it answers after a restart even if nobody is left to
     /// get them from. The servers are those of a StatefulSet then, which replaces a server by stopping it first: with one
     /// replica each change of its pod is a gap of some seconds. Setting and removing it loses no question: the new servers
@@ -196,8 +199,8 @@ pub struct Bind9InstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub address: Option<String>,
-    /// Where clients ask it: the addresses of its Service, from the first time on that a server is ready. Zones without
-    /// `nameServers` name them.
+    /// Where clients ask it, from the first time on that a server is ready: the addresses that a load balancer gave its
+    /// Service, else the fixed ones, else those within the cluster. Zones without `nameServers` name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub addresses: Vec<String>,

@@ -28,6 +28,7 @@ mod reference;
 mod rules;
 mod schema_check;
 mod selector;
+mod service;
 mod zone;
 
 pub use address_match::{AddressMatch, AddressMatchError, Addresses};
@@ -49,6 +50,7 @@ pub use record::{
 };
 pub use schema_check::{Finding, Severity, check};
 pub use selector::{LabelSelector, Operator, Requirement};
+pub use service::ServiceSettings;
 pub use zone::{
     ConfigMapKey, DNSZone, DNSZoneSpec, DNSZoneStatus, NameServer, SelectorSource, ServerCount, SoaRecord,
     ZoneFileSource,

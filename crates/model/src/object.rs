@@ -168,6 +168,8 @@ pub struct PodSettings {
     pub resources: bindy_api::Resources,
     /// On which nodes.
     pub placement: bindy_api::Placement,
+    /// How clients reach them.
+    pub service: bindy_api::ServiceSettings,
     /// The volume of each, if they have any.
     pub storage: Option<bindy_api::Storage>,
     /// How many may be missing by intent.

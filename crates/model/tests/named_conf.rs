@@ -33,6 +33,7 @@ fn settings(directory: &Path) -> NamedSettings {
         allow_query: Vec::new(),
         rate_limit: None,
         lmdb_mapsize_mib: None,
+        server_id: None,
         log: LogLevel::Info,
     }
 }
@@ -71,11 +72,18 @@ fn named_accepts_every_setting() {
             .to_vec(),
         rate_limit: Some(RateLimit { responses_per_second: 10, window: 15, slip: 2 }),
         lmdb_mapsize_mib: Some(1024),
+        server_id: Some(Text::new("default/dns/0").unwrap()),
         log: LogLevel::Debug,
         ..settings(directory.path())
     };
     let printed = accepted(&settings, directory.path());
-    for wanted in ["responses-per-second 10", "2001:db8::/32", "lmdb-mapsize 1073741824", "!192.0.2.1/32"] {
+    for wanted in [
+        "responses-per-second 10",
+        "2001:db8::/32",
+        "lmdb-mapsize 1073741824",
+        "server-id \"default/dns/0\"",
+        "!192.0.2.1/32",
+    ] {
         assert!(printed.contains(wanted), "{wanted} is not in\n{printed}");
     }
 }

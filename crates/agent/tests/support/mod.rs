@@ -150,6 +150,7 @@ impl Rig {
                 allow_query: Vec::new(),
                 rate_limit: None,
                 lmdb_mapsize_mib: None,
+                server_id: None,
                 log: LogLevel::Info,
             })
         })

@@ -93,6 +93,10 @@ fn named(wanted: &WantedServer, layout: &Layout, ports: &Ports, lmdb: bool) -> R
         rate_limit: wanted.rate_limit,
         // Sparse: it takes what is used.
         lmdb_mapsize_mib: lmdb.then_some(1024),
+        // All of them are on one host.
+        server_id: Some(
+            Text::new(wanted.key.to_string()).map_err(|error| RunnerError::Path(error.to_string()))?,
+        ),
         log: LogLevel::Info,
     }))
 }

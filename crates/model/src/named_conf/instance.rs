@@ -31,6 +31,8 @@ pub struct NamedSettings {
     pub rate_limit: Option<RateLimit>,
     /// Size of the database of catalog members, where this BIND is built with LMDB; without it there is no such option.
     pub lmdb_mapsize_mib: Option<u32>,
+    /// By which name it answers who it is (`id.server`, and NSID of RFC 5001); without one by that of its host.
+    pub server_id: Option<Text>,
     /// What it logs, to standard error.
     pub log: LogLevel,
 }
@@ -137,7 +139,10 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
         Statement::new("empty-zones-enable").yes_no(false),
         Statement::new("version").word("none"),
         Statement::new("hostname").word("none"),
-        Statement::new("server-id").word("none"),
+        match &settings.server_id {
+            Some(id) => Statement::new("server-id").text(id),
+            None => Statement::new("server-id").word("hostname"),
+        },
         Statement::new("minimal-responses").yes_no(true),
         Statement::new("max-udp-size").number(1232u32),
         Statement::new("tcp-clients").number(2000u32),

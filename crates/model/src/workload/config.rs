@@ -69,6 +69,8 @@ fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
         rate_limit: rate_limit(inputs.instance),
         // Not every image's BIND is built with LMDB.
         lmdb_mapsize_mib: None,
+        // A host is a pod here.
+        server_id: None,
         log: LogLevel::Info,
     }))
 }

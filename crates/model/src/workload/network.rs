@@ -15,34 +15,63 @@ use super::{Cluster, DNS_PORT, HTTP_PORT, TRANSFER_PORT};
 use crate::object::Instance;
 
 /// Where clients ask: the ready servers.
-pub(super) fn dns_service(metadata: ObjectMeta, instance: &Instance) -> Service {
-    let ports = vec![port("dns", "UDP", DNS_PORT), port("dns-tcp", "TCP", DNS_PORT)];
-    service(metadata, instance, ports)
+pub(super) fn dns_service(mut metadata: ObjectMeta, instance: &Instance) -> Service {
+    let bindy_api::ServiceSettings {
+        type_,
+        load_balancer_class,
+        annotations,
+        addresses,
+        cluster_ip,
+        external_traffic_policy,
+        ip_family_policy,
+        ports,
+    } = instance.pods.service.clone();
+    metadata.annotations.get_or_insert_default().extend(annotations);
+    let ports = if ports.is_empty() { vec![DNS_PORT] } else { ports };
+    let mut spec = selecting(instance, ports.into_iter().flat_map(dns_ports).collect());
+    let balanced = type_.as_deref() == Some("LoadBalancer");
+    if balanced {
+        spec.load_balancer_ip = addresses.into_iter().next();
+    } else {
+        spec.external_ips = (!addresses.is_empty()).then_some(addresses);
+    }
+    spec.type_ = type_.or(spec.type_);
+    spec.load_balancer_class = load_balancer_class;
+    spec.cluster_ip = cluster_ip;
+    spec.external_traffic_policy = external_traffic_policy;
+    spec.ip_family_policy = ip_family_policy.or(spec.ip_family_policy);
+    Service { metadata, spec: Some(spec), ..Service::default() }
 }
 
 /// Where other servers get zones: from the ready ones only, which have them all.
 pub(super) fn transfer_service(metadata: ObjectMeta, instance: &Instance) -> Service {
-    service(metadata, instance, vec![port("transfer", "TCP", TRANSFER_PORT)])
+    let ports = vec![port("transfer", "TCP", TRANSFER_PORT, TRANSFER_PORT)];
+    Service { metadata, spec: Some(selecting(instance, ports)), ..Service::default() }
 }
 
-fn service(metadata: ObjectMeta, instance: &Instance, ports: Vec<ServicePort>) -> Service {
-    let spec = ServiceSpec {
+/// A Service within the cluster.
+fn selecting(instance: &Instance, ports: Vec<ServicePort>) -> ServiceSpec {
+    ServiceSpec {
         type_: Some("ClusterIP".to_owned()),
         selector: Some(pod_labels(&instance.metadata.key.name)),
         ports: Some(ports),
         ip_family_policy: Some("PreferDualStack".to_owned()),
         publish_not_ready_addresses: Some(false),
         ..ServiceSpec::default()
-    };
-    Service { metadata, spec: Some(spec), ..Service::default() }
+    }
 }
 
-fn port(name: &str, protocol: &str, number: u16) -> ServicePort {
+fn dns_ports(number: u16) -> [ServicePort; 2] {
+    let name = if number == DNS_PORT { "dns".to_owned() } else { format!("dns-{number}") };
+    [port(&name, "UDP", number, DNS_PORT), port(&format!("{name}-tcp"), "TCP", number, DNS_PORT)]
+}
+
+fn port(name: &str, protocol: &str, number: u16, target: u16) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         protocol: Some(protocol.to_owned()),
         port: number.into(),
-        target_port: Some(IntOrString::Int(number.into())),
+        target_port: Some(IntOrString::Int(target.into())),
         ..ServicePort::default()
     }
 }

@@ -123,6 +123,18 @@ pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
     listed.into_iter().flatten().filter_map(|address| address.as_str()?.parse().ok()).collect()
 }
 
+/// The addresses at which clients ask a Service: those of its load balancer, else its external ones, else those within the
+/// cluster. None while a load balancer has given none, or gives names only.
+pub(super) fn client_addresses(service: &Value) -> Vec<IpAddr> {
+    let balanced = service.pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer");
+    let entries = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
+    let given = entries.into_iter().flatten().filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok());
+    let external = service.pointer("/spec/externalIPs").and_then(Value::as_array);
+    let external = external.into_iter().flatten().filter_map(|address| address.as_str()?.parse().ok());
+    let known: Vec<IpAddr> = if balanced { given.collect() } else { external.collect() };
+    if balanced || !known.is_empty() { known } else { cluster_ips(service) }
+}
+
 /// Namespace and name of an object.
 pub(super) fn key_of(object: &Value) -> Option<NamespacedName> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
@@ -209,5 +221,26 @@ mod tests {
         assert!(!observed.set_hidden_primary(&service("u", "2", "10.0.0.9")));
         assert!(!observed.set_hidden_primary(&json!({})));
         assert_eq!(observed.hidden_primary(), Some("10.0.0.9:5353".parse().unwrap()));
+    }
+
+    #[test]
+    fn clients_ask_the_load_balancer_else_fixed_addresses_else_those_within_the_cluster() {
+        let given = |kind: &str, external: Value, ingress: Value| {
+            let spec = json!({ "type": kind, "clusterIPs": ["10.0.0.1"], "externalIPs": external });
+            let service = json!({ "spec": spec, "status": { "loadBalancer": { "ingress": ingress } } });
+            client_addresses(&service).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (none, fixed) = (json!(null), json!(["192.0.2.53"]));
+        assert_eq!(given("ClusterIP", none.clone(), none.clone()), ["10.0.0.1"]);
+        assert_eq!(given("NodePort", fixed, none.clone()), ["192.0.2.53"]);
+        let ingress =
+            json!([{ "ip": "198.51.100.1" }, { "hostname": "lb.example" }, { "ip": "2001:db8::1" }]);
+        assert_eq!(given("LoadBalancer", none.clone(), ingress.clone()), ["198.51.100.1", "2001:db8::1"]);
+        assert_eq!(
+            given("LoadBalancer", none.clone(), none.clone()),
+            [""; 0],
+            "it has not been given any yet"
+        );
+        assert_eq!(given("ClusterIP", none, ingress), ["10.0.0.1"], "what is left of a load balancer");
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::info;
 
 use super::calls::{self, Created, Mode};
-use super::observed::{Observed, cluster_ips};
+use super::observed::{Observed, client_addresses};
 use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
 use super::restraint::Restraint;
 use super::secrets::{Step, step};
@@ -328,7 +328,7 @@ impl Pass<'_> {
                 uid: self.instance.metadata.uid.clone(),
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
-                addresses: service.as_deref().map(cluster_ips).unwrap_or_default(),
+                addresses: service.as_deref().map(client_addresses).unwrap_or_default(),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
                 troubles: self.context.pods.troubles(&self.instance.metadata.key),
