@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 http_port: run.http_port,
                 image: run.image,
                 pod_name: run.pod_name,
+                election: bindy_operator::Settings::from_env(|name| std::env::var(name).ok())?,
             };
             until_signal(async |cancel| Ok(bindy_operator::run(options, cancel).await?))?;
             Ok(ExitCode::SUCCESS)

@@ -112,6 +112,21 @@ impl EngineHandle {
         self.send(Message::Addresses(instance, addresses)).await;
     }
 
+    /// Another process has written what a zone or catalog is published with.
+    pub async fn entry(&self, key: (NamespacedName, LedgerKind), entry: Option<LedgerEntry>) {
+        self.send(Message::Input(Input::Entry(key, entry))).await;
+    }
+
+    /// This process may write from now on. Its servers have to be known.
+    pub async fn lead(&self) {
+        self.send(Message::Input(Input::Lead)).await;
+    }
+
+    /// Another process writes from now on: what the ledger names is published, nobody is told anything.
+    pub async fn follow(&self) {
+        self.send(Message::Input(Input::Follow)).await;
+    }
+
     /// What is served where; `None` when the engine has stopped.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let (sender, receiver) = oneshot::channel();

@@ -12,6 +12,9 @@
 //! The ledger is the status of the object: (serial, digest), written by compare-and-swap before anyone serves the
 //! version, so a serial names one content, for ever. Serials only rise: the next one comes after the ledger's and
 //! after every serial that one of our own servers was seen to serve, and not before unix time.
+//!
+//! While another process writes the ledger ([`Publication::follow`]) nothing is written, fetched or held here: what is wanted is
+//! served when it is what the ledger names, and what was served stays until then.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -93,6 +96,16 @@ pub enum Swapped {
     Failed,
 }
 
+/// Who writes the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// This process.
+    #[default]
+    This,
+    /// Another one, which is followed.
+    Other,
+}
+
 #[derive(Clone, Debug)]
 enum Phase {
     Settled,
@@ -109,6 +122,7 @@ pub struct Publication {
     wanted: Option<Content>,
     phase: Phase,
     recovery_failed: bool,
+    writer: Writer,
     relisted: bool,
     paused: bool,
     seen: Option<Serial>,
@@ -132,6 +146,7 @@ impl Publication {
             wanted: None,
             phase: Phase::Settled,
             recovery_failed: false,
+            writer: Writer::This,
             // What is missing after a restart was not seen to be deleted.
             relisted: true,
             paused: false,
@@ -148,6 +163,31 @@ impl Publication {
     pub fn above(mut self, serial: Option<Serial>) -> Self {
         self.seen = serial;
         self
+    }
+
+    /// Somebody else writes the ledger from now on.
+    pub fn follow(&mut self) {
+        self.writer = Writer::Other;
+    }
+
+    /// The ledger names this version now, by the word of whoever writes it.
+    pub fn named(&mut self, entry: Option<LedgerEntry>, now: Now) -> Vec<Command> {
+        if self.writer == Writer::This {
+            return Vec::new();
+        }
+        self.ledger = entry;
+        self.advance(now)
+    }
+
+    /// Writes from now on; what is wanted has to be told anew. A version of the ledger that is not the one that is served
+    /// here is found first, as after a restart.
+    pub fn lead(&mut self) {
+        self.writer = Writer::This;
+        self.recovery_failed = false;
+        if self.served.as_ref().map(LedgerEntry::of) != self.ledger {
+            self.served = None;
+            self.relisted = true;
+        }
     }
 
     /// Another object has taken the place of the one whose entry the ledger had: it has none, and gets one with the next
@@ -215,7 +255,7 @@ impl Publication {
     /// Fetches the version that the ledger names without wanting anything yet.
     pub fn recover(&mut self) -> Vec<Command> {
         match (&self.phase, self.ledger) {
-            (Phase::Settled, Some(entry)) if self.served.is_none() => {
+            (Phase::Settled, Some(entry)) if self.served.is_none() && self.writer == Writer::This => {
                 self.phase = Phase::Recovering;
                 vec![Command::Fetch(entry)]
             }
@@ -252,6 +292,8 @@ impl Publication {
             Swapped::Done => self.publish(next, now),
             // Our own write, whose answer was lost.
             Swapped::Conflict(Some(entry)) if entry == LedgerEntry::of(&next) => self.publish(next, now),
+            Swapped::Conflict(entry) if self.writer == Writer::Other => self.named(entry, now),
+            Swapped::Failed if self.writer == Writer::Other => self.advance(now),
             Swapped::Conflict(entry) => {
                 // The version that the ledger names is another's: it is the base of what comes next.
                 self.ledger = entry;
@@ -298,6 +340,9 @@ impl Publication {
             return Vec::new();
         }
         let Some(wanted) = self.wanted.clone() else { return Vec::new() };
+        if self.writer == Writer::Other {
+            return self.follow_ledger(wanted);
+        }
         let overtaken = self.is_overtaken();
         if let (None, Some(entry)) = (&self.served, self.ledger) {
             if entry.digest == wanted.digest() && !overtaken {
@@ -330,6 +375,22 @@ impl Publication {
         let expected = self.ledger.map(|entry| entry.serial);
         self.phase = Phase::Swapping(next.clone());
         vec![Command::Swap { expected, next }]
+    }
+
+    /// Serves `wanted` when it is what the ledger names.
+    fn follow_ledger(&mut self, wanted: Content) -> Vec<Command> {
+        let Some(entry) = self.ledger.filter(|entry| entry.digest == wanted.digest()) else {
+            return Vec::new();
+        };
+        let served = self.served.as_ref().map(LedgerEntry::of);
+        if served == Some(entry) {
+            return Vec::new();
+        }
+        self.relisted = false;
+        self.hold = None;
+        let version = Version { serial: entry.serial, content: wanted };
+        self.served = Some(version.clone());
+        vec![Command::Publish(version)]
     }
 
     fn next_serial(&self, now: Now) -> Serial {

@@ -17,6 +17,7 @@ use crate::fleet::{Fleet, FleetProblem};
 use crate::object::{
     ConfigMap, Instance, Kind, NamespacedName, Object, ObjectKey, Record, Zone, ZoneFileRef,
 };
+use crate::publication::Writer;
 use crate::record_table::{RecordId, RecordTable, Stored};
 use crate::told::Told;
 use crate::verdict::{Verdict, ZoneProblem};
@@ -57,6 +58,7 @@ pub struct World {
     dirty: BTreeSet<NamespacedName>,
     fleet_changed: bool,
     listed: bool,
+    writer: Writer,
     obscured: bool,
 }
 
@@ -192,10 +194,14 @@ impl World {
             return self.told.insert(key.clone(), print).unwrap_or_default() != print;
         };
         let Some(id) = self.records.find(kind, &key.key) else { return false };
-        let listed = self.listed;
+        let (listed, following) = (self.listed, self.is_following());
         self.records.get_mut(id).is_some_and(|stored| {
-            // Later on only what was seen in this run counts: the status may be of an object that was replaced.
-            stored.proven |= ready && !listed;
+            // Later on only what was seen in this run counts: the status may be of an object that was replaced. What
+            // another leader proves is written after the object was made.
+            match following {
+                true => stored.proven = ready,
+                false => stored.proven |= ready && !listed,
+            }
             std::mem::replace(&mut stored.told, print) != print
         })
     }
@@ -203,6 +209,25 @@ impl World {
     /// The print of what an object's status says; 0 when it says nothing.
     pub(crate) fn told(&self, key: &ObjectKey) -> u32 {
         self.told.get(key).copied().unwrap_or_default()
+    }
+
+    /// Whether somebody else proves what is served, and says so in statuses.
+    pub(crate) fn is_following(&self) -> bool {
+        self.writer == Writer::Other
+    }
+
+    pub(crate) fn set_writer(&mut self, writer: Writer) {
+        self.writer = writer;
+    }
+
+    /// Has every zone looked at again.
+    pub(crate) fn mark_all_dirty(&mut self) {
+        self.dirty.extend(self.zones.keys().cloned());
+    }
+
+    /// All records.
+    pub(crate) fn record_ids(&self) -> Vec<RecordId> {
+        self.records.iter().map(|(id, _)| id).collect()
     }
 
     /// A record as it is stored.

@@ -1,13 +1,14 @@
 //! The install manifest: namespace, rights, transfer Service and Deployment of the operator. The custom resource
 //! definitions come before it.
 
+use bindy_election::{Settings, variable};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::rbac::{self, Access, Scope};
-use crate::{events, fleet, master, observe, servers, tell};
+use crate::{events, fleet, master, observe, servers, tell, term};
 
 /// The namespace in which the operator is installed, and the name of everything in it.
 const NAMESPACE: &str = "dns-system";
@@ -23,8 +24,15 @@ pub const IMAGE: &str = "ghcr.io/firestoned/bindy:latest";
 pub use bindy_model::workload::{HTTP_PORT, TRANSFER_PORT};
 
 /// Everything that the operator does with the API.
-const ACCESS: &[&[Access]] =
-    &[observe::ACCESS, tell::ACCESS, servers::ACCESS, fleet::ACCESS, master::ACCESS, events::ACCESS];
+const ACCESS: &[&[Access]] = &[
+    observe::ACCESS,
+    tell::ACCESS,
+    servers::ACCESS,
+    fleet::ACCESS,
+    master::ACCESS,
+    events::ACCESS,
+    term::ACCESS,
+];
 
 /// The objects of the manifest, in the order in which they are to be made.
 #[must_use]
@@ -49,6 +57,7 @@ pub fn objects() -> Vec<Value> {
         binding("ClusterRole", None),
         binding("Role", Some(NAMESPACE)),
         transfer_service(),
+        disruption_budget(),
         deployment(),
     ]
 }
@@ -87,16 +96,55 @@ fn transfer_service() -> Value {
     })
 }
 
+/// A drain takes one replica at a time.
+fn disruption_budget() -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {"app": NAME}},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    })
+}
+
+/// Different nodes and zones where there are any.
+fn spread(topology: &str) -> Value {
+    json!({
+        "maxSkew": 1,
+        "topologyKey": topology,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"app": NAME}},
+        "matchLabelKeys": ["pod-template-hash"],
+    })
+}
+
+/// What the operator is told; of the election the defaults, for whoever wants to change one.
+fn environment() -> Vec<Value> {
+    let Settings { enabled, name, namespace, duration, renew_deadline, retry_period, identity: _ } =
+        Settings::default();
+    let set = |name: &str, value: String| json!({"name": name, "value": value});
+    vec![
+        set(variable::ENABLE, enabled.to_string()),
+        set(variable::NAME, name),
+        set(variable::NAMESPACE, namespace),
+        set(variable::DURATION, duration.as_secs().to_string()),
+        set(variable::RENEW_DEADLINE, renew_deadline.as_secs().to_string()),
+        set(variable::RETRY_PERIOD, retry_period.as_secs().to_string()),
+        json!({"name": variable::IDENTITY, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        set("BINDY_LOG_FORMAT", "json".to_owned()),
+    ]
+}
+
 fn deployment() -> Value {
     let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5});
     let container = json!({
         "name": "operator",
         "image": IMAGE,
         "args": ["run"],
-        "env": [
-            {"name": "BINDY_LOG_FORMAT", "value": "json"},
-            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-        ],
+        "env": environment(),
         "ports": [
             {"name": "transfer", "containerPort": TRANSFER_PORT, "protocol": "TCP"},
             {"name": "soa", "containerPort": TRANSFER_PORT, "protocol": "UDP"},
@@ -116,14 +164,16 @@ fn deployment() -> Value {
         "kind": "Deployment",
         "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {
-            "replicas": 1,
+            "replicas": 3,
             "selector": {"matchLabels": {"app": NAME}},
-            // Two at once would race for every version: harmless, but wasteful.
-            "strategy": {"type": "Recreate"},
             "template": {
                 "metadata": {"labels": {"app": NAME}},
                 "spec": {
                     "serviceAccountName": NAME,
+                    "topologySpreadConstraints": [
+                        spread("kubernetes.io/hostname"),
+                        spread("topology.kubernetes.io/zone"),
+                    ],
                     "securityContext": {
                         "runAsNonRoot": true,
                         "runAsUser": 65532,

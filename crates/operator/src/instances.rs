@@ -25,17 +25,18 @@ const NAMED: usize = 3;
 pub(crate) struct Addresses(Arc<Mutex<BTreeMap<NamespacedName, Vec<IpAddr>>>>);
 
 impl Addresses {
-    /// Takes in what the status of an instance says from before a restart.
-    pub(crate) fn recall(&self, object: &Object) {
-        if let Object::Bind9Instance(instance) = object
-            && let Some(status) = &instance.status
-        {
-            let addresses: Vec<IpAddr> =
-                status.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-            if !addresses.is_empty() {
-                self.put(key_of(&**instance), addresses);
-            }
+    /// Takes in what the status of an instance says, from before a restart or by another leader; returns it if it is
+    /// news.
+    pub(crate) fn recall(&self, object: &Object) -> Option<(NamespacedName, Vec<IpAddr>)> {
+        let Object::Bind9Instance(instance) = object else { return None };
+        let status = instance.status.as_ref()?;
+        let addresses: Vec<IpAddr> = status.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        let key = key_of(&**instance);
+        if addresses.is_empty() || self.get(&key) == addresses {
+            return None;
         }
+        self.put(key.clone(), addresses.clone());
+        Some((key, addresses))
     }
 
     /// All of them.

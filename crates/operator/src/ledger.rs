@@ -3,6 +3,8 @@
 //! A swap is one JSON patch (RFC 6902) on the status subresource, which tests `/metadata/uid` and the serial that is
 //! expected: it can only follow the version that it was made from, on the very object that it was made for. A test on
 //! the resourceVersion would starve while somebody edits the specification.
+//!
+//! A replica that does not lead writes nothing: its engine follows the entries that the leader writes.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -20,13 +22,22 @@ use serde_json::{Value, json};
 use crate::key::key_of;
 use crate::metrics::Metrics;
 use crate::patch::json_patch;
-use crate::term::Term;
+use crate::term::{Leadership, Term, TermOver};
 
 /// Pause before a write is tried again that failed for a reason which may pass.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a swap was not carried out, or perhaps was.
+#[derive(Debug, thiserror::Error)]
+enum SwapError {
+    #[error(transparent)]
+    Term(#[from] TermOver),
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
 
 /// Whose entry.
 pub(crate) type EntryKey = (NamespacedName, LedgerKind);
@@ -54,22 +65,22 @@ enum Shape {
 /// Status subresources as a ledger.
 pub(crate) struct KubeLedger {
     client: Client,
-    term: Term,
+    leadership: Leadership,
     metrics: Metrics,
     known: Mutex<HashMap<EntryKey, Known>>,
 }
 
 impl KubeLedger {
-    pub(crate) fn new(client: Client, term: Term, metrics: Metrics) -> Self {
-        Self { client, term, metrics, known: Mutex::default() }
+    pub(crate) fn new(client: Client, leadership: Leadership, metrics: Metrics) -> Self {
+        Self { client, leadership, metrics, known: Mutex::default() }
     }
 
-    /// Takes note of an object as it was seen, and returns the entry that its status has.
-    pub(crate) fn note(&self, object: &Object) -> Option<(EntryKey, LedgerEntry)> {
+    /// Takes note of an object as it was seen, and returns whose entry it may have, and the entry that its status has.
+    pub(crate) fn note(&self, object: &Object) -> Option<(EntryKey, Option<LedgerEntry>)> {
         let (key, uid, shape, entry) = place(object)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(key.clone(), Known { uid, shape, failures: 0 });
-        entry.map(|entry| (key, entry))
+        Some((key, entry))
     }
 
     /// Forgets an object that does not exist any more.
@@ -88,8 +99,15 @@ impl KubeLedger {
     }
 
     /// One attempt. `Ok(false)`: the object is not as expected.
-    async fn patch(&self, _: &Term, key: &EntryKey, known: &Known, swap: &Swap) -> Result<bool, kube::Error> {
+    async fn patch(
+        &self,
+        term: &Term,
+        key: &EntryKey,
+        known: &Known,
+        swap: &Swap,
+    ) -> Result<bool, SwapError> {
         let patch = json_patch(patch(key.1, known, swap.expected, &swap.next))?;
+        term.check()?;
         let (NamespacedName { namespace, name }, kind) = key;
         let parameters = PatchParams::default();
         let written = match kind {
@@ -105,7 +123,7 @@ impl KubeLedger {
         match written {
             Ok(()) => Ok(true),
             Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -124,18 +142,18 @@ impl KubeLedger {
         })
     }
 
-    async fn try_swap(&self, key: &EntryKey, swap: &Swap) -> Result<Swapped, kube::Error> {
+    async fn try_swap(&self, term: &Term, key: &EntryKey, swap: &Swap) -> Result<Swapped, SwapError> {
         let Some(known) = self.known(key) else { return Ok(Swapped::Failed) };
-        if self.patch(&self.term, key, &known, swap).await? {
+        if self.patch(term, key, &known, swap).await? {
             return Ok(Swapped::Done);
         }
         let Some(object) = self.look(key).await? else { return Ok(Swapped::Failed) };
-        let found = self.note(&object).map(|(_, entry)| entry);
+        let found = self.note(&object).and_then(|(_, entry)| entry);
         let now = self.known(key).filter(|now| now.uid == known.uid);
         match now {
             // Only the shape was another one, because somebody wrote another part of the status.
             Some(now) if found.map(|entry| entry.serial) == swap.expected => {
-                let done = self.patch(&self.term, key, &now, swap).await?;
+                let done = self.patch(term, key, &now, swap).await?;
                 Ok(if done { Swapped::Done } else { Swapped::Failed })
             }
             _ => Ok(Swapped::Conflict(found)),
@@ -151,6 +169,13 @@ impl KubeLedger {
             known.failures
         };
         tokio::time::sleep((PAUSE * 2u32.saturating_pow(failures.min(10) - 1)).min(LONGEST_PAUSE)).await;
+    }
+
+    /// Nothing was written. The engine is about to be told that it follows.
+    async fn lost(&self) -> Swapped {
+        self.metrics.swap("term over");
+        tokio::time::sleep(PAUSE).await;
+        Swapped::Failed
     }
 
     fn succeeded(&self, key: &EntryKey) {
@@ -170,7 +195,8 @@ impl Ledger for KubeLedger {
             // It has no object, so nothing of it is ever published anew.
             Target::Orphan(_) => return Swapped::Failed,
         };
-        match self.try_swap(&key, &swap).await {
+        let Some(term) = self.leadership.term() else { return self.lost().await };
+        match self.try_swap(&term, &key, &swap).await {
             Ok(Swapped::Done) => {
                 self.metrics.swap("done");
                 self.succeeded(&key);
@@ -187,7 +213,8 @@ impl Ledger for KubeLedger {
                 self.pause(&key).await;
                 Swapped::Failed
             }
-            Err(error) => {
+            Err(SwapError::Term(_)) => self.lost().await,
+            Err(SwapError::Api(error)) => {
                 self.metrics.swap("error");
                 tracing::warn!(object = %key.0, serial = %swap.next.serial, %error, "serial not written; tried again");
                 self.pause(&key).await;

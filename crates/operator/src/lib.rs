@@ -25,6 +25,7 @@ mod servers;
 mod tell;
 mod term;
 
+pub use bindy_election::{Invalid, Settings};
 pub use master::MasterSecretError;
 pub use run::{Options, RunError, run};
 pub use term::Term;

@@ -37,24 +37,26 @@ pub enum MasterSecretError {
     Random(#[from] KeyError),
 }
 
-/// Reads the master secret, or makes it where there is none.
+/// Reads the master secret, or makes it where there is none and there is a term; `None` where there is neither.
 pub(crate) async fn load(
     client: &Client,
     namespace: &str,
-    _: &Term,
-) -> Result<MasterSecret, MasterSecretError> {
+    term: Option<&Term>,
+) -> Result<Option<MasterSecret>, MasterSecretError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(secret) = api.get_opt(NAME).await? {
-        return read(&secret);
+        return read(&secret).map(Some);
     }
+    let Some(term) = term.filter(|term| term.is_live()) else { return Ok(None) };
     let made = MasterSecret::generate()?;
     let data = BTreeMap::from([(KEY.to_owned(), ByteString(made.as_bytes().to_vec()))]);
     let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
     let secret = Secret { metadata, data: Some(data), ..Secret::default() };
+    tracing::info!(secret = NAME, namespace, term = term.number(), "a new master secret is made");
     match api.create(&PostParams::default(), &secret).await {
-        Ok(_) => Ok(made),
+        Ok(_) => Ok(Some(made)),
         // Another replica was faster.
-        Err(kube::Error::Api(status)) if status.code == 409 => read(&api.get(NAME).await?),
+        Err(kube::Error::Api(status)) if status.code == 409 => read(&api.get(NAME).await?).map(Some),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator counts, for Prometheus (OpenMetrics text).
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -26,7 +26,7 @@ struct Written {
 /// All metrics; cloning gives another handle to the same ones.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    registry: Arc<Registry>,
+    registry: Arc<Mutex<Registry>>,
     swaps: Family<Outcome, Counter>,
     statuses: Family<Written, Counter>,
     /// Bind9Instances known.
@@ -51,7 +51,12 @@ impl Metrics {
         registry.register("instances", "Bind9Instances", Gauge::clone(&instances));
         registry.register("servers", "Servers that have an address", Gauge::clone(&servers));
         registry.register("servers_ready", "Servers that are ready", Gauge::clone(&servers_ready));
-        Self { registry: Arc::new(registry), swaps, statuses, instances, servers, servers_ready }
+        Self { registry: Arc::new(Mutex::new(registry)), swaps, statuses, instances, servers, servers_ready }
+    }
+
+    /// Adds those of the election.
+    pub(crate) fn add(&self, election: &bindy_election::Metrics) {
+        election.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn swap(&self, result: &'static str) {
@@ -66,7 +71,7 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _never = encode(&mut text, &self.registry);
+        let _never = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
         text
     }
 }

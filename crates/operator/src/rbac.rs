@@ -23,6 +23,8 @@ pub enum Verb {
     Watch,
     /// A new object.
     Create,
+    /// A whole object.
+    Update,
     /// Part of an object, server-side apply included.
     Patch,
     /// Removal.
@@ -65,6 +67,7 @@ impl fmt::Display for Verb {
             Self::List => "list",
             Self::Watch => "watch",
             Self::Create => "create",
+            Self::Update => "update",
             Self::Patch => "patch",
             Self::Delete => "delete",
         })

@@ -1,12 +1,18 @@
 //! Puts the parts together, in the order in which they may begin.
 //!
-//! Nothing is compiled before every kind has been listed, and before the servers that run are known: the version that
-//! a status names may have to come from them.
+//! ```text
+//!   watches ──► engine ──► hidden primary        on every replica: what the status names is served
+//!                 ▲
+//!   election ─► term: servers ──► lead ──► workloads, statuses        on the one that leads, until the term is over
+//! ```
+//! Nothing is compiled before every kind has been listed; nothing is written before the servers that run are known: the
+//! version that a status names may have to come from them.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bindy_election::{Election, Invalid, LeaseStore, Settings, State};
 use bindy_engine::{Engine, EngineHandle, Store, View};
 use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent};
 use bindy_wire::{MasterSecret, ServerOptions, Signatures};
@@ -28,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
 use crate::servers;
 use crate::tell::Teller;
-use crate::term::Term;
+use crate::term::{Leadership, Term};
 
 /// Events that may wait to be taken in.
 const QUEUE: usize = 1024;
@@ -49,11 +55,19 @@ pub struct Options {
     pub image: Option<String>,
     /// The operator's own pod.
     pub pod_name: Option<String>,
+    /// How replicas agree on the one that leads.
+    pub election: Settings,
 }
 
 /// Why the operator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The settings of the election contradict each other.
+    #[error(transparent)]
+    Settings(#[from] Invalid),
+    /// The election cannot begin.
+    #[error("the election cannot begin: {0}")]
+    Election(#[source] std::io::Error),
     /// No cluster.
     #[error("no cluster: neither a service account of a pod nor a kubeconfig can be used: {0}")]
     Config(#[from] kube::config::InferConfigError),
@@ -73,17 +87,60 @@ pub enum RunError {
     },
 }
 
-/// Runs until cancelled; every task has ended when it returns.
+/// Runs until cancelled; every task has ended, and the lease is given back, when it returns.
 pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunError> {
+    let settings = match options.election.enabled {
+        true => Some(options.election.clone().check()?),
+        false => None,
+    };
     let metrics = Metrics::new();
-    let synced = Synced::default();
+    let config = config().await?;
+    let client = Client::try_from(config.clone()).map_err(RunError::Client)?;
     let tasks = TaskTracker::new();
+    let Some(settings) = settings else {
+        tracing::warn!("no leader election: no other replica may run");
+        let leader = State::Leader(Term::unlimited());
+        return replica(options, client, metrics, watch::channel(leader).1, &tasks, &cancel).await;
+    };
+    let store = LeaseStore::new(config, &settings).map_err(RunError::Client)?;
+    let election = Election::start(settings, store, cancel.clone()).map_err(RunError::Election)?;
+    metrics.add(election.metrics());
+    let result = replica(options, client, metrics, election.state(), &tasks, &cancel).await;
+    // Whoever leads next finds everything written that was begun here.
+    election.release(async { tasks.wait().await }).await;
+    result
+}
+
+/// What every replica does.
+async fn replica(
+    options: Options,
+    client: Client,
+    metrics: Metrics,
+    state: watch::Receiver<State>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Result<(), RunError> {
+    let begun = begin(options, client, metrics, state, tasks, cancel).await;
+    // Whatever ended it, the rest must not go on alone.
+    cancel.cancel();
+    tasks.close();
+    tasks.wait().await;
+    begun
+}
+
+async fn begin(
+    options: Options,
+    client: Client,
+    metrics: Metrics,
+    state: watch::Receiver<State>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Result<(), RunError> {
+    let synced = Synced::default();
     let http = listen(options.http_port).await?;
     tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
-    let client = client().await?;
-    let term = Term::permanent();
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let Some(secret) = master_secret(&client, &namespace, &term, &cancel).await? else {
+    let Some(secret) = master_secret(&client, &namespace, state.clone(), cancel).await? else {
         return Ok(());
     };
     let store = Store::default();
@@ -100,13 +157,19 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
         pods: fleet::PodStates::default(),
     };
     let pod_name = options.pod_name;
-    let operator =
-        Operator { client, context, pod_name, term, secret, store, metrics, synced, tasks: tasks.clone() };
-    operator.run(&cancel).await;
-    // Whatever ended it, the rest must not go on alone.
-    cancel.cancel();
-    tasks.close();
-    tasks.wait().await;
+    let (term, leadership) = Leadership::new();
+    let replica = Operator {
+        client,
+        context,
+        pod_name,
+        leadership,
+        secret,
+        store,
+        metrics,
+        synced,
+        tasks: tasks.clone(),
+    };
+    replica.run(state, &term, cancel).await;
     Ok(())
 }
 
@@ -127,25 +190,31 @@ async fn image(client: &Client, options: &Options, namespace: &str) -> String {
     own.and_then(|container| container.image).unwrap_or_else(|| install::IMAGE.to_owned())
 }
 
-/// A client whose connections cannot hang for ever.
-async fn client() -> Result<Client, RunError> {
+/// The configuration of a client whose connections cannot hang for ever.
+async fn config() -> Result<Config, RunError> {
     let mut config = Config::infer().await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(observe::READ_TIMEOUT);
     config.write_timeout = Some(Duration::from_secs(10));
-    Client::try_from(config).map_err(RunError::Client)
+    Ok(config)
 }
 
-/// The master secret, as soon as the API server can be asked for it; `None` when cancelled before.
+/// The master secret, as soon as there is one; the leader makes it. `None` when cancelled before.
 async fn master_secret(
     client: &Client,
     namespace: &str,
-    term: &Term,
+    mut state: watch::Receiver<State>,
     cancel: &CancellationToken,
 ) -> Result<Option<MasterSecret>, MasterSecretError> {
     loop {
-        match master::load(client, namespace, term).await {
-            Ok(secret) => return Ok(Some(secret)),
+        let term = term_of(&state.borrow_and_update());
+        match master::load(client, namespace, term.as_ref()).await {
+            Ok(Some(secret)) => return Ok(Some(secret)),
+            Ok(None) => tracing::info!(
+                secret = master::NAME,
+                namespace,
+                "the leader has yet to make the master secret"
+            ),
             Err(MasterSecretError::Api(error)) => {
                 tracing::warn!(%error, secret = master::NAME, namespace, "the API server cannot be asked; tried again");
             }
@@ -153,8 +222,16 @@ async fn master_secret(
         }
         tokio::select! {
             () = cancel.cancelled() => return Ok(None),
+            Ok(()) = state.changed() => {}
             () = tokio::time::sleep(START_PAUSE) => {}
         }
+    }
+}
+
+fn term_of(state: &State) -> Option<Term> {
+    match state {
+        State::Leader(term) => Some(term.clone()),
+        State::Standby { .. } | State::Stopped => None,
     }
 }
 
@@ -162,7 +239,7 @@ struct Operator {
     client: Client,
     context: fleet::Context,
     pod_name: Option<String>,
-    term: Term,
+    leadership: Leadership,
     secret: MasterSecret,
     store: Store,
     metrics: Metrics,
@@ -171,8 +248,14 @@ struct Operator {
 }
 
 impl Operator {
-    async fn run(&self, cancel: &CancellationToken) {
-        let ledger = Arc::new(KubeLedger::new(self.client.clone(), self.term.clone(), self.metrics.clone()));
+    async fn run(
+        &self,
+        state: watch::Receiver<State>,
+        term: &watch::Sender<Option<Term>>,
+        cancel: &CancellationToken,
+    ) {
+        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        let ledger = Arc::new(KubeLedger::new(client, self.leadership.clone(), metrics));
         let (sender, mut observed) = mpsc::channel(QUEUE);
         for kind in observe::kinds() {
             self.tasks.spawn(observe::run(self.client.clone(), kind, sender.clone(), cancel.clone()));
@@ -186,11 +269,11 @@ impl Operator {
         );
         let (engine, handle) = Engine::new(ledger.clone(), listing.entries, self.store.clone());
         self.tasks.spawn(engine.telling().run(cancel.clone()));
+        handle.follow().await;
         handle.objects(listing.events).await;
         for (instance, addresses) in listing.addresses.all() {
             handle.addresses(instance, addresses).await;
         }
-        self.follow_servers(&handle, cancel).await;
         handle.objects(vec![ObjectEvent::Listed]).await;
         self.tasks.spawn(keys(
             self.store.clone(),
@@ -199,45 +282,98 @@ impl Operator {
             handle.view(),
             cancel.clone(),
         ));
-        self.keep_workloads(&handle, listing.addresses, cancel);
         self.synced.set();
-        follow(&mut observed, &ledger, &handle, cancel).await;
+        let followed = follow(&mut observed, &ledger, &handle, &listing.addresses, &self.leadership, cancel);
+        tokio::join!(followed, self.lead_at_times(state, term, &handle, &listing.addresses, cancel));
+    }
+
+    /// Leads whenever this replica has a term, until cancelled.
+    async fn lead_at_times(
+        &self,
+        mut state: watch::Receiver<State>,
+        leader: &watch::Sender<Option<Term>>,
+        engine: &EngineHandle,
+        addresses: &Addresses,
+        cancel: &CancellationToken,
+    ) {
+        while !cancel.is_cancelled() {
+            let term = term_of(&state.borrow_and_update()).filter(Term::is_live);
+            if let Some(term) = term {
+                self.lead(term, leader, engine, addresses, cancel).await;
+                continue;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = state.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Writes until the term is over; what has begun is finished.
+    async fn lead(
+        &self,
+        term: Term,
+        leader: &watch::Sender<Option<Term>>,
+        engine: &EngineHandle,
+        addresses: &Addresses,
+        cancel: &CancellationToken,
+    ) {
+        tracing::info!(term = term.number(), "Starting all operators");
+        let (over, tasks) = (cancel.child_token(), TaskTracker::new());
+        let begun = async {
+            self.follow_servers(engine, &tasks, &over).await;
+            leader.send_replace(Some(term.clone()));
+            engine.lead().await;
+            self.keep_workloads(engine, addresses, &term, &tasks, &over);
+            cancel.cancelled().await;
+        };
+        tokio::select! {
+            () = begun => {}
+            () = term.ended() => {}
+        }
+        leader.send_replace(None);
+        over.cancel();
+        engine.follow().await;
+        engine.servers(Vec::new()).await;
+        tasks.close();
+        tasks.wait().await;
     }
 
     /// Keeps objects and statuses as they should be.
-    fn keep_workloads(&self, engine: &EngineHandle, addresses: Addresses, cancel: &CancellationToken) {
+    fn keep_workloads(
+        &self,
+        engine: &EngineHandle,
+        addresses: &Addresses,
+        term: &Term,
+        tasks: &TaskTracker,
+        over: &CancellationToken,
+    ) {
         let (sender, reports) = watch::channel(Arc::default());
-        let fleet = fleet::run(
-            self.context.clone(),
-            Arc::new(self.term.clone()),
-            engine.view(),
-            sender,
-            cancel.clone(),
-        );
-        self.tasks.spawn(fleet);
-        self.tasks.spawn(instances::follow(engine.clone(), reports.clone(), cancel.clone()));
+        let context = self.context.clone();
+        tasks.spawn(fleet::run(context, term.clone(), engine.view(), sender, over.clone()));
+        tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
         let teller = Teller {
             client: self.client.clone(),
             engine: engine.clone(),
-            instances: Instances::new(engine.clone(), reports, addresses),
-            term: self.term.clone(),
+            instances: Instances::new(engine.clone(), reports, addresses.clone()),
+            term: term.clone(),
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), self.pod_name.clone()),
         };
-        self.tasks.spawn(teller.run(cancel.clone()));
+        tasks.spawn(teller.run(over.clone()));
     }
 
     /// Returns when the engine knows the servers that run.
-    async fn follow_servers(&self, engine: &EngineHandle, cancel: &CancellationToken) {
+    async fn follow_servers(&self, engine: &EngineHandle, tasks: &TaskTracker, over: &CancellationToken) {
         let (sender, listed) = oneshot::channel();
-        self.tasks.spawn(servers::run(
+        tasks.spawn(servers::run(
             self.client.clone(),
             engine.clone(),
             self.secret.clone(),
             self.context.pods.clone(),
             self.metrics.clone(),
             sender,
-            cancel.clone(),
+            over.clone(),
         ));
         // The sender is dropped when cancelled.
         drop(listed.await);
@@ -268,8 +404,8 @@ async fn list(
         match next {
             Observed::Objects(events) => listing.events.extend(events),
             Observed::Entry(entry) => {
-                listing.addresses.recall(&entry);
-                listing.entries.extend(ledger.note(&entry));
+                let _noted = listing.addresses.recall(&entry);
+                listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
             }
             Observed::Listed(kind) => missing.retain(|other| *other != kind),
         }
@@ -282,6 +418,8 @@ async fn follow(
     observed: &mut mpsc::Receiver<Observed>,
     ledger: &KubeLedger,
     engine: &EngineHandle,
+    addresses: &Addresses,
+    leadership: &Leadership,
     cancel: &CancellationToken,
 ) {
     loop {
@@ -298,7 +436,18 @@ async fn follow(
                 }
                 engine.objects(events).await;
             }
-            Some(Observed::Entry(entry)) => drop(ledger.note(&entry)),
+            Some(Observed::Entry(object)) => {
+                let noted = ledger.note(&object);
+                // A leader knows its own entries and addresses, before they come back.
+                if leadership.term().is_none() {
+                    if let Some((instance, told)) = addresses.recall(&object) {
+                        engine.addresses(instance, told).await;
+                    }
+                    if let Some((key, entry)) = noted {
+                        engine.entry(key, entry).await;
+                    }
+                }
+            }
             Some(Observed::Listed(_)) => {}
             None => return,
         }

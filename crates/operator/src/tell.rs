@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::observe;
 use crate::patch::json_patch;
 use crate::rbac::{Access, CUSTOM_STATUS, Scope, Verb};
-use crate::term::Term;
+use crate::term::{Term, TermOver};
 
 /// What is written here, and by the ledger.
 pub(crate) const ACCESS: &[Access] =
@@ -53,8 +53,16 @@ pub(crate) struct Teller {
 enum Failure {
     /// It does not exist any more, or is another one: the watch will tell.
     Gone,
+    /// Another replica tells it.
+    TermOver,
     /// The API server failed.
     Api(kube::Error),
+}
+
+impl From<TermOver> for Failure {
+    fn from(_: TermOver) -> Self {
+        Self::TermOver
+    }
 }
 
 impl Teller {
@@ -118,6 +126,7 @@ impl Teller {
         let kind = bindy_api::Kind::from_name(kind).map_or("", bindy_api::Kind::name);
         match written {
             Ok(()) => self.metrics.status(kind, "done"),
+            Err(Failure::TermOver) => {}
             Err(Failure::Gone) => self.metrics.status(kind, "gone"),
             Err(Failure::Api(error)) => {
                 self.metrics.status(kind, "error");
@@ -130,7 +139,7 @@ impl Teller {
     /// The whole status of a record is ours. The patch tests that the object is the one that it was made for.
     async fn write_record(
         &self,
-        _: &Term,
+        term: &Term,
         resource: &ApiResource,
         notice: RecordNotice,
     ) -> Result<(), Failure> {
@@ -153,12 +162,13 @@ impl Teller {
             json!({"op": "add", "path": "/status", "value": status}),
         ]);
         let patch = patch.map_err(Failure::Api)?;
+        term.check()?;
         let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
         self.events.tell(&written.object_ref(resource), &old, &status.conditions).await;
         Ok(())
     }
 
-    async fn write_zone(&self, _: &Term, notice: ZoneNotice) -> Result<(), Failure> {
+    async fn write_zone(&self, term: &Term, notice: ZoneNotice) -> Result<(), Failure> {
         let ZoneNotice { key: NamespacedName { namespace, name }, uid, mut status } = notice;
         let api: Api<DNSZone> = Api::namespaced(self.client.clone(), &namespace);
         let object = api.get_opt(&name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
@@ -166,6 +176,7 @@ impl Teller {
         status.conditions = dated(&old, status.conditions, Timestamp::now());
         let fields = merge(&status, &["observedGeneration", "servers", "lagging", "conditions"]);
         let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": fields}));
+        term.check()?;
         let written = settle(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
         self.events.tell(&written.object_ref(&()), &old, &status.conditions).await;
         Ok(())
@@ -173,7 +184,7 @@ impl Teller {
 
     async fn write_instance(
         &self,
-        _: &Term,
+        term: &Term,
         notice: &InstanceNotice,
         mut status: Bind9InstanceStatus,
     ) -> Result<(), Failure> {
@@ -192,6 +203,7 @@ impl Teller {
             }
         }
         let patch = Patch::Merge(json!({"metadata": {"uid": notice.report.uid}, "status": fields}));
+        term.check()?;
         let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
         self.events.tell(&written.object_ref(&()), &old, &conditions).await;
         Ok(())

@@ -1,13 +1,32 @@
-//! The right to write: every function that changes something in the cluster takes a [`Term`].
+//! The right to write: every function that changes something in the cluster takes a [`Term`], and asks it just before.
 
-/// A term during which this process alone may write. Only what grants terms can make one.
+use tokio::sync::watch;
+
+pub use bindy_election::Term;
+pub(crate) use bindy_election::TermOver;
+
+use crate::rbac::{Access, Scope, Verb};
+
+/// What the election does with its Lease.
+pub(crate) const ACCESS: &[Access] = &[Access {
+    group: "coordination.k8s.io",
+    resource: "leases",
+    verbs: &[Verb::Get, Verb::Watch, Verb::Create, Verb::Update],
+    scope: Scope::Own,
+}];
+
+/// Whether this replica leads, for what goes on in either case.
 #[derive(Clone, Debug)]
-pub struct Term(());
+pub(crate) struct Leadership(watch::Receiver<Option<Term>>);
 
-impl Term {
-    /// The term of a single replica, which never ends.
-    #[must_use]
-    pub fn permanent() -> Self {
-        Self(())
+impl Leadership {
+    pub(crate) fn new() -> (watch::Sender<Option<Term>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// The term, while this replica leads.
+    pub(crate) fn term(&self) -> Option<Term> {
+        self.0.borrow().clone().filter(Term::is_live)
     }
 }

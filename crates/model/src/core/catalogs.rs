@@ -22,7 +22,7 @@ pub(crate) struct CatalogState {
     pub(crate) publication: Publication,
     content: Content,
     /// Members changed since the content was last wanted.
-    changed: bool,
+    pub(super) changed: bool,
     /// No other version before this.
     not_before: Duration,
     /// Whether the catalog of an earlier run was looked at for zones without an object.
@@ -78,10 +78,14 @@ impl Core {
             {
                 let ledger = self.ledger.get(&(key.clone(), LedgerKind::Catalog)).copied();
                 let before = self.last_serial(&name, std::slice::from_ref(key));
+                let mut publication = Publication::new(Guard::Members, ledger).above(before);
+                if self.world.is_following() {
+                    publication.follow();
+                }
                 let state = CatalogState {
                     content: Catalog::empty(name.clone()),
                     name,
-                    publication: Publication::new(Guard::Members, ledger).above(before),
+                    publication,
                     changed: true,
                     not_before: now.monotonic,
                     adopted: false,

@@ -84,6 +84,12 @@ pub enum Input {
     Fetched(Target, Option<Version>),
     /// The answer to a probe of [`Output::Probe`].
     Probed(ServerId, Probe, Answer),
+    /// Another process has written what a zone or catalog is published with; of interest to followers.
+    Entry((NamespacedName, LedgerKind), Option<LedgerEntry>),
+    /// This writes from now on.
+    Lead,
+    /// Somebody else writes from now on, and tells objects.
+    Follow,
     /// Time passed.
     Tick,
 }
@@ -128,7 +134,9 @@ pub struct Core {
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
     /// What objects have to be told, where somebody tells them.
     outbox: Option<Outbox>,
-    /// Zones whose status said before a restart that they are served as they are.
+    /// Whether objects are told anything when this leads.
+    tells: bool,
+    /// Zones whose status said before a restart, or under another leader, that they are served as they are.
     ready_before: BTreeSet<NamespacedName>,
     /// Zones in which something waits for proof.
     proving: BTreeSet<(NamespacedName, Name)>,
@@ -157,6 +165,7 @@ impl Core {
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),
             outbox: None,
+            tells: false,
             ready_before: BTreeSet::new(),
             proving: BTreeSet::new(),
         }
@@ -179,6 +188,9 @@ impl Core {
             Input::Probed(server, probe, answer) => {
                 self.take_answer(&server, &probe, answer, now, &mut outputs);
             }
+            Input::Entry(key, entry) => self.take_entry(key, entry, now, &mut outputs),
+            Input::Lead => self.lead(now),
+            Input::Follow => self.follow(),
             Input::Tick => {}
         }
         self.settle(now, &mut outputs);

@@ -49,7 +49,8 @@ impl Core {
         let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
         let before = self.last_serial(&apex, &carriers);
         let generation = self.world.zone(key).map_or(0, |zone| zone.metadata.generation);
-        let proven = self.ready_before.remove(key).then_some(generation);
+        // Of a zone that somebody else leads it is needed when that ends.
+        let proven = (!self.world.is_following() && self.ready_before.remove(key)).then_some(generation);
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
             publication: Publication::new(Guard::Relist, ledger).above(before),
             latch: Latch::of(proven),
@@ -59,6 +60,9 @@ impl Core {
             proof: Proof::default(),
         });
         zone.retired = false;
+        if self.world.is_following() {
+            zone.publication.follow();
+        }
         let target = Target::Zone(key.clone(), apex.clone());
         if zone.carriers != carriers {
             zone.carriers.clone_from(&carriers);

@@ -11,8 +11,8 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::kinds::{PODS, access, api, pods};
-use crate::Term;
 use crate::rbac::{Access, Verb};
+use crate::term::{Term, TermOver};
 
 /// How long a request may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -32,6 +32,9 @@ pub(super) enum Failure {
     /// Perhaps next time.
     #[error("{0}")]
     Unavailable(String),
+    /// Another replica does it.
+    #[error(transparent)]
+    Term(#[from] TermOver),
 }
 
 /// Whether a Secret was made.
@@ -94,7 +97,7 @@ pub(super) async fn apply(
     client: &Client,
     desired: &Desired,
     uid: Option<&str>,
-    _: &Term,
+    term: &Term,
 ) -> Result<Value, Failure> {
     let mut body = desired.body.clone();
     let mut params = PatchParams::apply(MANAGED_BY);
@@ -106,6 +109,7 @@ pub(super) async fn apply(
     }
     let api = api(client, desired.kind, &desired.namespace);
     let patch = Patch::Apply(&body);
+    term.check()?;
     let request = api.patch(&desired.name, &params, &patch);
     Ok(json_of(&call(access(desired.kind), Verb::Patch, request).await?))
 }
@@ -115,12 +119,13 @@ pub(super) async fn create(
     client: &Client,
     secret: &Desired,
     mode: Mode,
-    _: &Term,
+    term: &Term,
 ) -> Result<Created, Failure> {
     let object: DynamicObject =
         serde_json::from_value(secret.body.clone()).map_err(|error| Failure::Refused(error.to_string()))?;
     let params = PostParams { dry_run: mode == Mode::DryRun, field_manager: Some(MANAGED_BY.to_owned()) };
     let api = api(client, secret.kind, &secret.namespace);
+    term.check()?;
     match call(access(secret.kind), Verb::Create, api.create(&params, &object)).await {
         Ok(_) => Ok(Created::New),
         Err(Failure::Conflict(_)) => Ok(Created::Exists),
@@ -129,9 +134,10 @@ pub(super) async fn create(
 }
 
 /// Removes a Secret, if there is one.
-pub(super) async fn delete(client: &Client, secret: &Desired, _: &Term) -> Result<(), Failure> {
+pub(super) async fn delete(client: &Client, secret: &Desired, term: &Term) -> Result<(), Failure> {
     let api = api(client, secret.kind, &secret.namespace);
     let params = DeleteParams::default();
+    term.check()?;
     match call(access(secret.kind), Verb::Delete, api.delete(&secret.name, &params)).await {
         Ok(_) | Err(Failure::Missing) => Ok(()),
         Err(failure) => Err(failure),
@@ -139,7 +145,12 @@ pub(super) async fn delete(client: &Client, secret: &Desired, _: &Term) -> Resul
 }
 
 /// Removes that very object, unless it has changed since; what it made goes too, in the background.
-pub(super) async fn remove(client: &Client, kind: ObjectKind, live: &Value, _: &Term) -> Result<(), Failure> {
+pub(super) async fn remove(
+    client: &Client,
+    kind: ObjectKind,
+    live: &Value,
+    term: &Term,
+) -> Result<(), Failure> {
     let text = |field: &str| live.pointer(field).and_then(Value::as_str).map(str::to_owned);
     let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name")) else {
         return Err(Failure::Missing);
@@ -148,6 +159,7 @@ pub(super) async fn remove(client: &Client, kind: ObjectKind, live: &Value, _: &
         Preconditions { uid: text("/metadata/uid"), resource_version: text("/metadata/resourceVersion") };
     let params = DeleteParams::background().preconditions(seen);
     let api = api(client, kind, &namespace);
+    term.check()?;
     match call(access(kind), Verb::Delete, api.delete(&name, &params)).await {
         Ok(_) | Err(Failure::Missing) => Ok(()),
         Err(failure) => Err(failure),
@@ -178,11 +190,16 @@ pub(super) async fn touch_pods(
     Ok(touched)
 }
 
-async fn touch(api: &kube::Api<k8s_openapi::api::core::v1::Pod>, pod: &str, _: &Term) -> Result<(), Failure> {
+async fn touch(
+    api: &kube::Api<k8s_openapi::api::core::v1::Pod>,
+    pod: &str,
+    term: &Term,
+) -> Result<(), Failure> {
     // Any value will do that it did not have before.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { CONFIG_ANNOTATION: now } } }));
     let params = PatchParams::default();
+    term.check()?;
     let request = api.patch_metadata(pod, &params, &patch);
     match call(&PODS, Verb::Patch, request).await {
         Ok(_) | Err(Failure::Missing) => Ok(()),

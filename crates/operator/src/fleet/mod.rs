@@ -75,7 +75,7 @@ pub struct Context {
 /// Keeps the objects of all instances as they should be until cancelled. Nothing is done before there is a view.
 pub async fn run(
     context: Context,
-    term: Arc<Term>,
+    term: Term,
     views: channel::Receiver<Option<Arc<View>>>,
     reports: channel::Sender<Arc<Reports>>,
     cancel: CancellationToken,
@@ -114,7 +114,7 @@ pub async fn run(
 
 struct Runner {
     context: Arc<Context>,
-    term: Arc<Term>,
+    term: Term,
     observed: Observed,
     reports: channel::Sender<Arc<Reports>>,
     queue: Queue,
@@ -209,7 +209,7 @@ impl Runner {
                 continue;
             };
             let mut memory = self.memories.remove(&key).unwrap_or_default();
-            let (context, term) = (Arc::clone(&self.context), Arc::clone(&self.term));
+            let (context, term) = (Arc::clone(&self.context), self.term.clone());
             let (observed, view) = (self.observed.clone(), Arc::clone(&view));
             looks.spawn(async move {
                 let outcome = reconcile(&context, &term, &view, &observed, &instance, &mut memory).await;

@@ -133,6 +133,7 @@ impl Pass<'_> {
         let name = name.to_owned();
         match failure {
             Failure::Unavailable(message) => self.stop(Problem::Unavailable(message)),
+            Failure::Term(over) => self.stop(Problem::Unavailable(over.to_string())),
             Failure::Missing => self.stop(Problem::Unavailable(format!("{kind} {name} vanished"))),
             Failure::Conflict(message) | Failure::Refused(message) => {
                 self.wait(Problem::Refused { kind, name, message });

@@ -103,7 +103,7 @@ impl World {
 
     async fn look(&mut self) -> WorkloadReport {
         let instance = self.view.fleet.iter().next().unwrap();
-        let term = Term::permanent();
+        let term = Term::unlimited();
         reconcile(&self.context, &term, &self.view, &self.observed, instance, &mut self.memory).await.report
     }
 
