@@ -78,6 +78,7 @@ pub(crate) fn with_cluster(
     let wish = Wish { nodes: given.is_none().then_some(NODES), range: None };
     let up = cluster::up(steps, &name, wish).and_then(|()| cluster::load_images(steps, &name));
     let installed = up.and_then(|()| cluster::install(steps, &name));
+    let installed = installed.and_then(|()| cluster::one_replica(steps, &name));
     let tested = installed.and_then(|()| tests(steps, &name));
     let down = if given.is_some() { Ok(()) } else { cluster::down(steps, &name) };
     tested.and(down)

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bindy_testing::cluster::{ApiProxy, Cluster, OPERATOR, PacketRules, Pods};
-use bindy_testing::http;
+use bindy_testing::cluster::{ApiProxy, Cluster, LIMIT, OPERATOR, PacketRules, Pods, Server};
+use bindy_testing::{http, wait_for};
 use rustix::process::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -16,6 +16,10 @@ const CONTAINER: &str = "operator";
 const API_HOST: &str = "KUBERNETES_SERVICE_HOST";
 const API_PORT: &str = "KUBERNETES_SERVICE_PORT";
 const HTTP_PORT: u16 = 8080;
+
+/// The page's way of asking who leads.
+const LEASE_HOLDER: [&str; 6] =
+    ["get", "lease", "-n", OPERATOR, "bindy-leader", "-o=jsonpath={.spec.holderIdentity}"];
 
 /// The operator of the cluster.
 pub struct Operator {
@@ -60,6 +64,49 @@ impl Operator {
         let pod = living.next().context("the operator has no pod")?;
         ensure!(living.next().is_none(), "the operator has several pods");
         Ok(OperatorPod { name: pod.name.clone(), address: pod.address, restarts: pod.restarts(CONTAINER) })
+    }
+
+    /// All its pods that are not going.
+    pub async fn replicas(&self) -> Result<Vec<Server>> {
+        Ok(self.pods().all().await?.into_iter().filter(|pod| !pod.going).collect())
+    }
+
+    /// Deletes a replica's pod, as the page does.
+    pub async fn delete(&self, replica: &Server) -> Result<()> {
+        self.cluster.kubectl(&["delete", "pod", "-n", OPERATOR, &replica.name]).await.map(drop)
+    }
+
+    /// Has so many replicas, and waits until all are ready, and one of them leads.
+    pub async fn scale_to(&self, count: usize) -> Result<Server> {
+        self.scale(&count.to_string()).await?;
+        self.pods()
+            .until("all replicas to be ready", |pods| {
+                ensure!(pods.len() == count && pods.iter().all(|pod| pod.ready && !pod.going), "{pods:?}");
+                Ok(())
+            })
+            .await?;
+        self.until_leader(|_| true).await
+    }
+
+    /// Waits until a replica leads that is one of these, by the lease.
+    pub async fn until_leader(&self, wanted: impl Fn(&Server) -> bool) -> Result<Server> {
+        wait_for("a leader", LIMIT, async || {
+            let holder = self.cluster.kubectl(&LEASE_HOLDER).await?;
+            let replicas = self.replicas().await?;
+            let leader = replicas.into_iter().find(|pod| pod.name == holder);
+            leader.filter(&wanted).with_context(|| format!("the lease names {holder:?}"))
+        })
+        .await
+    }
+
+    /// What a replica has logged since its container started.
+    pub async fn log_of(&self, replica: &Server) -> Result<String> {
+        self.cluster.kubectl(&["logs", "-n", OPERATOR, &replica.name]).await
+    }
+
+    /// `/metrics` of a replica.
+    pub async fn metrics_of(&self, replica: &Server) -> Result<String> {
+        http::get(SocketAddr::new(replica.address, HTTP_PORT), "/metrics").await
     }
 
     /// `/metrics` of its pod.
@@ -172,12 +219,18 @@ impl Operator {
 
     /// Nothing passes between it and the API server, by any address of that, until this is dropped.
     pub async fn without_api(&self, verdict: &str) -> Result<PacketRules> {
+        let pods = self.replicas().await?;
+        self.cut_off(pods.first().context("the operator has no pod")?, verdict)
+    }
+
+    /// The same for one of its replicas.
+    pub fn cut_off(&self, replica: &Server, verdict: &str) -> Result<PacketRules> {
         let api = self.cluster.description().api.trim_start_matches("https://");
         let (address, port) = api.rsplit_once(':').context("the API server's address")?;
         let outgoing =
             [format!("tcp dport 443 {verdict}"), format!("ip daddr {address} tcp dport {port} {verdict}")];
         let incoming = format!("tcp sport {{443, {port}}} drop");
         let outgoing: Vec<&str> = outgoing.iter().map(String::as_str).collect();
-        PacketRules::set(&self.network().await?, &[&incoming], &outgoing)
+        PacketRules::set(&replica.network_by(CONTAINER)?, &[&incoming], &outgoing)
     }
 }

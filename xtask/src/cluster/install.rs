@@ -12,6 +12,12 @@ const NAMESPACE: &str = "--namespace=dns-system";
 const OPERATOR: &str = "deployment/bindy";
 const LIMIT: &str = "--timeout=120s";
 
+/// Leaves one replica of three: tests of everything but the election look into the pod that leads.
+pub(crate) fn one_replica(layout: &Layout, kube: &Path) -> Result<()> {
+    run(kubectl(layout, kube).args(["scale", NAMESPACE, OPERATOR, "--replicas=1"]))?;
+    run(kubectl(layout, kube).args(["rollout", "status", NAMESPACE, OPERATOR, LIMIT]))
+}
+
 /// Applies both and waits.
 pub(crate) fn operator(layout: &Layout, kube: &Path) -> Result<()> {
     let deploy = root().join("deploy");

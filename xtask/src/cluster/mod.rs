@@ -123,6 +123,12 @@ pub(crate) fn load_images(steps: &mut Steps, name: &Name) -> Result<()> {
     steps.run("push images", || images.iter().try_for_each(|image| image.push(&layout.registry())))
 }
 
+/// Leaves one replica of the installed operator.
+pub(crate) fn one_replica(steps: &mut Steps, name: &Name) -> Result<()> {
+    let (layout, kube) = (known(name)?, kube::ensure(steps)?);
+    steps.run("one replica of the operator", || install::one_replica(&layout, &kube))
+}
+
 /// Installs the operator as the manifests have it, or again after its image has changed, and waits until it is ready.
 pub(crate) fn install(steps: &mut Steps, name: &Name) -> Result<()> {
     let (layout, kube) = (known(name)?, kube::ensure(steps)?);

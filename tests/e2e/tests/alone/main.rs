@@ -4,6 +4,7 @@
 mod api_server;
 mod cold_start;
 mod drains;
+mod leaders;
 mod missing_definitions;
 mod nodes;
 mod operator_gone;
