@@ -1,0 +1,274 @@
+//! Replicas that do not lead: they write, fetch and ask nothing, serve what the ledger names as soon as they have the same
+//! content, and go on where the leader has come to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and shares the objects of its neighbours"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bindy_api::{ConditionType, condition};
+use bindy_model::{
+    Answer, Ask, Core, Input, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, Now, Object,
+    ObjectEvent, ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
+};
+use bindy_zone::{Name, Serial, Version};
+
+use common::{a, instance, key, zone};
+
+type Entries = BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>;
+
+/// What all replicas share: the ledger, and what the servers have.
+#[derive(Default)]
+struct Cluster {
+    ledger: Entries,
+    servers: BTreeMap<Name, Version>,
+}
+
+struct Replica {
+    core: Core,
+    now: Now,
+    serves: BTreeMap<Name, Serial>,
+    swaps: usize,
+    /// Whether the second server answers it.
+    heard: bool,
+    /// Fetches and probes: what only a leader does.
+    questions: usize,
+}
+
+impl Replica {
+    /// One that follows, with an instance, a zone and these records.
+    fn new(cluster: &mut Cluster, records: &[Object]) -> Self {
+        let now = Now { monotonic: Duration::from_secs(10), unix: 1_700_000_000 };
+        let core = Core::new(cluster.ledger.clone()).telling();
+        let mut replica = Self { core, now, serves: BTreeMap::new(), swaps: 0, heard: true, questions: 0 };
+        replica.step(cluster, Input::Follow);
+        let objects = [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1)].into_iter();
+        let objects = objects.chain(records.iter().cloned());
+        replica.step(cluster, Input::Objects(objects.map(ObjectEvent::Applied).collect()));
+        replica.step(cluster, Input::Objects(vec![ObjectEvent::Listed]));
+        replica
+    }
+
+    fn lead(&mut self, cluster: &mut Cluster) {
+        let server = |name: &str| ServerState {
+            id: ServerId { instance: key("one"), name: name.to_owned() },
+            incarnation: 1,
+            ready: true,
+        };
+        self.step(cluster, Input::Servers(vec![server("a"), server("b")]));
+        self.step(cluster, Input::Lead);
+        self.pass(cluster, Duration::from_secs(5));
+    }
+
+    fn follow(&mut self, cluster: &mut Cluster) {
+        self.step(cluster, Input::Follow);
+        self.step(cluster, Input::Servers(Vec::new()));
+    }
+
+    fn edit(&mut self, cluster: &mut Cluster, objects: &[Object]) {
+        let events = objects.iter().cloned().map(ObjectEvent::Applied).collect();
+        self.step(cluster, Input::Objects(events));
+    }
+
+    /// Sees what the ledger says now.
+    fn see(&mut self, cluster: &mut Cluster) {
+        for (key, entry) in cluster.ledger.clone() {
+            self.step(cluster, Input::Entry(key, Some(entry)));
+        }
+    }
+
+    fn step(&mut self, cluster: &mut Cluster, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for output in self.core.step(input, self.now) {
+                match output {
+                    Output::Swap { target, expected: _, next } => {
+                        self.swaps += 1;
+                        let key = match &target {
+                            Target::Zone(key, _) => (key.clone(), LedgerKind::Zone),
+                            Target::Catalog(key) => (key.clone(), LedgerKind::Catalog),
+                            Target::Orphan(name) => panic!("{name} has no object"),
+                        };
+                        cluster.ledger.insert(key, next);
+                        inputs.push(Input::Swapped(target, Swapped::Done));
+                    }
+                    Output::Publish(_, name, version) => {
+                        self.serves.insert(name.clone(), version.serial);
+                        cluster.servers.insert(name, version);
+                    }
+                    Output::Fetch(target, name, _) => {
+                        self.questions += 1;
+                        inputs.push(Input::Fetched(target, cluster.servers.get(&name).cloned()));
+                    }
+                    Output::Probe(id, probes) => {
+                        self.questions += probes.len();
+                        inputs.extend(probes.into_iter().map(|probe| {
+                            let answer = match &probe.ask {
+                                _ if !self.heard && id.name == "b" => Answer::Failure("no answer".to_owned()),
+                                Ask::Notify => Answer::Notified,
+                                Ask::Serial { .. } => Answer::Serial(cluster.servers[&probe.zone].serial),
+                                Ask::Records(_) => Answer::Proven,
+                            };
+                            Input::Probed(id.clone(), probe, answer)
+                        }));
+                    }
+                    Output::Grant(..) | Output::Retire(_) => {}
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, cluster: &mut Cluster, time: Duration) {
+        let end = self.now.monotonic + time;
+        while let Some(due) = self.core.next_tick().filter(|due| *due <= end) {
+            self.now.monotonic = due.max(self.now.monotonic) + Duration::from_millis(1);
+            self.step(cluster, Input::Tick);
+        }
+        self.now.monotonic = end;
+    }
+
+    fn notices(&mut self) -> Notices {
+        self.core.take_notices(1_000, self.now)
+    }
+
+    /// Sees that these were told.
+    fn hear(&mut self, cluster: &mut Cluster, notices: &Notices) {
+        let records = notices.records.iter().map(|one| {
+            ObjectEvent::Told(one.key.clone(), Told { print: told::record_print(&one.status), ready: true })
+        });
+        let zones = notices.zones.iter().map(|one| {
+            let key = ObjectKey { kind: Kind::Zone, key: one.key.clone() };
+            ObjectEvent::Told(key, Told { print: told::zone_print(&one.status), ready: true })
+        });
+        let told = records.chain(zones).collect();
+        self.step(cluster, Input::Objects(told));
+    }
+}
+
+fn serial(cluster: &Cluster) -> Serial {
+    cluster.ledger[&(key("zone"), LedgerKind::Zone)].serial
+}
+
+fn apex() -> Name {
+    Name::parse("example.com").unwrap()
+}
+
+#[test]
+fn a_follower_serves_what_the_ledger_names_and_asks_nobody() {
+    let mut cluster = Cluster::default();
+    let www = [a("www", "www", 1)];
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &www), Replica::new(&mut cluster, &www));
+    assert!(cluster.ledger.is_empty(), "somebody wrote before anybody led");
+    leader.lead(&mut cluster);
+    follower.see(&mut cluster);
+    follower.pass(&mut cluster, Duration::from_secs(1));
+    assert_eq!(follower.serves, leader.serves);
+    // The entry comes before the object that made it, and after another one.
+    let (first, second) = ([a("www", "www", 2)], [a("www", "www", 3)]);
+    leader.edit(&mut cluster, &first);
+    follower.see(&mut cluster);
+    assert_ne!(follower.serves[&apex()], serial(&cluster), "it serves other data under this serial");
+    follower.edit(&mut cluster, &first);
+    assert_eq!(follower.serves[&apex()], serial(&cluster));
+    follower.edit(&mut cluster, &second);
+    assert_eq!(follower.serves[&apex()], serial(&cluster), "what was served stays");
+    leader.edit(&mut cluster, &second);
+    follower.see(&mut cluster);
+    follower.pass(&mut cluster, Duration::from_secs(60));
+    assert_eq!(follower.serves[&apex()], serial(&cluster));
+    assert_eq!((follower.swaps, follower.questions), (0, 0));
+    let notices = follower.notices();
+    assert!(notices.is_empty(), "{notices:?}");
+}
+
+#[test]
+fn a_new_leader_with_nothing_to_do_writes_nothing() {
+    let mut cluster = Cluster::default();
+    let www = [a("www", "www", 1)];
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &www), Replica::new(&mut cluster, &www));
+    leader.lead(&mut cluster);
+    let told = leader.notices();
+    assert_eq!((told.records.len(), told.zones.len()), (1, 1));
+    follower.see(&mut cluster);
+    follower.hear(&mut cluster, &told);
+    leader.follow(&mut cluster);
+    follower.lead(&mut cluster);
+    let notices = follower.notices();
+    assert_eq!((follower.swaps, notices.records, notices.zones), (0, vec![], vec![]));
+}
+
+#[test]
+fn what_one_leader_has_proven_the_next_one_does_not_deny() {
+    let mut cluster = Cluster::default();
+    let www = [a("www", "www", 1)];
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &www), Replica::new(&mut cluster, &www));
+    leader.lead(&mut cluster);
+    let told = leader.notices();
+    follower.see(&mut cluster);
+    follower.hear(&mut cluster, &told);
+    leader.follow(&mut cluster);
+    follower.heard = false;
+    follower.lead(&mut cluster);
+    let notices = follower.notices();
+    assert_eq!((notices.records.len(), notices.zones.len()), (0, 1), "{notices:?}");
+    let ready = condition(&notices.zones[0].status.conditions, ConditionType::Ready).unwrap();
+    assert_eq!(ready.status, "True", "{}", ready.message);
+}
+
+#[test]
+fn a_new_leader_finishes_what_the_old_one_left() {
+    let mut cluster = Cluster::default();
+    let www = [a("www", "www", 1)];
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &www), Replica::new(&mut cluster, &www));
+    leader.lead(&mut cluster);
+    let told = leader.notices();
+    follower.see(&mut cluster);
+    follower.hear(&mut cluster, &told);
+    leader.follow(&mut cluster);
+    // Made while nobody led; the one that stepped down sees it too.
+    let before = serial(&cluster);
+    for replica in [&mut leader, &mut follower] {
+        replica.edit(&mut cluster, &[a("ftp", "ftp", 2)]);
+    }
+    assert_eq!(serial(&cluster), before, "somebody wrote without a term");
+    follower.lead(&mut cluster);
+    assert!(serial(&cluster).is_after(before));
+    assert_eq!(follower.swaps, 1);
+    let records: Vec<String> =
+        follower.notices().records.iter().map(|notice| notice.key.key.name.clone()).collect();
+    assert_eq!(records, ["ftp"]);
+    leader.see(&mut cluster);
+    assert_eq!(leader.serves[&apex()], serial(&cluster));
+}
+
+#[test]
+fn a_hold_survives_the_leader() {
+    let mut cluster = Cluster::default();
+    let many: Vec<Object> = (1..=100).map(|n| a(&format!("host-{n}"), &format!("host-{n}"), n)).collect();
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &many), Replica::new(&mut cluster, &many));
+    leader.lead(&mut cluster);
+    follower.see(&mut cluster);
+    let before = serial(&cluster);
+    // A list without half of them: nobody was seen to delete those.
+    let kind = many[0].key().kind;
+    for replica in [&mut leader, &mut follower] {
+        let listed = many[..50].iter().cloned().map(ObjectEvent::Applied);
+        let events = [ObjectEvent::Relisting(kind)].into_iter().chain(listed);
+        replica.step(&mut cluster, Input::Objects(events.chain([ObjectEvent::Relisted(kind)]).collect()));
+    }
+    leader.follow(&mut cluster);
+    follower.lead(&mut cluster);
+    assert_eq!((serial(&cluster), follower.swaps), (before, 0), "the removal was published");
+    // One that a person deletes is another matter, and the rest stays held.
+    follower.step(&mut cluster, Input::Objects(vec![ObjectEvent::Removed(many[0].key(), Removal::Deleted)]));
+    assert_eq!(follower.core.zone_report(&key("zone")).unwrap().hold.unwrap().removed, 51);
+}
