@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bindy_api::{
-    Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Verdict,
+    Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Strictness, Verdict,
 };
 use bindy_engine::EngineHandle;
 use bindy_model::conditions::instance_conditions;
@@ -14,7 +14,7 @@ use bindy_model::{InstanceNotice, NamespacedName, ServerReport, told};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Problem, Reports, WorkloadReport};
+use crate::fleet::{Problem, Reports, Trouble, WorkloadReport};
 use crate::key::key_of;
 
 /// Pods that a message names at most.
@@ -200,7 +200,7 @@ fn unready(notice: &InstanceNotice, report: &WorkloadReport, verdict: &mut Verdi
         let message = "servers are being made as this generation asks for";
         *verdict = Verdict::no(ConditionType::Ready, Reason::ServersStarting, message);
     }
-    if let Some(troubles) = troubles(report) {
+    if let Some(troubles) = troubles(notice, report) {
         let message = format!("{}; {troubles}", verdict.message);
         *verdict = Verdict::no(ConditionType::Ready, Reason::ServersFailing, message);
     }
@@ -208,7 +208,7 @@ fn unready(notice: &InstanceNotice, report: &WorkloadReport, verdict: &mut Verdi
 
 /// What is wrong with the pods, or where they run, while all servers that answer have everything.
 fn degraded(notice: &InstanceNotice, report: &WorkloadReport) -> Option<(Reason, String)> {
-    if let Some(troubles) = troubles(report) {
+    if let Some(troubles) = troubles(notice, report) {
         return Some((Reason::ServersFailing, troubles));
     }
     let outside = report.outside.len();
@@ -221,10 +221,16 @@ fn degraded(notice: &InstanceNotice, report: &WorkloadReport) -> Option<(Reason,
     Some((Reason::ServersMisplaced, message))
 }
 
-/// The pods that do not run, with the reason; no more of them than a message has room for.
-fn troubles(report: &WorkloadReport) -> Option<String> {
+/// The pods that do not run, with the reason; no more of them than a message has room for. The scheduler does not say which
+/// wish no node meets.
+fn troubles(notice: &InstanceNotice, report: &WorkloadReport) -> Option<String> {
     let named = report.troubles.iter().take(NAMED).map(|(pod, trouble)| format!("{pod}: {trouble}"));
-    (!report.troubles.is_empty()).then(|| joined(named))
+    let unplaced = report.troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Unschedulable(_)));
+    let instance = &notice.instance;
+    let required = instance.pods.placement.region == Some(Strictness::Required);
+    let region = instance.region().filter(|_| required && unplaced);
+    let region = region.map(|region| format!("nodes of region {region} are required"));
+    (!report.troubles.is_empty()).then(|| joined(named.chain(region)))
 }
 
 /// Whether every pod is of the present template, as far as what makes them knows.
@@ -241,7 +247,7 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Outside, PodsReport, Trouble};
+    use crate::fleet::{Outside, PodsReport};
     use bindy_model::{InstanceReport, Object, ServerId};
     use serde_json::json;
 
