@@ -50,7 +50,9 @@ pub fn objects() -> Vec<Value> {
     let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(Scope::Own, ACCESS)) };
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
-            "pod-security.kubernetes.io/enforce": "restricted"}}}),
+            // The operator's own manifest is as the restricted standard wants it; one without its settings may run as well.
+            "pod-security.kubernetes.io/enforce": "baseline",
+            "pod-security.kubernetes.io/warn": "restricted"}}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": NAMESPACE}}),
         value(&cluster_role, "rbac.authorization.k8s.io/v1", "ClusterRole"),
         value(&role, "rbac.authorization.k8s.io/v1", "Role"),

@@ -196,6 +196,8 @@ async fn config() -> Result<Config, RunError> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(observe::READ_TIMEOUT);
     config.write_timeout = Some(Duration::from_secs(10));
+    // A write that is repeated in secret could be one of a term that is over.
+    config.default_retry = false;
     Ok(config)
 }
 
@@ -350,7 +352,8 @@ impl Operator {
     ) {
         let (sender, reports) = watch::channel(Arc::default());
         let context = self.context.clone();
-        tasks.spawn(fleet::run(context, term.clone(), engine.view(), sender, over.clone()));
+        let fleet = fleet::run(context, term.clone(), engine.view(), sender, over.clone());
+        tasks.spawn(within(term.clone(), fleet));
         tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
         let teller = Teller {
             client: self.client.clone(),
@@ -360,7 +363,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), self.pod_name.clone()),
         };
-        tasks.spawn(teller.run(over.clone()));
+        tasks.spawn(within(term.clone(), teller.run(over.clone())));
     }
 
     /// Returns when the engine knows the servers that run.
@@ -377,6 +380,14 @@ impl Operator {
         ));
         // The sender is dropped when cancelled.
         drop(listed.await);
+    }
+}
+
+/// Work that is given up when the term is over: an answer that is still on its way would hold up the next term.
+async fn within(term: Term, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = term.ended() => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operator: its pods, its metrics, its network; stopped and started.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -69,6 +69,14 @@ impl Operator {
     /// All its pods that are not going.
     pub async fn replicas(&self) -> Result<Vec<Server>> {
         Ok(self.pods().all().await?.into_iter().filter(|pod| !pod.going).collect())
+    }
+
+    /// Installs the shipped Deployment in place of whatever is there, with one replica.
+    pub async fn install_anew(&self) -> Result<()> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.yaml");
+        self.cluster.kubectl(&["delete", DEPLOYMENT, "-n", OPERATOR]).await?;
+        self.cluster.kubectl(&["apply", "--server-side", "-f", &manifest.to_string_lossy()]).await?;
+        self.scale_to(1).await.map(drop)
     }
 
     /// Deletes a replica's pod, as the page does.

@@ -9,3 +9,4 @@ mod missing_definitions;
 mod nodes;
 mod operator_gone;
 mod operator_restarted;
+mod page_operator;
