@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread, Surplus,
-    Topology, desired, difference, ownership, plan, surplus,
+    Cluster, Desired, Handout, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
+    Surplus, Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -51,7 +51,27 @@ fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desi
     let links = links(fleet, &instance.metadata.key);
     let node = Topology { region: None, zone: Some("a".to_owned()) };
     let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
-    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster, spread: &spread }).unwrap())
+    desired(
+        &plan(&Inputs {
+            instance,
+            links: &links,
+            keys: &keys,
+            handouts: &handouts(instance),
+            cluster,
+            spread: &spread,
+        })
+        .unwrap(),
+    )
+}
+
+/// What the downstreams outside are given, as far as plans look at it.
+fn handouts(instance: &Instance) -> Vec<Handout> {
+    let handout = |downstream: &String| Handout {
+        downstream: downstream.clone(),
+        files: BTreeMap::from([("named.conf".to_owned(), format!("key {SECRET}"))]),
+        fingerprint: format!("print-{downstream}"),
+    };
+    instance.downstreams.iter().map(handout).collect()
 }
 
 /// The smallest instance of the page on high availability.
