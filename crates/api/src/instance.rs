@@ -88,8 +88,9 @@ pub struct Bind9InstanceSpec {
     pub upstreams: Vec<Upstream>,
     /// Servers outside of Bindy, such as a plain BIND on another machine, that may follow this instance: its catalog and all
     /// zones in it. For each a Secret `INSTANCE-downstream-NAME` is made with a key of its own and the configuration of
-    /// BIND that uses it; removing the entry removes the Secret and shuts the key out. While there is one, the transfer
-    /// port of the instance's servers takes connections from everywhere.
+    /// BIND that uses it (`bindy up` writes them to files below `downstreams` in its state directory); removing the entry
+    /// removes the Secret and shuts the key out. While there is one, the transfer port of the instance's servers takes
+    /// connections from everywhere. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "downstream_list")]
     pub downstreams: Vec<Downstream>,

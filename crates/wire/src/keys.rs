@@ -311,6 +311,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_for_outside_is_no_instances_key() {
+        let own = master().instance_key("dns", "primary", Generation::A).unwrap();
+        let outside = own.derive_outside("vm").unwrap();
+        assert_eq!(outside.name().to_string(), "vm._downstream.a.primary.dns.key.bindy.");
+        assert_ne!(outside.secret(), own.derive("downstream", "vm").unwrap().secret());
+    }
+
+    #[test]
     fn key_files_round_trip_and_bad_ones_say_what_is_wrong() {
         let key = Key::generate(Name::parse("k.example").unwrap()).unwrap();
         assert_eq!(key.to_file().parse::<Key>().unwrap(), key);
