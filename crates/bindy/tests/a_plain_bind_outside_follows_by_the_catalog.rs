@@ -117,7 +117,7 @@ async fn zones_edits_and_removals_arrive_at_a_plain_bind() -> Result<()> {
     let at = outside.address();
     up.answers_at(at, "www.example.com", Rtype::A, &["192.0.2.1"]).await?;
     up.answers_at(at, &format!("{STEADY}.example.com"), Rtype::A, &[STEADY_ADDRESS]).await?;
-    // An edit, by IXFR; a zone more; a zone less.
+    // An edit; a zone more; a zone less.
     up.write("www.yaml", &a("www", "z", "www", "192.0.2.2"))?;
     up.answers_at(at, "www.example.com", Rtype::A, &["192.0.2.2"]).await?;
     up.write("third.yaml", &(zone("third", "example.org") + &a("third", "third", "www", "192.0.2.3")))?;
