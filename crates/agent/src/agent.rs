@@ -97,6 +97,7 @@ impl Agent {
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         }
         let config = self.config();
+        self.keys.know_outside(&config.downstreams);
         for complaint in self.keys.load(config.key_base(), &config.keys) {
             warn!(complaint, "key file");
         }

@@ -1,19 +1,20 @@
 //! The keys that this server has, and whose request is signed with which.
 //!
 //! Own keys are `<generation>.<instance>.<namespace>.key.bindy.`; a downstream signs with a key derived from one of
-//! them, whose name has the downstream's name and namespace in front. So nothing here lists downstreams.
+//! them, whose name has the downstream's name and namespace in front. So nothing here lists downstreams, except those
+//! outside of Bindy: what was handed out to somebody has to be taken back some day.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bindy_wire::{Key, KeyRing};
+use bindy_wire::{Key, KeyRing, OUTSIDE_LABEL};
 use bindy_zone::{Name, OwnerName};
 
 /// What the names of all instances' keys, and of their catalogs, end in.
 const KEYS: &str = "key.bindy.";
-const CATALOGS: &str = "catalog.bindy.";
+pub(crate) const CATALOGS: &str = "catalog.bindy.";
 
 /// Who signed a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Peer {
     Downstream { catalog: Name },
     /// A server of the instance that has this catalog, which we pull from.
     Upstream { catalog: Name },
+    /// A server outside of Bindy that may follow this instance.
+    Outside,
     /// A configured source that signs with its own key.
     Source,
 }
@@ -35,6 +38,8 @@ pub(crate) struct Keys(Arc<RwLock<Known>>);
 #[derive(Clone, Debug, Default)]
 struct Known {
     base: Option<Name>,
+    /// Names of the downstreams outside of Bindy.
+    outside: BTreeSet<String>,
     keys: HashMap<Name, Key>,
     /// What each file gave when it was last there.
     files: HashMap<PathBuf, Vec<Key>>,
@@ -62,8 +67,14 @@ impl Keys {
             read.insert(file.clone(), keys);
         }
         let keys = read.values().flatten().map(|key| (key.name().clone(), key.clone())).collect();
-        *known = Known { base, keys, files: read };
+        *known = Known { base, keys, files: read, outside: std::mem::take(&mut known.outside) };
         complaints
+    }
+
+    /// From now on these downstreams outside of Bindy are known, and no others.
+    pub(crate) fn know_outside(&self, downstreams: &BTreeSet<String>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.outside.clone_from(downstreams);
     }
 
     /// The key of that name: one of the files', or one derived for a downstream.
@@ -87,6 +98,9 @@ impl Keys {
             return Some(upstream_of(name, base).map_or(Peer::Source, |catalog| Peer::Upstream { catalog }));
         }
         let (_, prefix) = known.derived(name)?;
+        if is_outside(&prefix) {
+            return Some(Peer::Outside);
+        }
         Some(Peer::Downstream { catalog: prefix.in_zone(&Name::parse(CATALOGS).ok()?) })
     }
 }
@@ -98,6 +112,12 @@ fn upstream_of(name: &Name, base: &Name) -> Option<Name> {
     let (ours, prefix) = (base.relative_to(&keys)?, name.relative_to(&theirs)?);
     let catalog = theirs.parent()?.relative_to(&keys)?.in_zone(&Name::parse(CATALOGS).ok()?);
     (ours == prefix).then_some(catalog)
+}
+
+/// Whether these two labels are those of a downstream outside of Bindy.
+fn is_outside(prefix: &OwnerName) -> bool {
+    let label = OwnerName::parse(OUTSIDE_LABEL, &Name::root());
+    prefix.parent().is_some_and(|parent| label.as_ref() == Ok(&parent))
 }
 
 fn parse(file: &Path, text: &str, complaints: &mut Vec<String>) -> Vec<Key> {
@@ -112,14 +132,18 @@ fn parse(file: &Path, text: &str, complaints: &mut Vec<String>) -> Vec<Key> {
 }
 
 impl Known {
-    /// The own key that `name` is derived from, and the two labels in front of it.
+    /// The own key that `name` is derived from, and the two labels in front of it; nothing for a downstream outside of
+    /// Bindy that is not known.
     fn derived(&self, name: &Name) -> Option<(Name, OwnerName)> {
         let own = name.parent()?.parent()?;
         if own.parent() != self.base || !self.keys.contains_key(&own) {
             return None;
         }
         let prefix = name.relative_to(&own)?;
-        Some((own, prefix))
+        let allowed = |downstream: &String| {
+            OwnerName::parse(&format!("{downstream}.{OUTSIDE_LABEL}"), &Name::root()).as_ref() == Ok(&prefix)
+        };
+        (!is_outside(&prefix) || self.outside.iter().any(allowed)).then_some((own, prefix))
     }
 }
 
@@ -173,6 +197,20 @@ mod tests {
         assert_eq!(keys.peer(&downstream), Some(Peer::Downstream { catalog }));
         assert_eq!(keys.get(&downstream).unwrap().name(), &downstream);
         assert_ne!(keys.get(&downstream).unwrap().secret(), &[7; 32]);
+    }
+
+    #[test]
+    fn a_key_handed_out_is_known_as_long_as_its_downstream_is_listed() {
+        let keys = keys();
+        let theirs = name("vm._downstream.a.dns.prod.key.bindy.");
+        assert_eq!(keys.peer(&theirs), None);
+        assert!(keys.get(&theirs).is_none());
+        keys.know_outside(&BTreeSet::from(["vm".to_owned()]));
+        assert_eq!(keys.peer(&theirs), Some(Peer::Outside));
+        assert_eq!(keys.get(&theirs).unwrap().name(), &theirs);
+        assert_eq!(keys.peer(&name("other._downstream.a.dns.prod.key.bindy.")), None);
+        keys.know_outside(&BTreeSet::new());
+        assert!(keys.get(&theirs).is_none());
     }
 
     #[test]

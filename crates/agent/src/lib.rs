@@ -89,7 +89,8 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let relay = Relay::new(Arc::clone(&agent), tasks.clone())?;
     let options = ServerOptions { address: relay_at, signatures: Signatures::None, limits: relay_limits() };
     let relay = bind("relay", options, agent.keys.clone(), relay).await?;
-    let port = TransferPort::new(Arc::clone(&agent), tasks.clone());
+    let members = Arc::new(Members::default());
+    let port = TransferPort::new(Arc::clone(&agent), Arc::clone(&members), tasks.clone());
     let limits = ServerLimits::default();
     let options = ServerOptions { address: transfer_at, signatures: Signatures::Required, limits };
     let port = bind("transfer", options, agent.keys.clone(), port).await?;
@@ -97,7 +98,6 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let listener = TcpListener::bind(http_at).await.map_err(bind_error)?;
     info!(instance = agent.config().instance, relay = %relay_at, transfer = %transfer_at, http = %http_at, "agent runs");
 
-    let members = Arc::new(Members::default());
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(task));
     spawn(Box::pin(relay.serve(cancel.clone())));
     spawn(Box::pin(port.serve(cancel.clone())));

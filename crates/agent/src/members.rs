@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bindy_model::AgentConfig;
 use bindy_wire::Transfer;
-use bindy_zone::{Catalog, Name, Serial, Version};
+use bindy_zone::{Catalog, History, Name, Serial, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
+use crate::keys::CATALOGS;
 use crate::readiness::Excuse;
 use crate::watch::tick;
 use bindy_model::SourceKind as Kind;
@@ -24,11 +25,21 @@ const SURVEYED: usize = 200;
 /// Transfers that have to fail before a member is excused.
 const FAILURES: u32 = 2;
 
+/// Octets of differences of the catalog that are kept for downstreams outside of Bindy.
+const OUTSIDE_DIFFERENCES: usize = 1 << 20;
+
+/// Whether that zone is the catalog of an instance.
+fn is_catalog(zone: &Name) -> bool {
+    Name::parse(CATALOGS).is_ok_and(|catalogs| zone.is_within(&catalogs))
+}
+
 /// The catalog as named has it.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     version: Mutex<Option<Version>>,
     names: Mutex<Arc<BTreeSet<Name>>>,
+    /// What downstreams outside of Bindy get for the catalog: without the catalogs of other instances.
+    outside: Mutex<Option<History>>,
 }
 
 impl Members {
@@ -37,10 +48,35 @@ impl Members {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The catalog as downstreams outside of Bindy see it; nothing before named has it.
+    pub(crate) fn shown_outside(&self) -> Option<Arc<History>> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Arc::new)
+    }
+
+    /// Whether that zone is for downstreams outside of Bindy.
+    pub(crate) fn shows_outside(&self, zone: &Name) -> bool {
+        !is_catalog(zone) && self.names().contains(zone)
+    }
+
+    /// Takes over what downstreams outside of Bindy see of a new version.
+    fn show_outside(&self, version: &Version, names: &BTreeSet<Name>) {
+        let mut content = version.content.clone();
+        for catalog in names.iter().filter(|name| is_catalog(name)) {
+            Catalog::remove(&mut content, catalog);
+        }
+        let next = Version { serial: version.serial, content };
+        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = outside.as_mut().is_some_and(|history| history.push(next.clone()));
+        if !pushed {
+            *outside = Some(History::new(next, OUTSIDE_DIFFERENCES));
+        }
+    }
+
     /// named is a new process: nothing that was seen of the previous one counts.
     pub(crate) fn forget(&self, agent: &Agent) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
         agent.readiness().named_started();
         agent.retain_zones(|_| false);
     }
@@ -67,6 +103,7 @@ impl Members {
         agent
             .readiness()
             .catalog_has(&names, |zone| agent.serial(zone).is_some() && agent.transfers(zone) == 0);
+        self.show_outside(&version, &names);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
     }

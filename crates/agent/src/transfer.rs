@@ -4,6 +4,7 @@
 //!   NOTIFY by an own or a source's key ──► remembered as what to expect ──► named, from loopback
 //!   query by an own key ──────────────────────────────────────────────────► named, with the local key
 //!   SOA | IXFR | AXFR by a neighbour's key ─ is it its catalog, or a member of it? ──► named
+//!   SOA | IXFR | AXFR by the key of a downstream outside ─ a member? ──► named;  our catalog? ──► answered here
 //!   anything else ──► REFUSED
 //! ```
 //! Whose zones are whose is asked of named itself: the catalogs of downstreams and upstreams are zones there.
@@ -20,18 +21,20 @@ use tracing::debug;
 
 use crate::agent::Agent;
 use crate::keys::Peer;
+use crate::members::Members;
 use crate::metrics::Served;
 use crate::pool::{Stream, Use, is_broken};
 
 /// The service for everybody who has a key.
 pub(crate) struct TransferPort {
     agent: Arc<Agent>,
+    members: Arc<Members>,
     tasks: TaskTracker,
 }
 
 impl TransferPort {
-    pub(crate) fn new(agent: Arc<Agent>, tasks: TaskTracker) -> Self {
-        Self { agent, tasks }
+    pub(crate) fn new(agent: Arc<Agent>, members: Arc<Members>, tasks: TaskTracker) -> Self {
+        Self { agent, members, tasks }
     }
 
     /// A NOTIFY goes to named at once; what named says to it goes back to the sender.
@@ -61,6 +64,9 @@ impl TransferPort {
     }
 
     async fn query(&self, request: &Request, peer: &Peer) -> Reply {
+        if *peer == Peer::Outside && is_transfer(request) && request.name == self.agent.config().catalog {
+            return self.members.shown_outside().map_or(Reply::ServFail, Reply::Zone);
+        }
         match self.may_read(request, peer).await {
             Ok(true) => self.answer(request).await,
             Ok(false) => Reply::Refused,
@@ -75,10 +81,9 @@ impl TransferPort {
         match peer {
             Peer::Own => Ok(true),
             Peer::Source => Ok(false),
-            Peer::Downstream { catalog } | Peer::Upstream { catalog } => {
-                let transfer = matches!(request.rtype, Rtype::SOA | Rtype::IXFR | Rtype::AXFR);
-                Ok(transfer && (request.name == *catalog || self.is_member(catalog, &request.name).await?))
-            }
+            Peer::Outside => Ok(is_transfer(request) && self.members.shows_outside(&request.name)),
+            Peer::Downstream { catalog } | Peer::Upstream { catalog } => Ok(is_transfer(request)
+                && (request.name == *catalog || self.is_member(catalog, &request.name).await?)),
         }
     }
 
@@ -114,6 +119,10 @@ impl TransferPort {
         self.tasks.spawn(crate::relay::stream_to(stream, sender));
         Reply::Relay(receiver)
     }
+}
+
+fn is_transfer(request: &Request) -> bool {
+    matches!(request.rtype, Rtype::SOA | Rtype::IXFR | Rtype::AXFR)
 }
 
 impl Service for TransferPort {

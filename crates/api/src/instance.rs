@@ -86,6 +86,14 @@ pub struct Bind9InstanceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub upstreams: Vec<Upstream>,
+    /// Servers outside of Bindy, such as a plain BIND on another machine, that may follow this instance: its catalog and all
+    /// zones in it. For each a Secret `INSTANCE-downstream-NAME` is made with a key of its own and the configuration of
+    /// BIND that uses it (`bindy up` writes them to files below `downstreams` in its state directory); removing the entry
+    /// removes the Secret and shuts the key out. While there is one, the transfer port of the instance's servers takes
+    /// connections from everywhere. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "downstream_list")]
+    pub downstreams: Vec<Downstream>,
     /// Settings of BIND that differ from Bindy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<InstanceConfig>,
@@ -133,6 +141,15 @@ pub struct Bind9InstanceSpec {
 pub struct Upstream {
     /// Name of a Bind9Instance in the same namespace. Example: `primary-dns`.
     #[schemars(length(min = 1, max = 52))]
+    pub name: String,
+}
+
+/// A server outside of Bindy that follows an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Downstream {
+    /// What it is called: part of the names of its Secret and of its key. Example: `branch-office`.
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
@@ -274,6 +291,17 @@ impl Bind9Instance {
 /// Schema of an optional role: derived, the documentation of the type would hide that of the field.
 fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
+}
+
+/// A list with one entry a name.
+fn downstream_list(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": generator.subschema_for::<Downstream>(),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+    })
 }
 
 fn address_matches(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

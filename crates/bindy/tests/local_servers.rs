@@ -49,6 +49,7 @@ fn wanted(index: u32) -> WantedServer {
         catalog: Name::parse("dns.prod.catalog.bindy").unwrap(),
         allow_query: Vec::new(),
         rate_limit: None,
+        downstreams: Default::default(),
         keys: vec![instance_key()],
         sources: vec![sibling],
     }

@@ -2,9 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use bindy_model::workload::KeyFile;
-use bindy_model::{Fleet, Link, LinkKey, NamespacedName};
+use bindy_model::named_conf::{DownstreamSettings, Text, TextError, downstream_config, downstream_options};
+use bindy_model::workload::{Handout, KeyFile};
+use bindy_model::{Fleet, Instance, Link, LinkKey, NamespacedName};
 use bindy_wire::{Generation, Key, KeyError, MasterSecret};
+use bindy_zone::{Catalog, NameError};
+
+/// Why nothing can be handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandoutError {
+    /// There is no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no catalog.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A text cannot be written into named's configuration.
+    #[error(transparent)]
+    Text(#[from] TextError),
+}
 
 /// The keys of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +57,25 @@ impl InstanceKeys {
     pub fn file(&self, secret: &MasterSecret) -> KeyFile {
         let text: String = self.stored().map(Key::to_file).collect();
         KeyFile { fingerprint: secret.fingerprint(text.as_bytes()), text }
+    }
+
+    /// What is handed out to the downstreams outside of Bindy.
+    pub fn handouts(&self, instance: &Instance, secret: &MasterSecret) -> Result<Vec<Handout>, HandoutError> {
+        let NamespacedName { namespace, name } = &instance.metadata.key;
+        let catalog = Catalog::name(namespace, name)?;
+        let handout = |downstream: &String| {
+            let key = self.own.derive_outside(downstream)?;
+            let settings =
+                DownstreamSettings { namespace, instance: name, catalog: &catalog, key: key.name() };
+            let files = BTreeMap::from([
+                ("named.conf".to_owned(), downstream_config(&settings, &Text::new(key.secret_base64())?)?),
+                ("options.conf".to_owned(), downstream_options(&settings)?),
+            ]);
+            let all: String = files.values().map(String::as_str).collect();
+            let fingerprint = secret.fingerprint(all.as_bytes());
+            Ok(Handout { downstream: downstream.clone(), files, fingerprint })
+        };
+        instance.downstreams.iter().map(handout).collect()
     }
 
     /// The keys that have to be given to the servers; they derive the others.

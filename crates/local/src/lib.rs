@@ -11,6 +11,7 @@
 //! them is the engine's.
 
 mod check;
+mod handouts;
 pub mod ledger;
 mod objects;
 mod plan;

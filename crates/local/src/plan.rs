@@ -44,6 +44,7 @@ pub(crate) fn servers(
             catalog: catalog.clone(),
             allow_query: allow_query.clone(),
             rate_limit,
+            downstreams: instance.downstreams.clone(),
             keys: keys.stored().cloned().collect(),
         }
     };

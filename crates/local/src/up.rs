@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
-use bindy_model::{Kind, ObjectEvent, ServerId, ServerState};
+use bindy_model::{Instance, Kind, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterSecret, ServerOptions, Signatures};
 use tokio_util::sync::CancellationToken;
 
+use crate::handouts;
 use crate::ledger::{LEDGER_FILE, LedgerError, LocalLedger};
 use crate::objects::Objects;
 use crate::plan;
@@ -194,17 +195,15 @@ impl Up {
         let fleet = &snapshot.fleet;
         self.store.set_keys(&bindy_engine::keys(fleet, &self.secret));
         self.plan_problems.clear();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut handed_out) = (Vec::new(), BTreeSet::new());
         for instance in fleet.iter() {
             match plan::servers(instance, fleet, &self.secret, self.hidden_primary) {
                 Ok(servers) => wanted.extend(servers),
-                Err(error) => self.plan_problems.push(Problem {
-                    severity: Severity::Error,
-                    object: Some(format!("Bind9Instance {}", instance.metadata.key)),
-                    reason: bindy_api::Reason::InvalidData.as_str().to_owned(),
-                    message: error.to_string(),
-                    ..Problem::default()
-                }),
+                Err(error) => self.plan_problems.push(problem(instance, &error)),
+            }
+            match handouts::write(&self.state, instance, fleet, &self.secret) {
+                Ok(directories) => handed_out.extend(directories),
+                Err(error) => self.plan_problems.push(problem(instance, &error)),
             }
             // On one machine the address of an instance is known before its first server is ready.
             let addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
@@ -214,6 +213,7 @@ impl Up {
         let unreadable = snapshot.unreadable.iter().any(|(key, _)| key.kind == Kind::Instance);
         let others =
             if unreadable || self.files.obscure().next().is_some() { Others::Leave } else { Others::Remove };
+        handouts::sweep(&self.state, &handed_out, others);
         self.runner.set_wanted(wanted, others);
     }
 
@@ -245,6 +245,17 @@ impl Up {
             self.screen.show(&self.written, &status);
             self.written = status;
         }
+    }
+}
+
+/// Why an instance is not run as it should be.
+fn problem(instance: &Instance, error: &dyn std::error::Error) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        object: Some(format!("Bind9Instance {}", instance.metadata.key)),
+        reason: bindy_api::Reason::InvalidData.as_str().to_owned(),
+        message: error.to_string(),
+        ..Problem::default()
     }
 }
 

@@ -114,6 +114,17 @@ fn references_to_nothing_are_named() {
 }
 
 #[test]
+fn downstreams_have_names_of_their_own() {
+    let with = |downstreams: &str| {
+        object(&format!(
+            "kind: Bind9Instance\nmetadata: {{name: p}}\nspec: {{replicas: 1, downstreams: [{downstreams}]}}\n"
+        ))
+    };
+    assert_says(&only_problem(&with("{name: vm}, {name: vm}")), &["Bind9Instance default/p", "vm", "twice"]);
+    assert_says(&only_problem(&with("{name: 'a.b'}")), &["Bind9Instance default/p", "a.b"]);
+}
+
+#[test]
 fn an_rrset_over_the_limit_is_refused() {
     let text = "x".repeat(250);
     let texts: Vec<String> = (0..300).map(|n| format!("'{n}-{text}'")).collect();

@@ -1,5 +1,6 @@
 //! The agent's configuration file: JSON, written by whoever runs the server, read by the agent when it changes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -33,6 +34,10 @@ pub struct AgentConfig {
     /// Where zones come from.
     #[serde(default)]
     pub sources: Vec<SourceConfig>,
+    /// Names of the servers outside of Bindy that may follow this instance; left out when there are none, since an agent
+    /// of the version before knows no such field.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub downstreams: BTreeSet<String>,
 }
 
 /// Where named is.

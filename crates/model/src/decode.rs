@@ -1,7 +1,7 @@
 //! From API objects to the types of the world. What the schema would have refused is answered here all the same: the
 //! embedded mode has no API server, and an older schema may have let it in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bindy_api as api;
@@ -22,6 +22,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 replicas,
                 role: _,
                 upstreams,
+                downstreams,
                 config,
                 version,
                 image,
@@ -41,6 +42,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                     api::Role::Secondary => Role::Secondary,
                 },
                 upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+                downstreams: downstream_names(downstreams)?,
                 allow_query: config.allow_query,
                 rate_limit: config.rate_limit,
                 pods: PodSettings {
@@ -64,6 +66,23 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
             data: RecordData::pack(record.kind(), &record.data()),
         })),
     }
+}
+
+/// Each name becomes a label of a key's name and part of the name of a Secret.
+fn downstream_names(downstreams: &[api::Downstream]) -> Result<BTreeSet<String>, String> {
+    let mut names = BTreeSet::new();
+    for api::Downstream { name } in downstreams {
+        let plain = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+        if name.is_empty() || name.len() > 40 || !name.bytes().all(plain) {
+            return Err(format!(
+                "spec.downstreams: {name:?} is no name of up to 40 letters a-z, digits and '-'"
+            ));
+        }
+        if !names.insert(name.clone()) {
+            return Err(format!("spec.downstreams: {name:?} is there twice"));
+        }
+    }
+    Ok(names)
 }
 
 /// Converts a ConfigMap; the error says what about it cannot be read.

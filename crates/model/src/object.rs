@@ -3,7 +3,7 @@
 //! Kubernetes objects are decoded, converted to these types and dropped (see `decode`). Text that has not been
 //! checked against a zone yet (owner names, targets) stays text here: the same record may be wanted by two zones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -140,6 +140,8 @@ pub struct Instance {
     /// Instances of the same namespace that this one pulls from; empty: every primary of the namespace (for a
     /// secondary), the hidden primary (for a primary).
     pub upstreams: Vec<String>,
+    /// Names of the servers outside of Bindy that may follow this instance.
+    pub downstreams: BTreeSet<String>,
     /// Who may ask: addresses and networks in BIND's notation; `None`: everybody.
     pub allow_query: Option<Vec<String>>,
     /// Limits of what one client is answered.

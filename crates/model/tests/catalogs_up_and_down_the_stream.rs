@@ -14,12 +14,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bindy_api::Reason;
 use bindy_model::{
-    Answer, Ask, Core, Input, NamespacedName, Now, Object, ObjectEvent, Output, Removal, Role, ServerId,
-    ServerState, Swapped, Target,
+    Answer, Ask, Core, FleetProblem, Input, NamespacedName, Now, Object, ObjectEvent, Origin, Output,
+    Removal, Role, Selector, ServerId, ServerState, SourceKind, Swapped, Target, conditions::zone_conditions,
 };
 use bindy_zone::{Catalog, Name, Serial};
-use common::{elsewhere, instance, key, zone};
+use common::{elsewhere, instance, key, zone, zone_spec};
 
 /// A core whose ledger and servers do at once what they are told.
 struct Rig {
@@ -142,6 +143,78 @@ fn each_tier_has_the_catalogs_above_and_below_it_and_not_those_beside_it() {
     assert_eq!(rig.missing(), 0);
     let counts: Vec<usize> = rig.core.instance_reports().map(|report| report.zones).collect();
     assert_eq!(counts, [1; 4], "catalogs are not counted as zones");
+}
+
+/// A zone of `example.com` for the instances of that tier.
+fn bound(object: &str, created: u32, tier: &str) -> Object {
+    let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
+    let mut spec = zone_spec(object, "example.com", created);
+    spec.instances_from = Some(vec![Selector { labels, expressions: Vec::new() }]);
+    Object::Zone(Box::new(spec))
+}
+
+/// The instances of the chain, each of a tier with its own name, and nothing to serve.
+fn tiers() -> Vec<Object> {
+    let labelled = |object| match object {
+        Object::Instance(mut instance) => {
+            let name = instance.metadata.key.name.clone();
+            instance.metadata.labels.insert("tier".to_owned(), name);
+            Some(Object::Instance(instance))
+        }
+        _ => None,
+    };
+    chain().into_iter().filter_map(labelled).collect()
+}
+
+#[test]
+fn a_zone_bound_to_a_lower_tier_alone_is_carried_by_every_tier_above_it() {
+    let mut objects = tiers();
+    objects.push(bound("zone", 1, "edge"));
+    let mut rig = Rig::new(objects);
+    rig.wait();
+    let has = |of: &str| rig.members(of).contains(&"example.com.".to_owned());
+    assert_eq!(["top", "middle", "edge", "aside"].map(has), [true, true, true, false]);
+    let report = rig.core.zone_report(&key("zone")).unwrap();
+    assert_eq!((report.in_sync, report.unserving, report.refusal), (1, None, None));
+}
+
+#[test]
+fn a_zone_where_a_tier_above_has_another_one_of_its_name_is_refused_with_the_reason() {
+    for (older, younger) in [("top", "edge"), ("edge", "top")] {
+        let mut objects = tiers();
+        objects.extend([bound("first", 1, older), bound("second", 2, younger)]);
+        let mut rig = Rig::new(objects);
+        rig.wait();
+        let accepted = |zone: &str| {
+            let report = rig.core.zone_report(&key(zone)).unwrap();
+            let condition = zone_conditions(&report).into_iter().next().unwrap();
+            (condition.reason, condition.message)
+        };
+        assert_eq!(accepted("first").0, Reason::Accepted);
+        let (reason, message) = accepted("second");
+        assert_eq!(reason, Reason::Conflict, "{older} and {younger}: {message}");
+        assert!(message.contains("default/first"), "{message}");
+        assert_eq!(rig.core.zone_report(&key("first")).unwrap().in_sync, 1);
+        let at_the_edge = rig.members("edge").contains(&"example.com.".to_owned());
+        assert_eq!(
+            at_the_edge,
+            older == "edge",
+            "what its own instance does not serve is not in its catalog"
+        );
+    }
+}
+
+#[test]
+fn a_tier_whose_upstream_does_not_exist_says_so_and_its_zones_come_from_the_hidden_primary() {
+    let mut rig =
+        Rig::new(vec![instance("edge", Role::Secondary, &["nowhere"]), zone("zone", "example.com", 1)]);
+    rig.wait();
+    assert_eq!(rig.core.zone_report(&key("zone")).unwrap().in_sync, 1);
+    let problem = rig.core.instance_report(&key("edge")).unwrap().problem;
+    assert_eq!(problem, Some(FleetProblem::UpstreamMissing("nowhere".to_owned())));
+    let links = rig.core.world().fleet().links(&key("edge"));
+    let operator = links.iter().find(|link| link.origin == Origin::Operator).unwrap();
+    assert_eq!(operator.kind, SourceKind::Upstream);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bindy_model::named_conf::{
-    LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, instance_config, key_statement,
+    DownstreamSettings, LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, downstream_config,
+    downstream_options, instance_config, key_statement,
 };
 use bindy_zone::Name;
 
@@ -146,5 +147,36 @@ fn hostile_names_stay_names() {
         let read = first.strip_prefix("zone \"").and_then(|rest| rest.strip_suffix("\" {")).unwrap_or(first);
         assert_eq!(Name::parse(read).as_ref(), Ok(&name), "{printed}");
         assert_eq!(printed.matches(';').count(), 4, "{printed}");
+    }
+}
+
+/// The configuration of a BIND outside that includes both files, and says at which addresses the instance is.
+fn outside(namespace: &str, instance: &str, directory: &Path) -> String {
+    let catalog = Name::parse(&format!("{instance}.{namespace}.catalog.bindy")).unwrap();
+    let key = Name::parse(&format!("vm._downstream.a.{instance}.{namespace}.key.bindy")).unwrap();
+    let settings = DownstreamSettings { namespace, instance, catalog: &catalog, key: &key };
+    let config = downstream_config(&settings, &Text::new("c2VjcmV0").unwrap()).unwrap();
+    let options = downstream_options(&settings).unwrap();
+    let (top, within) = (directory.join("top.conf"), directory.join("options.conf"));
+    std::fs::write(&top, config).unwrap();
+    std::fs::write(&within, options).unwrap();
+    format!(
+        "include \"{}\";\nprimaries \"bindy-{namespace}-{instance}\" {{ 192.0.2.1 port 5353 key \"{key}\"; 2001:db8::1; }};\n\
+         options {{ directory \"{}\"; include \"{}\"; }};\n",
+        top.display(),
+        directory.display(),
+        within.display(),
+    )
+}
+
+#[test]
+fn named_accepts_what_a_downstream_outside_has_to_include() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = checkconf(directory.path(), &outside("prod", "dns", directory.path()));
+    let told =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    for wanted in ["catalog-zones", "_downstream", "allow-query", "max-refresh-time 10"] {
+        assert!(told.contains(wanted), "{wanted} is not in\n{told}");
     }
 }

@@ -10,12 +10,12 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread, Surplus,
-    Topology, desired, difference, ownership, plan, surplus,
+    Cluster, Desired, Handout, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
+    Surplus, Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -51,7 +51,27 @@ fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desi
     let links = links(fleet, &instance.metadata.key);
     let node = Topology { region: None, zone: Some("a".to_owned()) };
     let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
-    desired(&plan(&Inputs { instance, links: &links, keys: &keys, cluster, spread: &spread }).unwrap())
+    desired(
+        &plan(&Inputs {
+            instance,
+            links: &links,
+            keys: &keys,
+            handouts: &handouts(instance),
+            cluster,
+            spread: &spread,
+        })
+        .unwrap(),
+    )
+}
+
+/// What the downstreams outside are given, as far as plans look at it.
+fn handouts(instance: &Instance) -> Vec<Handout> {
+    let handout = |downstream: &String| Handout {
+        downstream: downstream.clone(),
+        files: BTreeMap::from([("named.conf".to_owned(), format!("key {SECRET}"))]),
+        fingerprint: format!("print-{downstream}"),
+    };
+    instance.downstreams.iter().map(handout).collect()
 }
 
 /// The smallest instance of the page on high availability.
@@ -146,7 +166,7 @@ fn a_pod_passes_the_restricted_pod_security_standard() {
 
 #[test]
 fn no_secret_is_in_any_object_but_the_secret() {
-    for object in objects(|_| ()) {
+    for object in objects(|instance| instance.downstreams = BTreeSet::from(["vm".to_owned()])) {
         let leaks = object.body.to_string().contains(SECRET);
         assert_eq!(leaks, object.kind == ObjectKind::Secret, "{object:?}");
         assert!(!format!("{object:?}").contains(SECRET));
@@ -336,8 +356,14 @@ fn what_is_not_wanted_is_surplus() {
         let keys = KeyFile { text: String::new(), fingerprint: String::new() };
         let (links, cluster) = (links(&fleet, &instance.metadata.key), cluster(&[]));
         let spread = Spread::decide(&instance, None, None);
-        let inputs =
-            Inputs { instance: &instance, links: &links, keys: &keys, cluster: &cluster, spread: &spread };
+        let inputs = Inputs {
+            instance: &instance,
+            links: &links,
+            keys: &keys,
+            handouts: &[],
+            cluster: &cluster,
+            spread: &spread,
+        };
         surplus(&plan(&inputs).unwrap(), &ObjectNames::new(&instance.metadata.key))
     };
     let set = Surplus {
@@ -372,7 +398,14 @@ fn a_required_region_is_a_limit_and_has_to_be_known() {
     required(&mut nowhere);
     let keys = KeyFile { text: String::new(), fingerprint: String::new() };
     let (spread, cluster) = (Spread::decide(&nowhere, None, None), cluster(&[]));
-    let inputs = Inputs { instance: &nowhere, links: &[], keys: &keys, cluster: &cluster, spread: &spread };
+    let inputs = Inputs {
+        instance: &nowhere,
+        links: &[],
+        keys: &keys,
+        handouts: &[],
+        cluster: &cluster,
+        spread: &spread,
+    };
     assert_eq!(plan(&inputs).unwrap_err(), PlanError::NoRegion);
 }
 
@@ -468,4 +501,43 @@ fn the_service_is_as_the_instance_asks_and_leads_to_port_53_of_the_servers() {
         (&json!("ClusterIP"), &Value::Null)
     );
     assert!(difference(&fixed, &service(json!({}))).is_some(), "what is not wanted any more shows");
+}
+
+fn named<'a>(objects: &'a [Desired], kind: ObjectKind, name: &str) -> &'a Value {
+    &objects.iter().find(|object| object.kind == kind && object.name == name).unwrap().body
+}
+
+#[test]
+fn a_downstream_outside_gets_a_secret_and_a_way_in_and_nobody_else_does() {
+    let with = objects(|instance| instance.downstreams = BTreeSet::from(["vm".to_owned()]));
+    let without = objects(|_| ());
+    let secret = named(&with, ObjectKind::Secret, "primary-dns-downstream-vm");
+    assert!(secret["stringData"]["named.conf"].as_str().unwrap().contains(SECRET));
+    for (kind, name) in
+        [(ObjectKind::ConfigMap, "primary-dns-config"), (ObjectKind::ServiceAccount, "primary-dns")]
+    {
+        let note = &named(&with, kind, name)["metadata"]["annotations"]["bindy.firestoned.io/downstream-vm"];
+        assert_eq!(note, "print-vm", "{kind}");
+    }
+    let agent = |objects: &[Desired]| -> Value {
+        let text = named(objects, ObjectKind::ConfigMap, "primary-dns-config")["data"]["agent.json"].clone();
+        serde_json::from_str(text.as_str().unwrap()).unwrap()
+    };
+    assert_eq!(agent(&with)["downstreams"], json!(["vm"]));
+    assert_eq!(agent(&without).get("downstreams"), None, "an older agent does not know the field");
+    let open = |objects: &[Desired]| -> Vec<Value> {
+        let rules = the(objects, ObjectKind::NetworkPolicy)["spec"]["ingress"].as_array().unwrap().clone();
+        let everywhere = rules.into_iter().filter(|rule| rule.get("from").is_none());
+        everywhere.flat_map(|rule| rule["ports"].as_array().unwrap().clone()).collect()
+    };
+    let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
+    let dns = vec![port("UDP", 53), port("TCP", 53)];
+    assert_eq!(open(&without), dns);
+    assert_eq!(open(&with), [dns, vec![port("TCP", 5353), port("UDP", 5353)]].concat());
+    let ports = |objects: &[Desired]| {
+        let service = named(objects, ObjectKind::Service, "primary-dns-transfer");
+        service["spec"]["ports"].as_array().unwrap().len()
+    };
+    assert_eq!((ports(&without), ports(&with)), (1, 2), "a plain BIND asks for serials by UDP");
+    assert_eq!(pod(&with), pod(&without), "no pod is replaced");
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! MasterSecret ─HKDF(namespace, instance, generation)─► key of an instance      a.NAME.NAMESPACE.key.bindy.
 //! key of an upstream ─HKDF(name of the new key)─► key of a downstream at it      D.NSD.a.NAME.NAMESPACE.key.bindy.
+//!                                            └─► key of one outside of Bindy     D._downstream.a.NAME.NAMESPACE.key.bindy.
 //! ```
 //! Whoever has an upstream's key can derive every downstream's, so an upstream needs no list of keys. Nothing here
 //! shows a secret in its `Debug` form; the text of a key file is the only way out.
@@ -21,6 +22,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 const SECRET: usize = 32;
 /// Fewest octets that are accepted as a secret: half of the output of SHA-256 (RFC 2104 section 3).
 const MIN_SECRET: usize = 16;
+/// Stands where an instance has its namespace in the key of a downstream outside of Bindy. No namespace has an underscore.
+pub const OUTSIDE_LABEL: &str = "_downstream";
 /// Separates our derivations from all others of the same secret.
 const SALT: &[u8] = b"bindy tsig v1";
 
@@ -108,6 +111,11 @@ impl Key {
     /// The key that a downstream instance uses at the instance whose own key this is.
     pub fn derive(&self, namespace: &str, instance: &str) -> Result<Self, KeyError> {
         self.derive_named(Name::parse(&format!("{instance}.{namespace}.{}", self.name()))?)
+    }
+
+    /// The key that a downstream outside of Bindy uses at the instance whose own key this is.
+    pub fn derive_outside(&self, downstream: &str) -> Result<Self, KeyError> {
+        self.derive(OUTSIDE_LABEL, downstream)
     }
 
     /// The downstream's key with this name; it has to end in the name of this key.
@@ -300,6 +308,14 @@ mod tests {
         assert_ne!(derived.secret(), upstream.secret());
         assert!(upstream.derive_named(upstream.name().clone()).is_err());
         assert!(upstream.derive_named(Name::parse("x.key.bindy").unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_key_for_outside_is_no_instances_key() {
+        let own = master().instance_key("dns", "primary", Generation::A).unwrap();
+        let outside = own.derive_outside("vm").unwrap();
+        assert_eq!(outside.name().to_string(), "vm._downstream.a.primary.dns.key.bindy.");
+        assert_ne!(outside.secret(), own.derive("downstream", "vm").unwrap().secret());
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use client::{
     udp_soa,
 };
 pub use domain::base::iana::Rcode;
-pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, instance_key_name};
+pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, OUTSIDE_LABEL, instance_key_name};
 pub use request::{ParsedRequest, parse_request};
 pub use rndc::{Rndc, RndcError};
 pub use server::{

@@ -73,6 +73,7 @@ fn agent<'a>(
         },
         keys: keys.cloned().collect(),
         sources: sources.collect(),
+        downstreams: wanted.downstreams.clone(),
     }
 }
 

@@ -80,12 +80,12 @@ impl Layout {
 }
 
 /// A directory for this user only, and those above it.
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Puts `text` into the file unless it is there already; true when it was not.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<bool> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<bool> {
     if std::fs::read(path).is_ok_and(|now| now == text.as_bytes()) {
         return Ok(false);
     }

@@ -20,6 +20,7 @@ mod program;
 mod readiness;
 mod server;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use files::{make_private, replace};
 use fleet::{Fleet, Shared};
 use ports::PortTable;
 pub(crate) use ports::free_port;
@@ -60,6 +62,8 @@ pub struct WantedServer {
     pub allow_query: Vec<AclElement>,
     /// Limits on equal answers.
     pub rate_limit: Option<RateLimit>,
+    /// Names of the servers outside that may follow it.
+    pub downstreams: BTreeSet<String>,
     /// Its own keys, and those that it signs with at its sources.
     pub keys: Vec<Key>,
     /// Where its zones come from.
@@ -201,7 +205,7 @@ impl Runner {
         let named = install::find(&options.search_path)?;
         let servers = options.state.join("servers");
         let error = |error| RunnerError::io(&servers, error);
-        files::make_private(&servers).map_err(error)?;
+        make_private(&servers).map_err(error)?;
         let servers = servers.canonicalize().map_err(error)?;
         config::text(&servers)?;
         let path = servers.join(".lock");

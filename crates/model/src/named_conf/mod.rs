@@ -10,12 +10,14 @@
 //! against an independent reader of BIND's lexical rules; it is what the fuzz target calls.
 
 mod acl;
+mod downstream;
 mod instance;
 mod statement;
 mod tokens;
 mod wishes;
 
 pub use acl::{AclElement, AclError};
+pub use downstream::{DownstreamSettings, downstream_config, downstream_options};
 pub use instance::{LogLevel, NamedSettings, Paths, RateLimit, instance_config, key_statement};
 pub use statement::{Statement, Text, TextError, Value};
 pub use tokens::{RoundTripError, round_trip};

@@ -11,7 +11,10 @@ use super::containers::{
     AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE, NAMED_CONFIG,
     RELAY_PORT,
 };
-use super::{DNS_PORT, HTTP_PORT, Inputs, KEYS_ANNOTATION, KeyFile, PlanError, TRANSFER_PORT};
+use super::{
+    DNS_PORT, HANDOUT_ANNOTATION, HTTP_PORT, Handout, Inputs, KEYS_ANNOTATION, KeyFile, PlanError,
+    TRANSFER_PORT,
+};
 use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
 use crate::links::{Link, Origin};
 use crate::named_conf::{
@@ -25,16 +28,25 @@ pub(super) fn config_map(metadata: ObjectMeta, inputs: &Inputs<'_>) -> Result<Op
         (NAMED_CONFIG.to_owned(), named(inputs)?),
         (AGENT_CONFIG.to_owned(), agent(inputs, operator)?),
     ]);
-    let metadata = with_fingerprint(metadata, inputs.keys);
+    let metadata = with_fingerprints(metadata, inputs);
     Ok(Some(ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }))
 }
 
-/// Notes which keys the Secret has. Two objects say it, so that the deletion of one does not make ours look like a
+/// Notes which keys the Secrets have. Two objects say it, so that the deletion of one does not make ours look like a
 /// stranger's.
-pub(super) fn with_fingerprint(mut metadata: ObjectMeta, keys: &KeyFile) -> ObjectMeta {
+pub(super) fn with_fingerprints(mut metadata: ObjectMeta, inputs: &Inputs<'_>) -> ObjectMeta {
     let annotations = metadata.annotations.get_or_insert_default();
-    annotations.insert(KEYS_ANNOTATION.to_owned(), keys.fingerprint.clone());
+    annotations.insert(KEYS_ANNOTATION.to_owned(), inputs.keys.fingerprint.clone());
+    for Handout { downstream, files: _, fingerprint } in inputs.handouts {
+        annotations.insert(format!("{HANDOUT_ANNOTATION}{downstream}"), fingerprint.clone());
+    }
     metadata
+}
+
+/// What a downstream outside is given.
+pub(super) fn handout(metadata: ObjectMeta, handout: &Handout) -> Secret {
+    let data = handout.files.clone();
+    Secret { metadata, string_data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() }
 }
 
 /// The keys of the pods.
@@ -105,6 +117,7 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
             config_file: path(CONFIG_DIRECTORY, NAMED_CONFIG).into(),
         },
         keys: KEY_FILES.iter().map(Into::into).collect(),
+        downstreams: inputs.handouts.iter().map(|handout| handout.downstream.clone()).collect(),
         sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
     };
     // Neither maps nor floating point: it cannot fail.

@@ -12,6 +12,8 @@ use crate::object::Metadata;
 pub const APPLIED_ANNOTATION: &str = "bindy.firestoned.io/applied";
 /// Annotation that tells which keys the instance's Secret was made with, without telling them.
 pub const KEYS_ANNOTATION: &str = "bindy.firestoned.io/keys";
+/// The same for each Secret of a downstream outside; the downstream's name follows.
+pub const HANDOUT_ANNOTATION: &str = "bindy.firestoned.io/downstream-";
 
 /// The kinds of objects that an instance has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +86,7 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
         network_policy,
         config_map,
         secret,
+        handouts,
         pods,
         disruption_budget,
     } = workload;
@@ -95,6 +98,7 @@ pub fn desired(workload: &Workload) -> Vec<Desired> {
     ];
     objects.extend(config_map.as_ref().map(|map| object(ObjectKind::ConfigMap, map)));
     objects.push(object(ObjectKind::Secret, secret));
+    objects.extend(handouts.iter().map(|handout| object(ObjectKind::Secret, handout)));
     objects.push(match pods {
         Pods::Deployment(deployment) => object(ObjectKind::Deployment, deployment.as_ref()),
         Pods::StatefulSet(set) => object(ObjectKind::StatefulSet, set.as_ref()),

@@ -10,6 +10,7 @@
 //! ```text
 //!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I   PodDisruptionBudget I-pdb
 //!   Deployment I (StatefulSet I with volumes) ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
+//!   Secret I-downstream-D for each downstream outside
 //! ```
 //! A change of configuration or keys changes the ConfigMap and the Secret, never the pod's template: the agent has named
 //! read it again. Secrets are in no other object. Nothing here asks an API server.
@@ -41,7 +42,8 @@ use crate::object::{Instance, NamespacedName};
 
 pub use containers::{bind_image, bind_version};
 pub use desired::{
-    APPLIED_ANNOTATION, Desired, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus, desired, ownership, surplus,
+    APPLIED_ANNOTATION, Desired, HANDOUT_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus,
+    desired, ownership, surplus,
 };
 pub use difference::difference;
 pub use names::{
@@ -67,6 +69,8 @@ pub struct Inputs<'a> {
     pub links: &'a [(Link, Name)],
     /// Its keys.
     pub keys: &'a KeyFile,
+    /// What is handed out to downstreams outside of Bindy.
+    pub handouts: &'a [Handout],
     /// What is the same for all instances.
     pub cluster: &'a Cluster,
     /// How strictly its pods are spread over zones.
@@ -102,6 +106,23 @@ impl std::fmt::Debug for KeyFile {
     }
 }
 
+/// What a downstream outside of Bindy is given. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Handout {
+    /// The downstream's name.
+    pub downstream: String,
+    /// Texts by names of files.
+    pub files: BTreeMap<String, String>,
+    /// As that of a [`KeyFile`], of all files.
+    pub fingerprint: String,
+}
+
+impl std::fmt::Debug for Handout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handout({}, {}, secrets hidden)", self.downstream, self.fingerprint)
+    }
+}
+
 /// The objects of one instance.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -117,6 +138,8 @@ pub struct Workload {
     pub config_map: Option<ConfigMap>,
     /// The keys.
     pub secret: Secret,
+    /// What is handed out, a Secret for each downstream outside of Bindy.
+    pub handouts: Vec<Secret>,
     /// The pods.
     pub pods: Pods,
     /// How many of them may be missing by intent; `None` for no limit.
@@ -153,12 +176,12 @@ pub enum PlanError {
 
 /// The objects that there should be.
 pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
-    let Inputs { instance, links: _, keys, cluster, spread: _ } = inputs;
+    let Inputs { instance, links: _, keys, handouts, cluster, spread: _ } = inputs;
     let names = ObjectNames::new(&instance.metadata.key);
     let own = |name: &str| names::metadata(instance, name);
     Ok(Workload {
         service_account: ServiceAccount {
-            metadata: config::with_fingerprint(own(&names.service_account), keys),
+            metadata: config::with_fingerprints(own(&names.service_account), inputs),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
@@ -167,6 +190,10 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Workload, PlanError> {
         network_policy: network::policy(own(&names.network_policy), instance, cluster),
         config_map: config::config_map(own(&names.config_map), inputs)?,
         secret: config::secret(own(&names.secret), keys),
+        handouts: handouts
+            .iter()
+            .map(|handout| config::handout(own(&names.handout(&handout.downstream)), handout))
+            .collect(),
         pods: pod::pods(own(&names.pods), inputs, &names)?,
         disruption_budget: disruption::budget(own(&names.disruption_budget), instance),
     })

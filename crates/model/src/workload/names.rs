@@ -38,6 +38,8 @@ pub struct ObjectNames {
     pub pods: String,
     /// PodDisruptionBudget.
     pub disruption_budget: String,
+    /// What the Secrets of downstreams outside begin with.
+    pub handouts: String,
 }
 
 impl ObjectNames {
@@ -54,7 +56,13 @@ impl ObjectNames {
             other_secret: format!("{name}-key-b"),
             pods: name.clone(),
             disruption_budget: format!("{name}-pdb"),
+            handouts: format!("{name}-downstream-"),
         }
+    }
+
+    /// Secret of a downstream outside.
+    pub fn handout(&self, downstream: &str) -> String {
+        format!("{}{downstream}", self.handouts)
     }
 }
 

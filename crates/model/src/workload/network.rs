@@ -43,9 +43,12 @@ pub(super) fn dns_service(mut metadata: ObjectMeta, instance: &Instance) -> Serv
     Service { metadata, spec: Some(spec), ..Service::default() }
 }
 
-/// Where other servers get zones: from the ready ones only, which have them all.
+/// Where other servers get zones: from the ready ones only, which have them all. A BIND outside asks for serials by UDP.
 pub(super) fn transfer_service(metadata: ObjectMeta, instance: &Instance) -> Service {
-    let ports = vec![port("transfer", "TCP", TRANSFER_PORT, TRANSFER_PORT)];
+    let mut ports = vec![port("transfer", "TCP", TRANSFER_PORT, TRANSFER_PORT)];
+    if !instance.downstreams.is_empty() {
+        ports.push(port("transfer-udp", "UDP", TRANSFER_PORT, TRANSFER_PORT));
+    }
     Service { metadata, spec: Some(selecting(instance, ports)), ..Service::default() }
 }
 
@@ -77,20 +80,23 @@ fn port(name: &str, protocol: &str, number: u16, target: u16) -> ServicePort {
 }
 
 /// Everybody may ask; transfers, NOTIFY and questions of servers come from the operator and other servers of the
-/// namespace; readiness and metrics are for the cluster. (Probes come from the node, which no policy keeps out.) Pods
+/// namespace, and from everywhere when there are downstreams outside; readiness and metrics are for the cluster. (Probes come from the node, which no policy keeps out.) Pods
 /// connect to the operator and to other servers, and to nobody else.
 pub(super) fn policy(metadata: ObjectMeta, instance: &Instance, cluster: &Cluster) -> NetworkPolicy {
     let from = |peers, ports| NetworkPolicyIngressRule { from: peers, ports: Some(ports) };
     let to = |peers, ports| NetworkPolicyEgressRule { to: Some(peers), ports: Some(ports) };
     let transfer = || vec![allow("TCP", TRANSFER_PORT)];
+    let outside = vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)];
+    let outside = (!instance.downstreams.is_empty()).then(|| from(None, outside));
+    let ingress = vec![
+        from(None, vec![allow("UDP", DNS_PORT), allow("TCP", DNS_PORT)]),
+        from(Some(vec![operator(cluster), servers()]), transfer()),
+        from(Some(vec![everybody()]), vec![allow("TCP", HTTP_PORT)]),
+    ];
     let spec = NetworkPolicySpec {
         pod_selector: Some(selector(pod_labels(&instance.metadata.key.name))),
         policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-        ingress: Some(vec![
-            from(None, vec![allow("UDP", DNS_PORT), allow("TCP", DNS_PORT)]),
-            from(Some(vec![operator(cluster), servers()]), transfer()),
-            from(Some(vec![everybody()]), vec![allow("TCP", HTTP_PORT)]),
-        ]),
+        ingress: Some(ingress.into_iter().chain(outside).collect()),
         egress: Some(vec![
             to(vec![operator(cluster)], vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)]),
             to(vec![servers()], transfer()),

@@ -13,6 +13,7 @@
 //! objects that the instance's settings do not ask for any more.
 
 mod calls;
+mod handouts;
 mod kinds;
 mod observed;
 mod pods;

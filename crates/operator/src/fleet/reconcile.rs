@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    Cluster, Desired, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
+    Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
     SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
 };
 use bindy_model::{Instance, Link, NamespacedName};
@@ -29,8 +29,8 @@ const RESYNC_UNREADY: Duration = Duration::from_secs(30);
 /// What is remembered of an instance between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The keys that the Secret was last seen to be there for, and when.
-    secret: Option<(String, Instant)>,
+    /// What the Secrets were last seen to be there for, and when.
+    secrets: Option<(Vec<String>, Instant)>,
     /// Pods have to be told of a change.
     untold: bool,
     pub(super) restraint: Restraint,
@@ -60,6 +60,16 @@ pub(super) struct Pass<'a> {
 struct Parts {
     links: Vec<(Link, Name)>,
     keys: KeyFile,
+    /// What can be handed out to downstreams outside.
+    handouts: Vec<Handout>,
+}
+
+impl Parts {
+    /// Of every Secret.
+    fn fingerprints(&self) -> Vec<String> {
+        let handouts = self.handouts.iter().map(|handout| &handout.fingerprint);
+        std::iter::once(&self.keys.fingerprint).chain(handouts).cloned().collect()
+    }
 }
 
 /// The objects that there should be, and those that there should not.
@@ -103,7 +113,8 @@ impl Pass<'_> {
     }
 
     async fn act(&mut self) -> Result<(), Stop> {
-        let parts = self.parts()?;
+        let mut parts = self.parts()?;
+        parts.handouts = self.free_handouts(parts.handouts).await?;
         // Services first: their addresses are part of the configuration.
         for object in self.plan(&parts)?.objects {
             if matches!(
@@ -118,8 +129,9 @@ impl Pass<'_> {
             self.remove(one.kind, &one.name).await?;
         }
         let of = |kind| objects.iter().find(|object| object.kind == kind);
-        let (Some(account), Some(secret), Some(pods)) =
-            (of(ObjectKind::ServiceAccount), of(ObjectKind::Secret), of(pods_kind(self.instance)))
+        let secrets: Vec<&Desired> =
+            objects.iter().filter(|object| object.kind == ObjectKind::Secret).collect();
+        let (Some(account), Some(pods)) = (of(ObjectKind::ServiceAccount), of(pods_kind(self.instance)))
         else {
             return Ok(());
         };
@@ -129,7 +141,7 @@ impl Pass<'_> {
                 self.is_configured()
             }
             Some(_) if self.must_wait() => true,
-            Some(config) => self.configure(config, account, secret, &parts.keys.fingerprint).await?,
+            Some(config) => self.configure(config, account, &secrets, &parts).await?,
         };
         if settled {
             // New pods start with what is there now.
@@ -158,13 +170,17 @@ impl Pass<'_> {
     }
 
     fn parts(&mut self) -> Result<Parts, Stop> {
-        match InstanceKeys::new(self.key(), &self.view.fleet, &self.context.secret) {
-            Ok(keys) => {
-                let links = keys.links.iter().map(|(link, key)| (link.clone(), key.name().clone()));
-                Ok(Parts { links: links.collect(), keys: keys.file(&self.context.secret) })
-            }
-            Err(error) => self.stop(Problem::Keys(error)),
-        }
+        let secret = &self.context.secret;
+        let keys = match InstanceKeys::new(self.key(), &self.view.fleet, secret) {
+            Ok(keys) => keys,
+            Err(error) => return self.stop(Problem::Keys(error)),
+        };
+        let handouts = match keys.handouts(self.instance, secret) {
+            Ok(handouts) => handouts,
+            Err(error) => return self.stop(Problem::Handouts(error)),
+        };
+        let links = keys.links.iter().map(|(link, key)| (link.clone(), key.name().clone()));
+        Ok(Parts { links: links.collect(), keys: keys.file(secret), handouts })
     }
 
     fn plan(&mut self, parts: &Parts) -> Result<Planned, Stop> {
@@ -181,6 +197,7 @@ impl Pass<'_> {
             instance: self.instance,
             links: &parts.links,
             keys: &parts.keys,
+            handouts: &parts.handouts,
             cluster: &cluster,
             spread: &spread,
         };
@@ -221,19 +238,21 @@ impl Pass<'_> {
         self.ours(ObjectKind::ConfigMap, &names.config_map).is_some()
     }
 
-    /// ConfigMap, ServiceAccount and Secret: what pods cannot start without. Returns whether they are there.
+    /// ConfigMap, ServiceAccount and Secrets, the first of which is the pods': what they cannot start without. Returns
+    /// whether they are there.
     async fn configure(
         &mut self,
         config: &Desired,
         account: &Desired,
-        secret: &Desired,
-        fingerprint: &str,
+        secrets: &[&Desired],
+        parts: &Parts,
     ) -> Result<bool, Stop> {
+        let Some((secret, handouts)) = secrets.split_first() else { return Ok(false) };
         // Its Secret goes with it, and must not be taken for somebody else's.
         if self.ownership(config) == Some(Ownership::Leaving) {
             return Ok(self.settle(config).await? != State::Blocked);
         }
-        let step = step(self.noted().as_deref(), fingerprint);
+        let step = step(self.noted().as_deref(), &parts.keys.fingerprint);
         match step {
             Step::CheckName => {
                 if self.create(secret, Mode::DryRun).await? == Created::Exists {
@@ -248,16 +267,21 @@ impl Pass<'_> {
             }
             Step::Keep => {}
         }
+        self.withdraw_handouts(&parts.handouts).await?;
         let config = self.settle(config).await?;
         if config == State::Blocked || self.settle(account).await? == State::Blocked {
             return Ok(false);
         }
-        let seen = self.memory.secret.as_ref();
-        let seen = seen.is_some_and(|(seen, at)| seen == fingerprint && self.now < *at + self.interval());
+        let prints = parts.fingerprints();
+        let seen = self.memory.secrets.as_ref();
+        let seen = seen.is_some_and(|(seen, at)| *seen == prints && self.now < *at + self.interval());
         let mut created = Created::Exists;
         if step != Step::Keep || !seen {
             created = self.create(secret, Mode::Real).await?;
-            self.memory.secret = Some((fingerprint.to_owned(), self.now));
+            for handout in handouts {
+                self.create(handout, Mode::Real).await?;
+            }
+            self.memory.secrets = Some((prints, self.now));
         }
         self.memory.untold |= config == State::Changed || created == Created::New;
         Ok(true)
@@ -265,13 +289,15 @@ impl Pass<'_> {
 
     /// The fingerprint of the keys that the Secret was made with.
     fn noted(&self) -> Option<String> {
+        self.notes().iter().find_map(|live| annotation(live, KEYS_ANNOTATION).map(str::to_owned))
+    }
+
+    /// The objects that say what Secrets were made with, the one that counts first.
+    pub(super) fn notes(&self) -> Vec<std::sync::Arc<Value>> {
         let names = ObjectNames::new(self.key());
         let places =
             [(ObjectKind::ConfigMap, names.config_map), (ObjectKind::ServiceAccount, names.service_account)];
-        let note = |(kind, name): (ObjectKind, String)| {
-            annotation(&*self.ours(kind, &name)?, KEYS_ANNOTATION).map(str::to_owned)
-        };
-        places.into_iter().find_map(note)
+        places.into_iter().filter_map(|(kind, name)| self.ours(kind, &name)).collect()
     }
 
     pub(super) fn ownership(&self, desired: &Desired) -> Option<Ownership> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bindy_api::Reason;
+use bindy_engine::HandoutError;
 use bindy_model::NamespacedName;
 use bindy_model::workload::{FixedVolumes, ObjectKind, PlanError};
 use bindy_wire::KeyError;
@@ -109,6 +110,9 @@ pub enum Problem {
     /// Its keys cannot be derived.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Downstreams outside cannot be given what they need.
+    #[error("spec.downstreams: {0}")]
+    Handouts(#[from] HandoutError),
     /// Other volumes are asked for than there are.
     #[error("{0}")]
     Volumes(FixedVolumes),
@@ -122,7 +126,7 @@ impl Problem {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Collision { .. } => Reason::NameTaken,
-            Self::Plan(_) | Self::Keys(_) => Reason::InvalidData,
+            Self::Plan(_) | Self::Keys(_) | Self::Handouts(_) => Reason::InvalidData,
             Self::Refused { .. } | Self::Contested { .. } | Self::Pods(_) | Self::Volumes(_) => {
                 Reason::WorkloadRefused
             }
