@@ -353,7 +353,14 @@ impl Operator {
         let (sender, reports) = watch::channel(Arc::default());
         let context = self.context.clone();
         let fleet = fleet::run(context, term.clone(), engine.view(), sender, over.clone());
-        tasks.spawn(within(term.clone(), fleet));
+        let ended = term.clone();
+        // An answer that is still on its way would hold up the next term.
+        tasks.spawn(async move {
+            tokio::select! {
+                () = fleet => {}
+                () = ended.ended() => {}
+            }
+        });
         tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
         let teller = Teller {
             client: self.client.clone(),
@@ -363,7 +370,7 @@ impl Operator {
             metrics: self.metrics.clone(),
             events: Events::new(self.client.clone(), self.pod_name.clone()),
         };
-        tasks.spawn(within(term.clone(), teller.run(over.clone())));
+        tasks.spawn(teller.run(over.clone()));
     }
 
     /// Returns when the engine knows the servers that run.
@@ -380,14 +387,6 @@ impl Operator {
         ));
         // The sender is dropped when cancelled.
         drop(listed.await);
-    }
-}
-
-/// Work that is given up when the term is over: an answer that is still on its way would hold up the next term.
-async fn within(term: Term, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = term.ended() => {}
     }
 }
 

@@ -102,13 +102,13 @@ impl Teller {
     async fn tell_record(&self, notice: RecordNotice) {
         let key = notice.key.clone();
         let Some(resource) = observe::resource(key.kind) else { return };
-        let written = self.write_record(&self.term, &resource, notice).await;
+        let written = self.in_term(self.write_record(&self.term, &resource, notice)).await;
         self.finish(key, resource.kind.as_str(), written).await;
     }
 
     async fn tell_zone(&self, notice: ZoneNotice) {
         let key = ObjectKey { kind: Kind::Zone, key: notice.key.clone() };
-        let written = self.write_zone(&self.term, notice).await;
+        let written = self.in_term(self.write_zone(&self.term, notice)).await;
         self.finish(key, "DNSZone", written).await;
     }
 
@@ -118,15 +118,24 @@ impl Teller {
             return;
         }
         let key = ObjectKey { kind: Kind::Instance, key: notice.report.key.clone() };
-        let written = self.write_instance(&self.term, &notice, status).await;
+        let written = self.in_term(self.write_instance(&self.term, &notice, status)).await;
         self.finish(key, "Bind9Instance", written).await;
+    }
+
+    /// Gives a write up when the term is over: its answer would hold up the next term.
+    async fn in_term(&self, write: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        tokio::select! {
+            written = write => written,
+            () = self.term.ended() => Err(Failure::TermOver),
+        }
     }
 
     async fn finish(&self, key: ObjectKey, kind: &str, written: Result<(), Failure>) {
         let kind = bindy_api::Kind::from_name(kind).map_or("", bindy_api::Kind::name);
         match written {
             Ok(()) => self.metrics.status(kind, "done"),
-            Err(Failure::TermOver) => {}
+            // Whether it was written is not known: should this replica lead again, it is looked at again.
+            Err(Failure::TermOver) => self.engine.tell_again(key, PAUSE).await,
             Err(Failure::Gone) => self.metrics.status(kind, "gone"),
             Err(Failure::Api(error)) => {
                 self.metrics.status(kind, "error");
