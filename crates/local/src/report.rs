@@ -112,7 +112,7 @@ pub(crate) fn status(
         listed: snapshot.listed,
         hidden_primary: Some(hidden_primary),
         instances: snapshot.instances.iter().map(|report| instance(report, snapshot)).collect(),
-        servers: running.iter().map(server).collect(),
+        servers: running.iter().map(|one| server(one, &snapshot.servers)).collect(),
         zones: snapshot.zones.iter().map(zone).collect(),
         record_objects: snapshot.records,
         records_with_problems: records(snapshot),
@@ -139,8 +139,11 @@ fn instance(report: &InstanceReport, snapshot: &Snapshot) -> InstanceStatus {
     }
 }
 
-fn server(server: &RunningServer) -> ServerStatus {
+fn server(server: &RunningServer, reports: &[ServerReport]) -> ServerStatus {
+    let (instance, name) = (&server.key.instance, server.key.index.to_string());
+    let report = reports.iter().find(|report| report.id.instance == *instance && report.id.name == name);
     ServerStatus {
+        missing: report.map(|report| report.missing),
         instance: server.key.instance.to_string(),
         index: server.key.index,
         dns: server.dns,

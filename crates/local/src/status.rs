@@ -81,6 +81,9 @@ pub struct ServerStatus {
     pub agent_pid: Option<u32>,
     /// Whether it answers and has every zone of its catalog.
     pub ready: bool,
+    /// Zones, catalogs among them, of which it was not seen to have the published version; `null` before it is asked.
+    #[serde(default)]
+    pub missing: Option<usize>,
     /// Why a process does not run or the server is not ready.
     #[serde(default)]
     pub message: Option<String>,
@@ -287,6 +290,7 @@ mod tests {
                 named_pid: Some(3),
                 agent_pid: None,
                 ready: true,
+                missing: Some(0),
                 message: None,
                 directory: "servers/dns.ns.0".into(),
             }],

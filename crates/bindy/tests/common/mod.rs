@@ -135,6 +135,8 @@ impl Up {
                     server.index,
                     server.message
                 );
+                let lacks = server.missing;
+                ensure!(lacks == Some(0), "{}/{} lacks {lacks:?}", server.instance, server.index);
             }
             for zone in &status.zones {
                 let ready = condition(zone, "Ready")?;

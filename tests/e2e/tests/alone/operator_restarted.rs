@@ -9,6 +9,7 @@ use bindy_testing::cluster::{Cluster, NAMED, Namespace, in_namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::Rtype;
 use kube::ResourceExt;
+use serde_json::json;
 
 const KINDS: [&str; 11] = [
     "Bind9Instance",
@@ -76,6 +77,17 @@ async fn a_killed_operator_changes_writes_and_transfers_nothing_when_it_is_back(
         for (kind, name) in [("DNSZone", "other"), ("Bind9Instance", "secondary"), ("DNSZone", "example-com")]
         {
             namespace.ready(kind, name).await?;
+        }
+        // Kubernetes writes once more when its pods have been ready for a few seconds.
+        for name in ["primary", "secondary"] {
+            let what = format!("Deployment {name} to be available");
+            namespace
+                .until(("Deployment", name), &what, |object| {
+                    let available = object.data.pointer("/status/availableReplicas");
+                    ensure!(available == Some(&json!(1)), "{available:?} are available");
+                    Ok(())
+                })
+                .await?;
         }
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
