@@ -20,6 +20,7 @@ mod metrics;
 mod observe;
 mod patch;
 pub mod rbac;
+mod replica;
 mod run;
 mod servers;
 mod tell;

@@ -1,43 +1,30 @@
 //! Puts the parts together, in the order in which they may begin.
 //!
-//! ```text
-//!   watches ──► engine ──► hidden primary        on every replica: what the status names is served
-//!                 ▲
-//!   election ─► term: servers ──► lead ──► workloads, statuses        on the one that leads, until the term is over
-//! ```
-//! Nothing is compiled before every kind has been listed; nothing is written before the servers that run are known: the
-//! version that a status names may have to come from them.
+//! Settings are checked first; then health is told, the lease applied for, the master secret found, and the hidden primary opened;
+//! the rest is [`Replica`]'s.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_election::{Election, Invalid, LeaseStore, Settings, State};
-use bindy_engine::{Engine, EngineHandle, Store, View};
-use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent};
+use bindy_engine::Store;
+use bindy_model::NamespacedName;
 use bindy_wire::{MasterSecret, ServerOptions, Signatures};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::events::Events;
 use crate::fleet;
 use crate::http::{self, Synced};
 use crate::install;
-use crate::instances::{self, Addresses, Instances};
-use crate::ledger::{EntryKey, KubeLedger};
 use crate::master::{self, MasterSecretError};
 use crate::metrics::Metrics;
-use crate::observe::{self, Observed};
-use crate::servers;
-use crate::tell::Teller;
-use crate::term::{Leadership, Term};
-
-/// Events that may wait to be taken in.
-const QUEUE: usize = 1024;
+use crate::observe;
+use crate::replica::Replica;
+use crate::term::{Leadership, Term, term_of};
 
 /// Pause before the API server is asked again at the start.
 const START_PAUSE: Duration = Duration::from_secs(2);
@@ -158,7 +145,7 @@ async fn begin(
     };
     let pod_name = options.pod_name;
     let (term, leadership) = Leadership::new();
-    let replica = Operator {
+    let replica = Replica {
         client,
         context,
         pod_name,
@@ -226,261 +213,6 @@ async fn master_secret(
             () = cancel.cancelled() => return Ok(None),
             Ok(()) = state.changed() => {}
             () = tokio::time::sleep(START_PAUSE) => {}
-        }
-    }
-}
-
-fn term_of(state: &State) -> Option<Term> {
-    match state {
-        State::Leader(term) => Some(term.clone()),
-        State::Standby { .. } | State::Stopped => None,
-    }
-}
-
-struct Operator {
-    client: Client,
-    context: fleet::Context,
-    pod_name: Option<String>,
-    leadership: Leadership,
-    secret: MasterSecret,
-    store: Store,
-    metrics: Metrics,
-    synced: Synced,
-    tasks: TaskTracker,
-}
-
-impl Operator {
-    async fn run(
-        &self,
-        state: watch::Receiver<State>,
-        term: &watch::Sender<Option<Term>>,
-        cancel: &CancellationToken,
-    ) {
-        let (client, metrics) = (self.client.clone(), self.metrics.clone());
-        let ledger = Arc::new(KubeLedger::new(client, self.leadership.clone(), metrics));
-        let (sender, mut observed) = mpsc::channel(QUEUE);
-        for kind in observe::kinds() {
-            self.tasks.spawn(observe::run(self.client.clone(), kind, sender.clone(), cancel.clone()));
-        }
-        drop(sender);
-        let Some(listing) = list(&mut observed, &ledger, cancel).await else { return };
-        tracing::info!(
-            objects = listing.events.len(),
-            entries = listing.entries.len(),
-            "everything is listed"
-        );
-        let (engine, handle) = Engine::new(ledger.clone(), listing.entries, self.store.clone());
-        self.tasks.spawn(engine.telling().run(cancel.clone()));
-        handle.follow().await;
-        handle.objects(listing.events).await;
-        for (instance, addresses) in listing.addresses.all() {
-            handle.addresses(instance, addresses).await;
-        }
-        handle.objects(vec![ObjectEvent::Listed]).await;
-        self.tasks.spawn(keys(
-            self.store.clone(),
-            self.secret.clone(),
-            self.metrics.clone(),
-            handle.view(),
-            cancel.clone(),
-        ));
-        self.synced.set();
-        let followed = follow(&mut observed, &ledger, &handle, &listing.addresses, &self.leadership, cancel);
-        tokio::join!(followed, self.lead_at_times(state, term, &handle, &listing.addresses, cancel));
-    }
-
-    /// Leads whenever this replica has a term, until cancelled.
-    async fn lead_at_times(
-        &self,
-        mut state: watch::Receiver<State>,
-        leader: &watch::Sender<Option<Term>>,
-        engine: &EngineHandle,
-        addresses: &Addresses,
-        cancel: &CancellationToken,
-    ) {
-        while !cancel.is_cancelled() {
-            let term = term_of(&state.borrow_and_update()).filter(Term::is_live);
-            if let Some(term) = term {
-                self.lead(term, leader, engine, addresses, cancel).await;
-                continue;
-            }
-            tokio::select! {
-                () = cancel.cancelled() => return,
-                changed = state.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    /// Writes until the term is over; what has begun is finished.
-    async fn lead(
-        &self,
-        term: Term,
-        leader: &watch::Sender<Option<Term>>,
-        engine: &EngineHandle,
-        addresses: &Addresses,
-        cancel: &CancellationToken,
-    ) {
-        tracing::info!(term = term.number(), "Starting all operators");
-        let (over, tasks) = (cancel.child_token(), TaskTracker::new());
-        let begun = async {
-            self.follow_servers(engine, &tasks, &over).await;
-            leader.send_replace(Some(term.clone()));
-            engine.lead().await;
-            self.keep_workloads(engine, addresses, &term, &tasks, &over);
-            cancel.cancelled().await;
-        };
-        tokio::select! {
-            () = begun => {}
-            () = term.ended() => {}
-        }
-        leader.send_replace(None);
-        over.cancel();
-        engine.follow().await;
-        engine.servers(Vec::new()).await;
-        tasks.close();
-        tasks.wait().await;
-    }
-
-    /// Keeps objects and statuses as they should be.
-    fn keep_workloads(
-        &self,
-        engine: &EngineHandle,
-        addresses: &Addresses,
-        term: &Term,
-        tasks: &TaskTracker,
-        over: &CancellationToken,
-    ) {
-        let (sender, reports) = watch::channel(Arc::default());
-        let context = self.context.clone();
-        let fleet = fleet::run(context, term.clone(), engine.view(), sender, over.clone());
-        let ended = term.clone();
-        // An answer that is still on its way would hold up the next term.
-        tasks.spawn(async move {
-            tokio::select! {
-                () = fleet => {}
-                () = ended.ended() => {}
-            }
-        });
-        tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
-        let teller = Teller {
-            client: self.client.clone(),
-            engine: engine.clone(),
-            instances: Instances::new(engine.clone(), reports, addresses.clone()),
-            term: term.clone(),
-            metrics: self.metrics.clone(),
-            events: Events::new(self.client.clone(), self.pod_name.clone()),
-        };
-        tasks.spawn(teller.run(over.clone()));
-    }
-
-    /// Returns when the engine knows the servers that run.
-    async fn follow_servers(&self, engine: &EngineHandle, tasks: &TaskTracker, over: &CancellationToken) {
-        let (sender, listed) = oneshot::channel();
-        tasks.spawn(servers::run(
-            self.client.clone(),
-            engine.clone(),
-            self.secret.clone(),
-            self.context.pods.clone(),
-            self.metrics.clone(),
-            sender,
-            over.clone(),
-        ));
-        // The sender is dropped when cancelled.
-        drop(listed.await);
-    }
-}
-
-/// Everything that was there at the start.
-#[derive(Default)]
-struct Listing {
-    events: Vec<ObjectEvent>,
-    entries: Vec<(EntryKey, LedgerEntry)>,
-    addresses: Addresses,
-}
-
-/// Takes in what is observed until every kind has been listed; `None` when cancelled before.
-async fn list(
-    observed: &mut mpsc::Receiver<Observed>,
-    ledger: &KubeLedger,
-    cancel: &CancellationToken,
-) -> Option<Listing> {
-    let mut listing = Listing::default();
-    let mut missing: Vec<Kind> = observe::kinds();
-    while !missing.is_empty() {
-        let next = tokio::select! {
-            () = cancel.cancelled() => return None,
-            next = observed.recv() => next?,
-        };
-        match next {
-            Observed::Objects(events) => listing.events.extend(events),
-            Observed::Entry(entry) => {
-                let _noted = listing.addresses.recall(&entry);
-                listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
-            }
-            Observed::Listed(kind) => missing.retain(|other| *other != kind),
-        }
-    }
-    Some(listing)
-}
-
-/// Hands on what is observed until cancelled.
-async fn follow(
-    observed: &mut mpsc::Receiver<Observed>,
-    ledger: &KubeLedger,
-    engine: &EngineHandle,
-    addresses: &Addresses,
-    leadership: &Leadership,
-    cancel: &CancellationToken,
-) {
-    loop {
-        let next = tokio::select! {
-            () = cancel.cancelled() => return,
-            next = observed.recv() => next,
-        };
-        match next {
-            Some(Observed::Objects(events)) => {
-                for event in &events {
-                    if let ObjectEvent::Removed(key, _) = event {
-                        ledger.forget(key);
-                    }
-                }
-                engine.objects(events).await;
-            }
-            Some(Observed::Entry(object)) => {
-                let noted = ledger.note(&object);
-                // A leader knows its own entries and addresses, before they come back.
-                if leadership.term().is_none() {
-                    if let Some((instance, told)) = addresses.recall(&object) {
-                        engine.addresses(instance, told).await;
-                    }
-                    if let Some((key, entry)) = noted {
-                        engine.entry(key, entry).await;
-                    }
-                }
-            }
-            Some(Observed::Listed(_)) => {}
-            None => return,
-        }
-    }
-}
-
-/// Keeps the keys by which the hidden primary knows instances those of the instances that there are.
-async fn keys(
-    store: Store,
-    secret: MasterSecret,
-    metrics: Metrics,
-    mut views: watch::Receiver<Option<Arc<View>>>,
-    cancel: CancellationToken,
-) {
-    loop {
-        let view = views.borrow_and_update().clone();
-        if let Some(view) = view {
-            metrics.instances.set(view.fleet.iter().count() as u64);
-            store.set_keys(&bindy_engine::keys(&view.fleet, &secret));
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = views.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The right to write: every function that changes something in the cluster takes a [`Term`], and asks it just before.
 
+use bindy_election::State;
 use tokio::sync::watch;
 
 pub use bindy_election::Term;
@@ -28,5 +29,13 @@ impl Leadership {
     /// The term, while this replica leads.
     pub(crate) fn term(&self) -> Option<Term> {
         self.0.borrow().clone().filter(Term::is_live)
+    }
+}
+
+/// The term of a replica that leads.
+pub(crate) fn term_of(state: &State) -> Option<Term> {
+    match state {
+        State::Leader(term) => Some(term.clone()),
+        State::Standby { .. } | State::Stopped => None,
     }
 }

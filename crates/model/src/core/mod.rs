@@ -12,6 +12,7 @@
 
 mod catalogs;
 mod latch;
+mod lead;
 mod outbox;
 mod proof;
 mod report;

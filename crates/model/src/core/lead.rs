@@ -1,0 +1,99 @@
+//! Leading and following: of several processes with the same objects one writes, and the others go along.
+//!
+//! ```text
+//!   follow ──► entries of the ledger, statuses ──► what is wanted is served once the ledger names it
+//!     ▲ │
+//!     │ └ lead ──► every zone and catalog is looked at as after a restart: compared, fetched, held, written
+//!     └────────── the term is over
+//! ```
+
+use std::collections::BTreeMap;
+
+use bindy_zone::Name;
+
+use super::latch::Latch;
+use super::outbox::Outbox;
+use super::{Core, LedgerKind, Output, Target};
+use crate::object::NamespacedName;
+use crate::publication::{LedgerEntry, Now, Writer};
+use crate::record_table::RecordId;
+
+impl Core {
+    /// Somebody else leads from now on, tells objects, and proves what is served: what their statuses say counts.
+    pub(super) fn follow(&mut self) {
+        self.world.set_writer(Writer::Other);
+        self.outbox = None;
+        self.proving.clear();
+        // What was proven here is in the statuses, or will be written again by whoever leads now.
+        for zone in self.zones.values_mut() {
+            zone.latch = Latch::of(None);
+            zone.publication.follow();
+        }
+        self.catalogs.values_mut().for_each(|catalog| catalog.publication.follow());
+    }
+
+    /// The leader has written what a zone or catalog is published with.
+    pub(super) fn take_entry(
+        &mut self,
+        (key, kind): (NamespacedName, LedgerKind),
+        entry: Option<LedgerEntry>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        if !self.world.is_following() {
+            return;
+        }
+        match entry {
+            Some(entry) => drop(self.ledger.insert((key.clone(), kind), entry)),
+            None => drop(self.ledger.remove(&(key.clone(), kind))),
+        }
+        let (target, commands) = match kind {
+            LedgerKind::Zone => {
+                let Some(apex) = self.current.get(&key).cloned() else { return };
+                let zone = self.zones.get_mut(&(key.clone(), apex.clone()));
+                let commands = zone.map(|zone| zone.publication.named(entry, now));
+                (Target::Zone(key, apex), commands)
+            }
+            LedgerKind::Catalog => {
+                let catalog = self.catalogs.get_mut(&key);
+                (Target::Catalog(key), catalog.map(|catalog| catalog.publication.named(entry, now)))
+            }
+        };
+        self.carry_out(&target, commands.unwrap_or_default(), now, outputs);
+    }
+
+    /// This is the leader from now on, which goes on where the statuses say the one before has come to.
+    pub(super) fn lead(&mut self, now: Now) {
+        if !self.world.is_following() {
+            return;
+        }
+        self.world.set_writer(Writer::This);
+        self.outbox = self.tells.then(Outbox::default);
+        let mut unproven: BTreeMap<NamespacedName, Vec<RecordId>> = BTreeMap::new();
+        for id in self.world.record_ids() {
+            self.mark_verdict(id, now);
+            if self.world.stored(id).is_some_and(|stored| !stored.proven) {
+                let zones = self.world.zones_of(id);
+                zones.into_iter().for_each(|zone| unproven.entry(zone).or_default().push(id));
+            }
+        }
+        let zones: Vec<(NamespacedName, Name)> = self.zones.keys().cloned().collect();
+        for (key, apex) in zones {
+            let generation = self.world.zone(&key).map_or(0, |zone| zone.metadata.generation);
+            let proven = self.ready_before.remove(&key).then_some(generation);
+            if let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) {
+                zone.latch = Latch::of(proven);
+                zone.publication.lead();
+            }
+            self.gather(&key, &apex, unproven.get(&key).map_or(&[], Vec::as_slice), now);
+            self.advance_latch(&Target::Zone(key, apex), None, now);
+        }
+        for catalog in self.catalogs.values_mut() {
+            catalog.publication.lead();
+            catalog.changed = true;
+        }
+        // What could not be done by a follower is done now: written, fetched, held.
+        self.world.mark_all_dirty();
+        self.mark_instances(now);
+    }
+}
