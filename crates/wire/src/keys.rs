@@ -65,6 +65,19 @@ pub enum KeyError {
     /// The text of a key file does not consist of a name and a secret.
     #[error("a key file has one line with two words: the key's name and its secret in base64")]
     Form,
+    /// The text is no `key` statement of `named.conf`.
+    #[error(
+        "this is no key statement; it has the form key NAME {{ algorithm hmac-sha256; secret \"BASE64\"; }};"
+    )]
+    Statement,
+    /// A key for another algorithm.
+    #[error("key {name} is for the algorithm {algorithm:?}; only hmac-sha256 is supported")]
+    Algorithm {
+        /// The key.
+        name: Name,
+        /// Its algorithm.
+        algorithm: String,
+    },
     /// The secret is not base64.
     #[error("the secret of key {0} is not base64")]
     Base64(Name),

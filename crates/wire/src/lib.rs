@@ -11,6 +11,7 @@
 
 mod answer;
 mod client;
+mod key_file;
 mod keys;
 mod message;
 mod request;
@@ -23,6 +24,7 @@ pub use client::{
     udp_soa,
 };
 pub use domain::base::iana::Rcode;
+pub use key_file::read_keys;
 pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, OUTSIDE_LABEL, instance_key_name};
 pub use request::{ParsedRequest, parse_request};
 pub use rndc::{Rndc, RndcError};
