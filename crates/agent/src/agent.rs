@@ -118,8 +118,7 @@ impl Agent {
             next.insert(source.name.clone(), kept.unwrap_or_else(|| Arc::new(Pool::new(endpoint))));
         }
         let usable = config.sources.iter().filter(|source| next.contains_key(&source.name));
-        self.sources()
-            .configure(&usable.map(|source| (source.name.clone(), source.kind)).collect::<Vec<_>>());
+        self.sources().configure(&usable.collect::<Vec<_>>());
         *pools = next;
     }
 

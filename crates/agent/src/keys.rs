@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bindy_wire::{Key, KeyRing, OUTSIDE_LABEL};
+use bindy_wire::{Key, KeyRing, OUTSIDE_LABEL, read_keys};
 use bindy_zone::{Name, OwnerName};
 
 /// What the names of all instances' keys, and of their catalogs, end in.
@@ -122,10 +122,10 @@ fn is_outside(prefix: &OwnerName) -> bool {
 
 fn parse(file: &Path, text: &str, complaints: &mut Vec<String>) -> Vec<Key> {
     let mut keys = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match line.parse::<Key>() {
+    for (line, key) in read_keys(text) {
+        match key {
             Ok(key) => keys.push(key),
-            Err(_) => complaints.push(format!("{}:{}: not a key", file.display(), number + 1)),
+            Err(error) => complaints.push(format!("{}:{line}: not a key: {error}", file.display())),
         }
     }
     keys
@@ -257,7 +257,7 @@ mod tests {
         std::fs::write(&file, "a.dns.prod.key.bindy. c2VjcmV0\n").unwrap();
         let complaints = Keys::default().load(None, &[file]);
         assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].ends_with("a:1: not a key"), "{complaints:?}");
+        assert!(complaints[0].contains("a:1: not a key"), "{complaints:?}");
         assert!(!complaints[0].contains("c2VjcmV0"));
     }
 }

@@ -70,7 +70,10 @@ pub(crate) async fn catalog(agent: Arc<Agent>, cancel: CancellationToken) {
 
 async fn ask_catalog(agent: &Agent, source: &str) {
     let Some(pool) = agent.pool(source) else { return };
-    let catalog = agent.config().catalog.clone();
+    let config = agent.config();
+    // A server outside has no catalog of ours.
+    let own = config.sources.iter().find(|one| one.name == source).and_then(|one| one.zones.first());
+    let catalog = own.unwrap_or(&config.catalog).clone();
     let result = pool.soa(&catalog).await;
     if let Err(error) = &result {
         agent.source_lost(source, &catalog, error);

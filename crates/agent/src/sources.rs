@@ -10,10 +10,10 @@
 //! Order for a zone: the source that answered its last SOA query (so SOA and transfer meet the same version), the
 //! sender of its last NOTIFY, then by kind, then as configured. Sources passed over come last; lost ones not at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use bindy_model::SourceKind as Kind;
+use bindy_model::{SourceConfig, SourceKind as Kind};
 use bindy_zone::{Name, Serial};
 
 /// How long a zone's transfer follows its SOA query to one source.
@@ -49,6 +49,8 @@ struct ZoneState {
 struct Source {
     name: String,
     rank: u8,
+    /// The only zones that it is asked for; empty when it may be asked for any but those of others.
+    zones: BTreeSet<Name>,
     lost: Option<Lost>,
 }
 
@@ -56,6 +58,12 @@ struct Source {
 struct Lost {
     pause: Duration,
     probe_at: Instant,
+}
+
+impl Source {
+    fn may_have(&self, zone: &Name) -> bool {
+        self.zones.is_empty() || self.zones.contains(zone)
+    }
 }
 
 /// The sources of one server and what is known of them.
@@ -67,10 +75,10 @@ pub struct Sources {
 
 impl Sources {
     /// Takes a new list; what is known of sources that stay is kept. A new source counts as live until it fails.
-    pub fn configure(&mut self, sources: &[(String, Kind)]) {
-        let has_upstream = sources.iter().any(|(_, kind)| *kind == Kind::Upstream);
-        let rank = |kind: &Kind| match kind {
-            Kind::Upstream => 0,
+    pub fn configure(&mut self, sources: &[&SourceConfig]) {
+        let has_upstream = sources.iter().any(|source| source.kind == Kind::Upstream);
+        let rank = |kind: Kind| match kind {
+            Kind::Outside | Kind::Upstream => 0,
             Kind::Operator if !has_upstream => 0,
             Kind::Sibling => 1,
             Kind::Operator => 2,
@@ -79,10 +87,11 @@ impl Sources {
         let known = |name: &String| self.list.iter().find(|source| source.name == *name);
         let mut list: Vec<Source> = sources
             .iter()
-            .map(|(name, kind)| Source {
-                name: name.clone(),
-                rank: rank(kind),
-                lost: known(name).and_then(|source| source.lost),
+            .map(|source| Source {
+                name: source.name.clone(),
+                rank: rank(source.kind),
+                zones: source.zones.clone(),
+                lost: known(&source.name).and_then(|source| source.lost),
             })
             .collect();
         list.sort_by_key(|source| source.rank);
@@ -102,7 +111,8 @@ impl Sources {
                 state.passed_over.iter().any(|(other, until)| other == name && *until > now)
             })
         };
-        let mut live: Vec<&Source> = self.list.iter().filter(|source| source.lost.is_none()).collect();
+        let gives = |source: &&Source| source.lost.is_none() && source.may_have(zone);
+        let mut live: Vec<&Source> = self.list.iter().filter(gives).collect();
         live.sort_by_key(|source| {
             let name = &source.name;
             let place = if passed(name) {
@@ -219,8 +229,20 @@ mod tests {
 
     fn sources(list: &[(&str, Kind)]) -> Sources {
         let mut sources = Sources::default();
-        sources.configure(&list.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect::<Vec<_>>());
+        configure(&mut sources, list);
         sources
+    }
+
+    fn configure(sources: &mut Sources, list: &[(&str, Kind)]) {
+        let config = |(name, kind): &(&str, Kind)| SourceConfig {
+            name: (*name).to_owned(),
+            kind: *kind,
+            address: "192.0.2.1:53".parse().unwrap(),
+            key: Name::root(),
+            zones: if *kind == Kind::Outside { BTreeSet::from([zone()]) } else { BTreeSet::new() },
+        };
+        let configs: Vec<SourceConfig> = list.iter().map(config).collect();
+        sources.configure(&configs.iter().collect::<Vec<_>>());
     }
 
     fn secondary() -> Sources {
@@ -241,6 +263,16 @@ mod tests {
         assert_eq!(secondary().candidates(&zone(), now), ["up-1", "up-2", "sibling", "operator", "down"]);
         let primary = sources(&[("sibling", Kind::Sibling), ("operator", Kind::Operator)]);
         assert_eq!(primary.candidates(&zone(), now), ["operator", "sibling"]);
+    }
+
+    #[test]
+    fn a_server_outside_is_asked_for_its_own_zones_only() {
+        let now = Instant::now();
+        let list = [("operator", Kind::Upstream), ("hq", Kind::Outside), ("sibling", Kind::Sibling)];
+        let sources = sources(&list);
+        assert_eq!(sources.candidates(&zone(), now), ["operator", "hq", "sibling"]);
+        let other = Name::parse("example.org").unwrap();
+        assert_eq!(sources.candidates(&other, now), ["operator", "sibling"]);
     }
 
     #[test]
@@ -319,7 +351,7 @@ mod tests {
         let now = Instant::now();
         let mut sources = secondary();
         sources.failed("up-1", &zone(), Failure::Unreachable, now);
-        sources.configure(&[("up-1".to_owned(), Kind::Upstream), ("up-3".to_owned(), Kind::Upstream)]);
+        configure(&mut sources, &[("up-1", Kind::Upstream), ("up-3", Kind::Upstream)]);
         assert_eq!(sources.candidates(&zone(), now), ["up-3"]);
     }
 

@@ -1,7 +1,7 @@
 //! The transfer port: siblings, downstreams and the operator, signed requests only.
 //!
 //! ```text
-//!   NOTIFY by an own or a source's key ──► remembered as what to expect ──► named, from loopback
+//!   NOTIFY by an own, an upstream's or, for its zones, an outside server's key ──► remembered as what to expect ──► named, from loopback
 //!   query by an own key ──────────────────────────────────────────────────► named, with the local key
 //!   SOA | IXFR | AXFR by a neighbour's key ─ is it its catalog, or a member of it? ──► named
 //!   SOA | IXFR | AXFR by the key of a downstream outside ─ a member? ──► named;  our catalog? ──► answered here
@@ -61,6 +61,18 @@ impl TransferPort {
         let mut there = config.sources.iter().filter(|source| source.address.ip() == peer.ip());
         let source = there.next()?;
         there.next().is_none().then(|| source.name.clone())
+    }
+
+    /// Whether a NOTIFY of this zone counts when this key has signed it.
+    fn may_notify(&self, peer: &Peer, key: &Name, zone: &Name) -> bool {
+        match peer {
+            Peer::Own | Peer::Upstream { .. } => true,
+            Peer::Source => {
+                let config = self.agent.config();
+                config.sources.iter().any(|source| source.key == *key && source.zones.contains(zone))
+            }
+            Peer::Downstream { .. } | Peer::Outside => false,
+        }
     }
 
     async fn query(&self, request: &Request, peer: &Peer) -> Reply {
@@ -127,12 +139,12 @@ fn is_transfer(request: &Request) -> bool {
 
 impl Service for TransferPort {
     async fn call(&self, request: Request) -> Reply {
-        let peer = request.key.as_ref().and_then(|key| self.agent.keys.peer(key));
-        let reply = match (&peer, request.opcode) {
-            (Some(Peer::Own | Peer::Upstream { .. } | Peer::Source), Opcode::Notify) => {
+        let signed = request.key.as_ref().and_then(|key| Some((key, self.agent.keys.peer(key)?)));
+        let reply = match (&signed, request.opcode) {
+            (Some((key, peer)), Opcode::Notify) if self.may_notify(peer, key, &request.name) => {
                 self.notify(&request).await
             }
-            (Some(peer), Opcode::Query) => self.query(&request, peer).await,
+            (Some((_, peer)), Opcode::Query) => self.query(&request, peer).await,
             _ => Reply::Refused,
         };
         let outcome = match reply {

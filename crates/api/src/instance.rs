@@ -81,10 +81,11 @@ pub struct Bind9InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "role_names")]
     pub role: Option<Role>,
-    /// The instances that a secondary pulls its zones from, in order of preference; another secondary makes a chain.
-    /// Default: every primary of the namespace. Only for secondaries.
+    /// Where a secondary pulls its zones from, in order of preference: instances of the namespace, where another secondary
+    /// makes a chain, and servers outside of Bindy, each for the zones listed with it. Default: every primary of the
+    /// namespace. Only for secondaries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(schema_with = "upstream_list")]
     pub upstreams: Vec<Upstream>,
     /// Servers outside of Bindy, such as a plain BIND on another machine, that may follow this instance: its catalog and all
     /// zones in it. For each a Secret `INSTANCE-downstream-NAME` is made with a key of its own and the configuration of
@@ -135,13 +136,40 @@ pub struct Bind9InstanceSpec {
     pub paused: bool,
 }
 
-/// A source of zones.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A source of zones: an instance of the namespace, or with `address` a server outside of Bindy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.address), has(self.keyName), has(self.keySecret), has(self.zones)].all(one, one == has(self.address)) && (has(self.address) || !has(self.port))")
+    .message("a server outside of Bindy needs address, keyName, keySecret and zones; an instance of this namespace has a name only"))]
+#[x_kube(validation = Rule::new("!has(self.address) || isIP(self.address)").message("address must be an IPv4 or IPv6 address"))]
 pub struct Upstream {
-    /// Name of a Bind9Instance in the same namespace. Example: `primary-dns`.
-    #[schemars(length(min = 1, max = 52))]
+    /// Name of a Bind9Instance in the same namespace; or, with `address`, what the server outside is called in logs and
+    /// metrics. Example: `primary-dns`.
+    #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    /// Address of a server outside of Bindy that gives its zones away, such as a BIND on another machine or the transfer
+    /// Service of an instance in another cluster. Example: `192.0.2.53`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 45))]
+    pub address: Option<String>,
+    /// Its port. Default: 53.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Name of the TSIG key that it knows. Example: `hq-transfer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key_name: Option<String>,
+    /// Secret of the namespace whose entry `key` has that key, with the algorithm hmac-sha256: the statement that
+    /// `tsig-keygen NAME` prints. (`bindy up` reads the file `upstreams/NAMESPACE.SECRET/key` in its state directory.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub key_secret: Option<String>,
+    /// The zones to pull from it; this instance and everything downstream of it serve them. A DNSZone of one of these
+    /// names is refused on these servers. Example: `[example.org]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "zone_names")]
+    pub zones: Option<Vec<String>>,
 }
 
 /// A server outside of Bindy that follows an instance.
@@ -252,6 +280,13 @@ pub struct CatalogVersion {
     pub records: u64,
 }
 
+impl Upstream {
+    /// An instance of the namespace.
+    pub fn instance(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
 impl InstanceConfig {
     /// `allowQuery`, parsed; everybody may ask when it is absent. `Err` is the first element that is wrong.
     pub fn query_access(&self) -> Result<Vec<AddressMatch>, AddressMatchError> {
@@ -291,6 +326,26 @@ impl Bind9Instance {
 /// Schema of an optional role: derived, the documentation of the type would hide that of the field.
 fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
+}
+
+/// A list with one entry a name.
+fn upstream_list(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": generator.subschema_for::<Upstream>(),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+    })
+}
+
+fn zone_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 1000,
+        "items": { "type": "string", "minLength": 1, "maxLength": 253 },
+    })
 }
 
 /// A list with one entry a name.

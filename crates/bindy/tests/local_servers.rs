@@ -43,6 +43,7 @@ fn wanted(index: u32) -> WantedServer {
         kind: SourceKind::Sibling,
         at: other,
         key: instance_key().name().clone(),
+        zones: Default::default(),
     };
     WantedServer {
         key: key(index),
@@ -51,6 +52,7 @@ fn wanted(index: u32) -> WantedServer {
         rate_limit: None,
         downstreams: Default::default(),
         keys: vec![instance_key()],
+        key_files: Vec::new(),
         sources: vec![sibling],
     }
 }
@@ -248,7 +250,13 @@ async fn sources_and_keys_change_without_a_restart() {
     let mut changed = wanted(0);
     let at = SourceAddress::Fixed("127.0.0.1:9".parse().unwrap());
     let name = instance_key().name().clone();
-    changed.sources.push(WantedSource { name: "operator".into(), kind: SourceKind::Operator, at, key: name });
+    changed.sources.push(WantedSource {
+        name: "operator".into(),
+        kind: SourceKind::Operator,
+        at,
+        key: name,
+        zones: Default::default(),
+    });
     changed.keys.push(MasterSecret::from_bytes([7; 32]).instance_key("prod", "dns", Generation::B).unwrap());
     runner.set_wanted(vec![changed], Others::Remove);
     let text = wait_for("the changed configuration", LIMIT, async || {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bindy_model::named_conf::{DownstreamSettings, Text, TextError, downstream_config, downstream_options};
+use bindy_model::named_conf::{
+    DownstreamSettings, Text, TextError, downstream_config, downstream_options, key_statement,
+};
 use bindy_model::workload::{Handout, KeyFile};
 use bindy_model::{Fleet, Instance, Link, LinkKey, NamespacedName};
 use bindy_wire::{Generation, Key, KeyError, MasterSecret};
-use bindy_zone::{Catalog, NameError};
+use bindy_zone::{Catalog, Name, NameError};
 
 /// Why nothing can be handed out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +31,8 @@ pub struct InstanceKeys {
     pub own: Key,
     /// Those that it has at its upstreams.
     pub upstream: Vec<Key>,
-    /// Its links, and the key that each uses.
-    pub links: Vec<(Link, Key)>,
+    /// Its links, and the name of the key that each uses.
+    pub links: Vec<(Link, Name)>,
 }
 
 impl InstanceKeys {
@@ -40,13 +42,15 @@ impl InstanceKeys {
         let (mut upstream, mut links) = (Vec::new(), Vec::new());
         for link in fleet.links(key) {
             let signs = match &link.key {
-                LinkKey::Own => own.clone(),
+                LinkKey::Own => own.name().clone(),
                 LinkKey::AtUpstream(other) => {
                     let derived = instance_key(secret, other)?.derive(&key.namespace, &key.name)?;
-                    upstream.push(derived.clone());
-                    derived
+                    let name = derived.name().clone();
+                    upstream.push(derived);
+                    name
                 }
-                LinkKey::OfDownstream(other) => own.derive(&other.namespace, &other.name)?,
+                LinkKey::OfDownstream(other) => own.derive(&other.namespace, &other.name)?.name().clone(),
+                LinkKey::Foreign(name) => name.clone(),
             };
             links.push((link, signs));
         }
@@ -67,7 +71,9 @@ impl InstanceKeys {
             let key = self.own.derive_outside(downstream)?;
             let settings =
                 DownstreamSettings { namespace, instance: name, catalog: &catalog, key: key.name() };
+            let statement = key_statement(key.name(), &Text::new(key.secret_base64())?);
             let files = BTreeMap::from([
+                ("key".to_owned(), statement),
                 ("named.conf".to_owned(), downstream_config(&settings, &Text::new(key.secret_base64())?)?),
                 ("options.conf".to_owned(), downstream_options(&settings)?),
             ]);

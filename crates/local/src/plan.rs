@@ -1,12 +1,13 @@
 //! Which servers there should be, and where each gets its zones from. Pure.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::named_conf::{self, AccessError};
-use bindy_model::{Fleet, Instance, Link, Origin};
-use bindy_wire::{Key, KeyError, MasterSecret};
-use bindy_zone::{Catalog, NameError};
+use bindy_model::{Fleet, Instance, Link, Origin, OutsideUpstream};
+use bindy_wire::{KeyError, MasterSecret};
+use bindy_zone::{Catalog, Name, NameError};
 
 use crate::runner::{ServerKey, SourceAddress, WantedServer, WantedSource};
 
@@ -30,6 +31,7 @@ pub(crate) fn servers(
     fleet: &Fleet,
     secret: &MasterSecret,
     hidden_primary: SocketAddr,
+    state: &Path,
 ) -> Result<Vec<WantedServer>, PlanError> {
     let key = &instance.metadata.key;
     let keys = InstanceKeys::new(key, fleet, secret)?;
@@ -46,16 +48,27 @@ pub(crate) fn servers(
             rate_limit,
             downstreams: instance.downstreams.clone(),
             keys: keys.stored().cloned().collect(),
+            key_files: instance.outside.iter().map(|upstream| key_file(state, instance, upstream)).collect(),
         }
     };
     Ok((0..instance.replicas).map(server).collect())
 }
 
+/// Where the user puts the key of a server outside of Bindy.
+fn key_file(state: &Path, instance: &Instance, upstream: &OutsideUpstream) -> PathBuf {
+    let secret = format!("{}.{}", instance.metadata.key.namespace, upstream.secret);
+    state.join("upstreams").join(secret).join("key")
+}
+
 /// Every server at the other end of a link.
-fn sources(link: &Link, signs: &Key, fleet: &Fleet, hidden_primary: SocketAddr) -> Vec<WantedSource> {
-    let source = |name, at| WantedSource { name, kind: link.kind, at, key: signs.name().clone() };
+fn sources(link: &Link, signs: &Name, fleet: &Fleet, hidden_primary: SocketAddr) -> Vec<WantedSource> {
+    let source =
+        |name, at| WantedSource { name, kind: link.kind, at, key: signs.clone(), zones: link.zones() };
     match &link.origin {
         Origin::Operator => vec![source("hidden-primary".to_owned(), SourceAddress::Fixed(hidden_primary))],
+        Origin::Outside(upstream) => {
+            vec![source(upstream.source_name(), SourceAddress::Fixed(upstream.address))]
+        }
         Origin::Instance(instance) => {
             let replicas = fleet.get(instance).map_or(0, |instance| instance.replicas);
             let server = |index| {

@@ -197,7 +197,7 @@ impl Up {
         self.plan_problems.clear();
         let (mut wanted, mut handed_out) = (Vec::new(), BTreeSet::new());
         for instance in fleet.iter() {
-            match plan::servers(instance, fleet, &self.secret, self.hidden_primary) {
+            match plan::servers(instance, fleet, &self.secret, self.hidden_primary, &self.state) {
                 Ok(servers) => wanted.extend(servers),
                 Err(error) => self.plan_problems.push(problem(instance, &error)),
             }

@@ -125,6 +125,23 @@ fn downstreams_have_names_of_their_own() {
 }
 
 #[test]
+fn an_upstream_outside_is_complete_or_refused_with_what_is_wrong() {
+    let with = |upstream: &str| {
+        object(&format!(
+            "kind: Bind9Instance\nmetadata: {{name: s}}\nspec: {{role: secondary, replicas: 1, upstreams: [{{name: hq, {upstream}}}]}}\n"
+        ))
+    };
+    let said = |upstream: &str, told: &str| {
+        assert_says(&only_problem(&with(upstream)), &["default/s", "spec.upstreams", told]);
+    };
+    said("address: 192.0.2.1", "keyName");
+    said("keyName: k, keySecret: k, zones: [a.example]", "address");
+    said("address: nowhere, keyName: k, keySecret: k, zones: [a.example]", "nowhere");
+    said("address: 192.0.2.1, keyName: k, keySecret: k, zones: [a..example]", "a..example");
+    said("address: 192.0.2.1, keyName: k, keySecret: k, zones: []", "at least 1 entry");
+}
+
+#[test]
 fn an_rrset_over_the_limit_is_refused() {
     let text = "x".repeat(250);
     let texts: Vec<String> = (0..300).map(|n| format!("'{n}-{text}'")).collect();

@@ -67,12 +67,22 @@ pub struct SourceConfig {
     /// Name of the key that signs requests to it.
     #[serde(deserialize_with = "name", serialize_with = "text")]
     pub key: Name,
+    /// The only zones that it is asked for, and may tell of; of kind `outside` only.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        deserialize_with = "names",
+        serialize_with = "texts"
+    )]
+    pub zones: BTreeSet<Name>,
 }
 
 /// What a source is to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
+    /// A server outside of Bindy, for the zones listed with it.
+    Outside,
     /// A server this one is configured to pull from.
     Upstream,
     /// Another server of the same instance.
@@ -89,6 +99,15 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
 
 fn text<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(name)
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Name>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| Name::parse(text).map_err(serde::de::Error::custom)).collect()
+}
+
+fn texts<S: Serializer>(names: &BTreeSet<Name>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(Name::to_string))
 }
 
 impl AgentConfig {

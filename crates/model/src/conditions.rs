@@ -94,7 +94,7 @@ fn problem_reason(problem: &ZoneProblem) -> Reason {
         ZoneProblem::Unreadable(_) => Reason::Unreadable,
         ZoneProblem::Name(_) | ZoneProblem::Root => Reason::InvalidName,
         ZoneProblem::Target { .. } => Reason::InvalidData,
-        ZoneProblem::Claimed { .. } => Reason::Conflict,
+        ZoneProblem::Claimed { .. } | ZoneProblem::FromOutside { .. } => Reason::Conflict,
         ZoneProblem::NoInstances(_) => Reason::NoInstances,
         ZoneProblem::FileMissing(..) => Reason::ZoneFileMissing,
         ZoneProblem::File { .. } | ZoneProblem::FileRecord { .. } => Reason::InvalidZoneFile,

@@ -2,16 +2,19 @@
 //! embedded mode has no API server, and an older schema may have let it in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bindy_api as api;
+use bindy_zone::Name;
 use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
 
 use crate::object::{
-    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, PodSettings, Record, Requirement,
-    Role, Selector, SoaFields, Zone, ZoneFileRef,
+    ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, OutsideUpstream, PodSettings, Record,
+    Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 use crate::record_data::RecordData;
+use crate::workload::DNS_PORT;
+use crate::zone_state::parse_apex;
 
 /// Converts an object; the error says what about it cannot be read.
 pub fn decode(object: &api::Object) -> Result<Object, String> {
@@ -34,6 +37,8 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 paused,
             } = &object.spec;
             let config = config.clone().unwrap_or_default();
+            let instance = |upstream: &&api::Upstream| **upstream == api::Upstream::instance(&upstream.name);
+            let (upstreams, outside): (Vec<_>, Vec<_>) = upstreams.iter().partition(instance);
             Ok(Object::Instance(Box::new(Instance {
                 metadata,
                 replicas: *replicas,
@@ -42,6 +47,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                     api::Role::Secondary => Role::Secondary,
                 },
                 upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+                outside: outside_upstreams(&outside)?,
                 downstreams: downstream_names(downstreams)?,
                 allow_query: config.allow_query,
                 rate_limit: config.rate_limit,
@@ -66,6 +72,38 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
             data: RecordData::pack(record.kind(), &record.data()),
         })),
     }
+}
+
+/// The servers outside of Bindy among an instance's upstreams.
+fn outside_upstreams(upstreams: &[&api::Upstream]) -> Result<Vec<OutsideUpstream>, String> {
+    let mut names = BTreeSet::new();
+    let mut all = Vec::new();
+    for upstream in upstreams {
+        let api::Upstream { name, address, port, key_name, key_secret, zones } = upstream;
+        let wrong = |what: &str| format!("spec.upstreams: {name:?} {what}");
+        let (Some(address), Some(key), Some(secret), Some(zones)) = (address, key_name, key_secret, zones)
+        else {
+            return Err(wrong(
+                "needs address, keyName, keySecret and zones as a server outside of Bindy, and a name only as an instance of this namespace",
+            ));
+        };
+        if !names.insert(name) {
+            return Err(wrong("is there twice"));
+        }
+        let address: IpAddr =
+            address.parse().map_err(|_| wrong(&format!("has no IP address: {address:?}")))?;
+        let key = Name::parse(key).map_err(|error| wrong(&format!("has no key name: {error}")))?;
+        let zone = |text: &String| {
+            parse_apex(text).map_err(|problem| wrong(&format!("lists {text:?} among its zones: {problem}")))
+        };
+        let zones = zones.iter().map(zone).collect::<Result<BTreeSet<_>, _>>()?;
+        if zones.is_empty() {
+            return Err(wrong("lists no zones"));
+        }
+        let address = SocketAddr::new(address, port.unwrap_or(DNS_PORT));
+        all.push(OutsideUpstream { name: name.clone(), address, key, secret: secret.clone(), zones });
+    }
+    Ok(all)
 }
 
 /// Each name becomes a label of a key's name and part of the name of a Secret.

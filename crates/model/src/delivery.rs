@@ -87,11 +87,13 @@ pub enum Rank {
     Edit,
     /// A zone that is new to the server.
     New,
+    /// A zone that the server has from outside of Bindy: any serial will do.
+    Outside,
     /// The records of a version whose serial the server has.
     Proof,
 }
 
-const RANKS: [Rank; 3] = [Rank::Edit, Rank::New, Rank::Proof];
+const RANKS: [Rank; 4] = [Rank::Edit, Rank::New, Rank::Outside, Rank::Proof];
 
 /// A version that the server was not seen to have yet.
 #[derive(Clone, Debug)]
@@ -129,7 +131,7 @@ impl Delivery {
     pub fn want(&mut self, zone: &Name, serial: Serial, rank: Rank, now: Duration) {
         self.forget(zone);
         let (wanted, since, due) = (serial, now, Some(now));
-        let told = rank == Rank::New;
+        let told = rank != Rank::Edit;
         let pending =
             Pending { wanted, since, failure: None, rank, has_serial: false, told, attempt: 0, due };
         self.pending.insert(zone.clone(), pending);
@@ -152,7 +154,7 @@ impl Delivery {
             if pending.due.is_some() {
                 pending.due = Some(now);
                 pending.attempt = 0;
-                pending.told = pending.rank == Rank::New;
+                pending.told = pending.rank != Rank::Edit;
                 self.due.insert((pending.rank(), now, zone.clone()));
             }
         }
@@ -168,6 +170,7 @@ impl Delivery {
         pending.due = None;
         let ask = match rank {
             Rank::Proof => Ask::Records(Vec::new()),
+            Rank::Outside => Ask::Serial { notify: false },
             Rank::Edit | Rank::New if !pending.told => Ask::Notify,
             Rank::Edit | Rank::New => Ask::Serial { notify: pending.attempt >= NOTIFY_AGAIN },
         };
@@ -199,6 +202,7 @@ impl Delivery {
         };
         let mut due = None;
         let progress = match answer {
+            Answer::Serial(_) if pending.rank == Rank::Outside => Progress::Delivered,
             Answer::Serial(found) if found == probe.serial => {
                 pending.has_serial = true;
                 due = Some(now);

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bindy_zone::Name;
+
 use crate::object::{Instance, NamespacedName, Role, Zone};
 
 /// Why an instance does not pull from where it says.
@@ -65,7 +67,7 @@ impl Fleet {
     fn wished_upstreams(&self, key: &NamespacedName) -> Vec<NamespacedName> {
         let Some(instance) = self.instances.get(key) else { return Vec::new() };
         let named = |name: &String| NamespacedName::new(&*key.namespace, name);
-        if !instance.upstreams.is_empty() {
+        if !instance.upstreams.is_empty() || !instance.outside.is_empty() {
             let wished = instance.upstreams.iter().map(named);
             return wished.filter(|upstream| self.instances.contains_key(upstream)).collect();
         }
@@ -114,10 +116,28 @@ impl Fleet {
             let names = [key].into_iter().chain(&path).map(|key| key.name.clone());
             return Some(FleetProblem::Loop(names.collect()));
         }
-        if wished.is_empty() && instance.role == Role::Secondary {
+        if wished.is_empty() && instance.outside.is_empty() && instance.role == Role::Secondary {
             return Some(FleetProblem::NoPrimary(key.namespace.clone()));
         }
         None
+    }
+
+    /// The zones that the servers of `key` have from outside of Bindy, by themselves or by an upstream.
+    pub fn zones_from_outside(&self, key: &NamespacedName) -> BTreeSet<&Name> {
+        let sources = self.carriers(std::slice::from_ref(key));
+        let instances = sources.iter().filter_map(|source| self.instances.get(source));
+        instances.flat_map(|instance| &instance.outside).flat_map(|upstream| &upstream.zones).collect()
+    }
+
+    /// The first of `instances` that pulls `zone` from outside of Bindy, or has it from one that does.
+    pub fn bringer(&self, zone: &Name, instances: &BTreeSet<NamespacedName>) -> Option<&NamespacedName> {
+        let brings = |instance: &&Instance| instance.outside.iter().any(|one| one.zones.contains(zone));
+        let bringers = self.instances.values().filter(brings).map(|instance| &instance.metadata.key);
+        let mut bringers = bringers.peekable();
+        bringers.peek()?;
+        let above: BTreeSet<NamespacedName> =
+            instances.iter().flat_map(|one| self.carriers(std::slice::from_ref(one))).collect();
+        bringers.find(|bringer| above.contains(bringer))
     }
 
     /// Every instance that pulls directly or indirectly from `key`; itself not included.

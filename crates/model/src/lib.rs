@@ -40,8 +40,8 @@ pub use delivery::{Answer, Ask, Delivery, Pending, Probe, Progress, Rank};
 pub use fleet::{Fleet, FleetProblem};
 pub use links::{Link, LinkKey, Origin};
 pub use object::{
-    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey, PodSettings,
-    Record, Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
+    ConfigMap, Instance, Kind, Labels, Metadata, NameServer, NamespacedName, Object, ObjectKey,
+    OutsideUpstream, PodSettings, Record, Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 pub use publication::{Command, Guard, Hold, LedgerEntry, Now, Publication, Swapped};
 pub use record_data::RecordData;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use bindy_zone::Name;
+
 use crate::agent_conf::SourceKind;
 use crate::fleet::Fleet;
-use crate::object::NamespacedName;
+use crate::object::{NamespacedName, OutsideUpstream};
 
 /// One way by which zones come to the servers of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Origin {
     Operator,
     /// The servers of that instance.
     Instance(NamespacedName),
+    /// A server outside of Bindy.
+    Outside(OutsideUpstream),
 }
 
 /// Which key a request is signed with.
@@ -35,6 +39,18 @@ pub enum LinkKey {
     AtUpstream(NamespacedName),
     /// The one derived for that downstream from this instance's own.
     OfDownstream(NamespacedName),
+    /// The one of that name, which somebody else made.
+    Foreign(Name),
+}
+
+impl Link {
+    /// The only zones that come by it; empty when it is not limited to any.
+    pub fn zones(&self) -> BTreeSet<Name> {
+        match &self.origin {
+            Origin::Outside(upstream) => upstream.zones.clone(),
+            Origin::Operator | Origin::Instance(_) => BTreeSet::new(),
+        }
+    }
 }
 
 impl Fleet {
@@ -43,14 +59,19 @@ impl Fleet {
         let upstreams = self.upstreams(key);
         // The first tier has no other upstream.
         let operator = if upstreams.is_empty() { SourceKind::Upstream } else { SourceKind::Operator };
-        let mut links: Vec<Link> = upstreams
-            .into_iter()
+        let outside = self.get(key).into_iter().flat_map(|instance| &instance.outside);
+        let mut links: Vec<Link> = outside
             .map(|upstream| Link {
-                kind: SourceKind::Upstream,
-                origin: Origin::Instance(upstream.clone()),
-                key: LinkKey::AtUpstream(upstream),
+                kind: SourceKind::Outside,
+                origin: Origin::Outside(upstream.clone()),
+                key: LinkKey::Foreign(upstream.key.clone()),
             })
             .collect();
+        links.extend(upstreams.into_iter().map(|upstream| Link {
+            kind: SourceKind::Upstream,
+            origin: Origin::Instance(upstream.clone()),
+            key: LinkKey::AtUpstream(upstream),
+        }));
         links.push(Link {
             kind: SourceKind::Sibling,
             origin: Origin::Instance(key.clone()),
@@ -70,7 +91,7 @@ impl Fleet {
     pub fn neighbours(&self, key: &NamespacedName) -> BTreeSet<NamespacedName> {
         let links = self.links(key).into_iter();
         let instance = |link: Link| match link.origin {
-            Origin::Operator => None,
+            Origin::Operator | Origin::Outside(_) => None,
             Origin::Instance(key) => Some(key),
         };
         links.filter_map(instance).collect()

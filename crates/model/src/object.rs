@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bindy_api::RecordKind;
+use bindy_zone::Name;
 
 use crate::record_data::RecordData;
 
@@ -140,6 +141,8 @@ pub struct Instance {
     /// Instances of the same namespace that this one pulls from; empty: every primary of the namespace (for a
     /// secondary), the hidden primary (for a primary).
     pub upstreams: Vec<String>,
+    /// The servers outside of Bindy that this one pulls from.
+    pub outside: Vec<OutsideUpstream>,
     /// Names of the servers outside of Bindy that may follow this instance.
     pub downstreams: BTreeSet<String>,
     /// Who may ask: addresses and networks in BIND's notation; `None`: everybody.
@@ -150,6 +153,28 @@ pub struct Instance {
     pub pods: PodSettings,
     /// Nothing about this instance is changed while this is set.
     pub paused: bool,
+}
+
+/// A server outside of Bindy that an instance pulls zones from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideUpstream {
+    /// What logs and metrics call it.
+    pub name: String,
+    /// Where it gives zones away.
+    pub address: SocketAddr,
+    /// Name of the key that signs requests to it.
+    pub key: Name,
+    /// Name of the Secret of the namespace that has the key.
+    pub secret: String,
+    /// The zones to pull from it, at least one.
+    pub zones: BTreeSet<Name>,
+}
+
+impl OutsideUpstream {
+    /// What it is called among all sources of a server, and the file with its key.
+    pub fn source_name(&self) -> String {
+        format!("outside-{}", self.name)
+    }
 }
 
 impl Instance {

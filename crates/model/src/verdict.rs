@@ -129,6 +129,16 @@ pub enum ZoneProblem {
         /// namespace/name of the winner.
         winner: String,
     },
+    /// Servers that should serve it have it from outside of Bindy.
+    #[error(
+        "Bind9Instance {instance} pulls the zone {apex} from outside of Bindy: take it out of its spec.upstreams, or have other instances serve this one (spec.bind9InstancesFrom)"
+    )]
+    FromOutside {
+        /// The zone name.
+        apex: Name,
+        /// namespace/name of the instance.
+        instance: String,
+    },
     /// No instance serves it.
     #[error(
         "no Bind9Instance serves this zone: create one in namespace {0}, or let spec.bind9InstancesFrom select one"

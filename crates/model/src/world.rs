@@ -21,7 +21,7 @@ use crate::publication::Writer;
 use crate::record_table::{RecordId, RecordTable, Stored};
 use crate::told::Told;
 use crate::verdict::{Verdict, ZoneProblem};
-use crate::zone_state::{Dirty, ZoneState, no_zone, parse_apex};
+use crate::zone_state::{Claimant, Dirty, ZoneState, no_zone, parse_apex};
 
 /// How the absence of an object became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,6 +315,12 @@ impl World {
         self.by_apex.get(apex).into_iter().flatten()
     }
 
+    /// Whether the servers of an instance should have a zone of this name: from an accepted DNSZone, or from outside.
+    pub(crate) fn is_wanted_at(&self, apex: &Name, instance: &NamespacedName) -> bool {
+        let carried = |zone| self.fleet.carriers(&self.serving(zone)).contains(instance);
+        self.fleet.zones_from_outside(instance).contains(apex) || self.zones_named(apex).any(carried)
+    }
+
     /// Number of record objects.
     pub fn record_count(&self) -> usize {
         self.records.len()
@@ -340,9 +346,7 @@ impl World {
         let zone = self.zones.get(key)?;
         match (&zone.apex, &zone.claimed_by) {
             (Err(problem), _) => Some(problem.clone()),
-            (Ok(apex), Some(winner)) => {
-                Some(ZoneProblem::Claimed { apex: apex.clone(), winner: winner.to_string() })
-            }
+            (Ok(apex), Some(claimant)) => Some(claimant.problem(apex)),
             (Ok(_), None) if self.fleet.selected_by(&zone.spec).is_empty() => {
                 Some(ZoneProblem::NoInstances(key.namespace.clone()))
             }
@@ -594,7 +598,8 @@ impl World {
         }
     }
 
-    /// Decides which of the zones with one name are served: the oldest, where they have a server in common.
+    /// Decides which of the zones with one name are served: none where servers have it from outside, else the oldest
+    /// where they have a server in common.
     fn settle_claims(&mut self, apex: &Name) {
         let Some(keys) = self.by_apex.get(apex) else { return };
         let mut zones: Vec<&ZoneState> = keys.iter().filter_map(|key| self.zones.get(key)).collect();
@@ -604,18 +609,21 @@ impl World {
         for zone in zones {
             let key = zone.spec.metadata.key.clone();
             let carriers = self.fleet.carriers(&self.fleet.selected_by(&zone.spec));
-            let winner =
-                winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers)).map(|(key, _)| key.clone());
-            if winner.is_none() {
+            let bringer = self.fleet.bringer(apex, &carriers);
+            let winner = || winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers));
+            let claimant = bringer
+                .map(|instance| Claimant::Instance(instance.clone()))
+                .or_else(|| winner().map(|(key, _)| Claimant::Zone(key.clone())));
+            if claimant.is_none() {
                 winners.push((key.clone(), carriers));
             }
-            settled.push((key, winner));
+            settled.push((key, claimant));
         }
-        for (key, winner) in settled {
+        for (key, claimant) in settled {
             if let Some(zone) = self.zones.get_mut(&key)
-                && zone.claimed_by != winner
+                && zone.claimed_by != claimant
             {
-                zone.claimed_by = winner;
+                zone.claimed_by = claimant;
                 self.restless.extend(zone.members());
                 self.dirty.insert(key);
             }
@@ -633,9 +641,14 @@ impl World {
         self.fleet_changed = true;
         self.fleet_version += 1;
         self.dirty.extend(self.zones.keys().cloned());
-        let contested: Vec<Name> =
-            self.by_apex.iter().filter(|(_, keys)| keys.len() > 1).map(|(apex, _)| apex.clone()).collect();
-        for apex in contested {
+        let claimed = |keys: &BTreeSet<NamespacedName>| {
+            let zones = keys.iter().filter_map(|key| self.zones.get(key));
+            keys.len() > 1 || zones.into_iter().any(|zone| zone.claimed_by.is_some())
+        };
+        let contested = self.by_apex.iter().filter(|(_, keys)| claimed(keys)).map(|(apex, _)| apex);
+        let outside = self.fleet.iter().flat_map(|instance| &instance.outside).flat_map(|one| &one.zones);
+        let unsettled: BTreeSet<Name> = contested.chain(outside).cloned().collect();
+        for apex in unsettled {
             self.settle_claims(&apex);
         }
     }

@@ -59,7 +59,7 @@ pub(crate) struct ZoneState {
     /// The zone's name.
     pub(crate) apex: Result<Name, ZoneProblem>,
     /// Set while an older object has the name.
-    pub(crate) claimed_by: Option<NamespacedName>,
+    pub(crate) claimed_by: Option<Claimant>,
     /// Record objects by the hash of their owner name.
     members: HashTable<(u32, RecordId)>,
     /// Record objects whose owner name cannot be in this zone.
@@ -236,6 +236,25 @@ fn short(hash: u64) -> u32 {
 
 fn long(short: u32) -> u64 {
     u64::from(short).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Who has a zone's name on common servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Claimant {
+    /// An older DNSZone.
+    Zone(NamespacedName),
+    /// This instance has it from outside of Bindy.
+    Instance(NamespacedName),
+}
+
+impl Claimant {
+    pub(crate) fn problem(&self, apex: &Name) -> ZoneProblem {
+        let apex = apex.clone();
+        match self {
+            Self::Zone(winner) => ZoneProblem::Claimed { apex, winner: winner.to_string() },
+            Self::Instance(instance) => ZoneProblem::FromOutside { apex, instance: instance.to_string() },
+        }
+    }
 }
 
 /// Why a record cannot be in any zone.

@@ -17,7 +17,8 @@ use std::time::Duration;
 use bindy_api::Reason;
 use bindy_model::{
     Answer, Ask, Core, FleetProblem, Input, NamespacedName, Now, Object, ObjectEvent, Origin, Output,
-    Removal, Role, Selector, ServerId, ServerState, SourceKind, Swapped, Target, conditions::zone_conditions,
+    OutsideUpstream, Removal, Role, Selector, ServerId, ServerState, SourceKind, Swapped, Target,
+    conditions::zone_conditions,
 };
 use bindy_zone::{Catalog, Name, Serial};
 use common::{elsewhere, instance, key, zone, zone_spec};
@@ -297,4 +298,35 @@ fn an_object_made_again_gets_an_entry_of_its_own_also_for_the_same_content() {
             assert_eq!(rig.missing(), 0, "{seen}");
         }
     }
+}
+
+#[test]
+fn a_zone_from_outside_is_in_the_catalogs_of_its_instance_and_below_and_keeps_objects_off_its_name() {
+    let mut objects = chain();
+    let Object::Instance(middle) = &mut objects[1] else { panic!("no instance") };
+    let hq = Name::parse("hq.example").unwrap();
+    middle.outside = vec![OutsideUpstream {
+        name: "hq".to_owned(),
+        address: "192.0.2.53:53".parse().unwrap(),
+        key: Name::parse("hq-transfer").unwrap(),
+        secret: "hq-key".to_owned(),
+        zones: [hq.clone()].into(),
+    }];
+    objects.push(zone("hq", "hq.example", 2));
+    let mut rig = Rig::new(objects);
+    rig.wait();
+    for (of, has) in [("top", false), ("middle", true), ("edge", true), ("aside", false)] {
+        assert_eq!(rig.members(of).contains(&hq.to_string()), has, "{of}");
+    }
+    assert_eq!(rig.missing(), 0);
+    let refusal = rig.core.zone_report(&key("hq")).unwrap().refusal.unwrap().to_string();
+    assert!(refusal.contains("default/middle") && refusal.contains("outside"), "{refusal}");
+
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(instance("middle", Role::Secondary, &["top"]))]));
+    rig.wait();
+    for of in ["top", "middle", "edge", "aside"] {
+        assert!(rig.members(of).contains(&hq.to_string()), "{of} has it from the object now");
+    }
+    assert_eq!(rig.core.zone_report(&key("hq")).unwrap().refusal, None);
+    assert_eq!(rig.missing(), 0);
 }

@@ -92,6 +92,7 @@ fn instance() -> Object {
         replicas: 2,
         role: Role::Primary,
         upstreams: Vec::new(),
+        outside: Vec::new(),
         downstreams: Default::default(),
         allow_query: None,
         rate_limit: None,

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::files::Layout;
 use super::ports::{PortTable, Ports, loopback};
-use super::{RunnerError, SourceAddress, WantedServer};
+use super::{RunnerError, SourceAddress, WantedServer, WantedSource};
 
 /// Texts of files by their paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) fn build(
 }
 
 fn agent<'a>(
-    wanted: &WantedServer,
+    wanted: &'a WantedServer,
     layout: &Layout,
     ports: &Ports,
     table: &PortTable,
@@ -56,8 +56,8 @@ fn agent<'a>(
             SourceAddress::Fixed(address) => *address,
             SourceAddress::Server(key) => loopback(table.get(key)?.transfer),
         };
-        let (name, key) = (source.name.clone(), source.key.clone());
-        Some(SourceConfig { name, kind: source.kind, address, key })
+        let WantedSource { name, kind, at: _, key, zones } = source.clone();
+        Some(SourceConfig { name, kind, address, key, zones })
     });
     AgentConfig {
         instance: wanted.key.instance.to_string(),
@@ -71,7 +71,7 @@ fn agent<'a>(
             key_file: layout.local_key(),
             config_file: layout.named_config(),
         },
-        keys: keys.cloned().collect(),
+        keys: keys.chain(&wanted.key_files).cloned().collect(),
         sources: sources.collect(),
         downstreams: wanted.downstreams.clone(),
     }

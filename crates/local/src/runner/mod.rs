@@ -66,6 +66,8 @@ pub struct WantedServer {
     pub downstreams: BTreeSet<String>,
     /// Its own keys, and those that it signs with at its sources.
     pub keys: Vec<Key>,
+    /// Files with keys that somebody else keeps; they may be missing.
+    pub key_files: Vec<PathBuf>,
     /// Where its zones come from.
     pub sources: Vec<WantedSource>,
 }
@@ -81,6 +83,8 @@ pub struct WantedSource {
     pub at: SourceAddress,
     /// Name of the key that signs requests to it.
     pub key: Name,
+    /// The only zones that come from it; empty when it is not limited to any.
+    pub zones: BTreeSet<Name>,
 }
 
 /// Where a source is.

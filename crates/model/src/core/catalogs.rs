@@ -96,6 +96,7 @@ impl Core {
         for key in wanted {
             self.refill(&key, now, outputs);
         }
+        self.expect_from_outside(now);
     }
 
     /// Makes the members of a catalog those that its instance has to have.
@@ -106,12 +107,16 @@ impl Core {
         let zones = self.zones.iter().filter(|(_, zone)| {
             !zone.retired && zone.publication.was_published() && zone.carriers.contains(key)
         });
-        let wanted: BTreeSet<Name> = zones.map(|((_, apex), _)| apex.clone()).chain(catalogs).collect();
+        let mut wanted: BTreeSet<Name> = zones.map(|((_, apex), _)| apex.clone()).chain(catalogs).collect();
+        wanted.extend(self.world.fleet().zones_from_outside(key).into_iter().cloned());
         let Some(catalog) = self.catalogs.get_mut(key) else { return };
         outputs.push(Output::Grant(Target::Catalog(key.clone()), catalog.name.clone(), holders.clone()));
         let present: BTreeSet<Name> = Catalog::members(&catalog.content).collect();
         for member in present.difference(&wanted) {
-            catalog.remove(member);
+            // What somebody is about to serve stays, so that its servers have it in between.
+            if !self.world.is_wanted_at(member, key) {
+                catalog.remove(member);
+            }
         }
         for member in wanted.difference(&present) {
             catalog.insert(member);
@@ -132,7 +137,10 @@ impl Core {
         for (key, catalog) in &mut self.catalogs {
             if carriers.contains(key) {
                 catalog.insert(apex);
-            } else if key.namespace == zone.namespace && !others.contains(key) {
+            } else if key.namespace == zone.namespace
+                && !others.contains(key)
+                && !self.world.fleet().zones_from_outside(key).contains(apex)
+            {
                 catalog.remove(apex);
             }
         }
@@ -143,14 +151,10 @@ impl Core {
     /// about to serve a zone of this name.
     pub(super) fn unenroll(&mut self, apex: &Name, zone: &NamespacedName) {
         let carriers = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| zone.carriers.clone());
-        let heirs: BTreeSet<NamespacedName> = self
-            .world
-            .zones_named(apex)
-            .filter(|other| *other != zone)
-            .flat_map(|other| self.world.fleet().carriers(&self.world.serving(other)))
-            .collect();
-        for key in carriers.unwrap_or_default().difference(&heirs) {
-            if let Some(catalog) = self.catalogs.get_mut(key) {
+        for key in carriers.unwrap_or_default() {
+            if !self.world.is_wanted_at(apex, &key)
+                && let Some(catalog) = self.catalogs.get_mut(&key)
+            {
                 catalog.remove(apex);
             }
         }
@@ -223,7 +227,9 @@ impl Core {
         let members: Vec<Name> = Catalog::members(&served.content).collect();
         let known: BTreeSet<&Name> =
             self.current.values().chain(self.catalogs.values().map(|c| &c.name)).collect();
-        let lost: Vec<Name> = members.into_iter().filter(|member| !known.contains(member)).collect();
+        let outside = self.world.fleet().zones_from_outside(key);
+        let is_known = |member: &Name| known.contains(member) || outside.contains(member);
+        let lost: Vec<Name> = members.into_iter().filter(|member| !is_known(member)).collect();
         for apex in lost {
             let orphan = self.orphans.entry(apex.clone()).or_insert_with(|| {
                 outputs.push(Output::Fetch(Target::Orphan(apex.clone()), apex.clone(), None));
@@ -233,9 +239,10 @@ impl Core {
         }
     }
 
-    /// Whether any served catalog names this zone.
+    /// Whether any served catalog names this zone, other than as one from outside of Bindy.
     pub(super) fn is_named(&self, apex: &Name) -> bool {
-        self.catalogs.values().any(|catalog| catalog.names(apex))
+        let of_objects = |key| !self.world.fleet().zones_from_outside(key).contains(apex);
+        self.catalogs.iter().any(|(key, catalog)| catalog.names(apex) && of_objects(key))
     }
 
     /// The name under which a target is served.

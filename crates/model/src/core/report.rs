@@ -5,6 +5,7 @@ use bindy_zone::{Name, Serial};
 use super::catalogs::CatalogState;
 use super::servers::Server;
 use super::{Core, LedgerKind, ServerId};
+use crate::delivery::Pending;
 use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
 use crate::publication::{Hold, LedgerEntry};
@@ -73,18 +74,20 @@ pub struct ServerReport {
     pub ready: bool,
     /// Zones that it does not have in their published version yet.
     pub missing: usize,
-    /// What was wrong with one of its last answers, if any was.
+    /// What was wrong with one of its last answers, if any was, after the name of the zone.
     pub failure: Option<String>,
 }
 
 impl Server {
     /// What is known of it.
     pub(super) fn report(&self) -> ServerReport {
+        let failure =
+            |(zone, pending): (&Name, &Pending)| Some(format!("{zone} {}", pending.failure.as_ref()?));
         ServerReport {
             id: self.state.id.clone(),
             ready: self.state.ready,
             missing: self.missing(),
-            failure: self.delivery.pending().find_map(|(_, pending)| pending.failure.clone()),
+            failure: self.delivery.pending().find_map(failure),
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) delivery: Delivery,
     /// Versions that an upstream should have first, and since when they wait for it.
     waiting: BTreeMap<Name, (Serial, Duration)>,
+    /// Zones that it should have from outside of Bindy.
+    outside: BTreeSet<Name>,
     /// Zones that it had at least once in this incarnation.
     had: BTreeSet<Name>,
 }
@@ -60,6 +62,33 @@ impl Server {
     /// Number of zones that it was not seen to have in their latest version.
     pub(super) fn missing(&self) -> usize {
         self.waiting.len() + self.delivery.pending().count()
+    }
+
+    /// Exactly these zones should come from outside of Bindy. Which serial of them is current is not known here.
+    fn expect_from_outside(&mut self, zones: BTreeSet<&Name>, now: Now) {
+        let gone: Vec<Name> = self.outside.iter().filter(|zone| !zones.contains(zone)).cloned().collect();
+        for zone in gone {
+            self.outside.remove(&zone);
+            self.delivery.forget(&zone);
+            self.waiting.remove(&zone);
+            self.had.remove(&zone);
+        }
+        for zone in zones {
+            if self.outside.insert(zone.clone()) {
+                self.delivery.forget(zone);
+                self.had.remove(zone);
+                self.waiting.insert(zone.clone(), (Serial::new(0), now.monotonic));
+            }
+        }
+    }
+
+    /// What another version of a zone is to it.
+    fn rank(&self, zone: &Name) -> Rank {
+        match (self.outside.contains(zone), self.had.contains(zone)) {
+            (true, _) => Rank::Outside,
+            (false, true) => Rank::Edit,
+            (false, false) => Rank::New,
+        }
     }
 
     /// Whether it should have a version of `zone` and was not asked for it yet.
@@ -154,8 +183,18 @@ impl Core {
         let catalogs = self.catalogs.iter().filter(|(key, _)| held.contains(key));
         wanted.extend(catalogs.filter_map(|(_, c)| Some((c.name.clone(), c.publication.served()?.serial))));
         let waiting = wanted.into_iter().map(|(zone, serial)| (zone, (serial, now.monotonic))).collect();
-        let server = Server { delivery: Delivery::default(), waiting, had: BTreeSet::new(), state };
+        let (had, outside) = (BTreeSet::new(), BTreeSet::new());
+        let mut server = Server { delivery: Delivery::default(), waiting, outside, had, state };
+        server.expect_from_outside(self.world.fleet().zones_from_outside(&instance), now);
         self.servers.insert(server.state.id.clone(), server);
+    }
+
+    /// Instances have other zones from outside of Bindy than before.
+    pub(super) fn expect_from_outside(&mut self, now: Now) {
+        for server in self.servers.values_mut() {
+            let zones = self.world.fleet().zones_from_outside(&server.state.id.instance);
+            server.expect_from_outside(zones, now);
+        }
     }
 
     /// A version was published: every server that should have it waits for it from now on.
@@ -222,7 +261,7 @@ impl Core {
             let Some(server) = self.servers.get_mut(&id) else { continue };
             for zone in ready {
                 if let Some((serial, _)) = server.waiting.remove(&zone) {
-                    let rank = if server.had.contains(&zone) { Rank::Edit } else { Rank::New };
+                    let rank = server.rank(&zone);
                     server.delivery.want(&zone, serial, rank, now.monotonic);
                 }
             }

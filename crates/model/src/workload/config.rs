@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use bindy_zone::{Catalog, Name};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{
-    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE, NAMED_CONFIG,
-    RELAY_PORT,
+    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE,
+    NAMED_CONFIG, RELAY_PORT,
 };
 use super::{
     DNS_PORT, HANDOUT_ANNOTATION, HTTP_PORT, Handout, Inputs, KEYS_ANNOTATION, KeyFile, PlanError,
@@ -20,6 +21,7 @@ use crate::links::{Link, Origin};
 use crate::named_conf::{
     AclElement, LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
 };
+use crate::object::{Instance, OutsideUpstream};
 
 /// The configuration of the pods; `None` while the hidden primary's address is not known.
 pub(super) fn config_map(metadata: ObjectMeta, inputs: &Inputs<'_>) -> Result<Option<ConfigMap>, PlanError> {
@@ -116,7 +118,7 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
             key_file: LOCAL_KEY_FILE.into(),
             config_file: path(CONFIG_DIRECTORY, NAMED_CONFIG).into(),
         },
-        keys: KEY_FILES.iter().map(Into::into).collect(),
+        keys: key_files(inputs.instance),
         downstreams: inputs.handouts.iter().map(|handout| handout.downstream.clone()).collect(),
         sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
     };
@@ -128,11 +130,19 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
 fn source(inputs: &Inputs<'_>, operator: SocketAddr, link: &Link, key: &Name) -> Option<SourceConfig> {
     let (name, address) = match &link.origin {
         Origin::Operator => ("hidden-primary".to_owned(), operator),
+        Origin::Outside(upstream) => (upstream.source_name(), upstream.address),
         Origin::Instance(other) => {
             let address = inputs.cluster.transfer.get(other)?;
             let name = format!("{:?}-{}-{}", link.kind, other.namespace, other.name).to_lowercase();
             (name, SocketAddr::from((*address, TRANSFER_PORT)))
         }
     };
-    Some(SourceConfig { name, kind: link.kind, address, key: key.clone() })
+    Some(SourceConfig { name, kind: link.kind, address, key: key.clone(), zones: link.zones() })
+}
+
+/// The instance's own keys, and one file for each server outside that it pulls from.
+fn key_files(instance: &Instance) -> Vec<PathBuf> {
+    let outside = instance.outside.iter().map(OutsideUpstream::source_name);
+    let outside = outside.map(|name| path(KEY_DIRECTORY, &name).into());
+    KEY_FILES.iter().map(Into::into).chain(outside).collect()
 }

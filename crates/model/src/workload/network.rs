@@ -1,11 +1,12 @@
 //! Services and NetworkPolicy.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
-    NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+    NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -80,27 +81,33 @@ fn port(name: &str, protocol: &str, number: u16, target: u16) -> ServicePort {
 }
 
 /// Everybody may ask; transfers, NOTIFY and questions of servers come from the operator and other servers of the
-/// namespace, and from everywhere when there are downstreams outside; readiness and metrics are for the cluster. (Probes come from the node, which no policy keeps out.) Pods
-/// connect to the operator and to other servers, and to nobody else.
+/// namespace, and from everywhere when there are servers outside that give or take zones; readiness and metrics are for
+/// the cluster. (Probes come from the node, which no policy keeps out.) Pods connect to the operator, to other servers and
+/// to the servers outside that they pull from, and to nobody else.
 pub(super) fn policy(metadata: ObjectMeta, instance: &Instance, cluster: &Cluster) -> NetworkPolicy {
     let from = |peers, ports| NetworkPolicyIngressRule { from: peers, ports: Some(ports) };
     let to = |peers, ports| NetworkPolicyEgressRule { to: Some(peers), ports: Some(ports) };
     let transfer = || vec![allow("TCP", TRANSFER_PORT)];
     let outside = vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)];
-    let outside = (!instance.downstreams.is_empty()).then(|| from(None, outside));
+    let strangers = !instance.downstreams.is_empty() || !instance.outside.is_empty();
+    let outside = strangers.then(|| from(None, outside));
     let ingress = vec![
         from(None, vec![allow("UDP", DNS_PORT), allow("TCP", DNS_PORT)]),
         from(Some(vec![operator(cluster), servers()]), transfer()),
         from(Some(vec![everybody()]), vec![allow("TCP", HTTP_PORT)]),
     ];
+    let egress = [
+        to(vec![operator(cluster)], vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)]),
+        to(vec![servers()], transfer()),
+    ];
+    let source =
+        |at: SocketAddr| to(vec![host(at.ip())], vec![allow("TCP", at.port()), allow("UDP", at.port())]);
+    let sources = instance.outside.iter().map(|upstream| source(upstream.address));
     let spec = NetworkPolicySpec {
         pod_selector: Some(selector(pod_labels(&instance.metadata.key.name))),
         policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
         ingress: Some(ingress.into_iter().chain(outside).collect()),
-        egress: Some(vec![
-            to(vec![operator(cluster)], vec![allow("TCP", TRANSFER_PORT), allow("UDP", TRANSFER_PORT)]),
-            to(vec![servers()], transfer()),
-        ]),
+        egress: Some(egress.into_iter().chain(sources).collect()),
     };
     NetworkPolicy { metadata, spec: Some(spec) }
 }
@@ -130,6 +137,15 @@ fn servers() -> NetworkPolicyPeer {
     let label = (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     NetworkPolicyPeer {
         pod_selector: Some(selector(BTreeMap::from([label]))),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// That address.
+fn host(address: IpAddr) -> NetworkPolicyPeer {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    NetworkPolicyPeer {
+        ip_block: Some(IPBlock { cidr: format!("{address}/{bits}"), except: None }),
         ..NetworkPolicyPeer::default()
     }
 }

@@ -205,6 +205,7 @@ mod tests {
             replicas: 3,
             role: Role::Primary,
             upstreams: Vec::new(),
+            outside: Vec::new(),
             downstreams: Default::default(),
             allow_query: None,
             rate_limit: None,

@@ -124,7 +124,7 @@ fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
         }),
         init_containers: Some(vec![containers::agent(&cluster.agent_image)]),
         containers: vec![containers::named(&instance.pods)],
-        volumes: Some(pod_volumes(names, keeps)),
+        volumes: Some(pod_volumes(instance, names)),
         affinity: Some(placement::affinity(instance)?),
         topology_spread_constraints: Some(vec![placement::spread(instance, spread, told_apart_by)]),
         node_selector: (!wishes.node_selector.is_empty()).then(|| wishes.node_selector.clone()),
@@ -148,7 +148,7 @@ fn security() -> PodSecurityContext {
     }
 }
 
-fn pod_volumes(names: &ObjectNames, keeps: bool) -> Vec<Volume> {
+fn pod_volumes(instance: &Instance, names: &ObjectNames) -> Vec<Volume> {
     let volume = |name: &str| Volume { name: name.to_owned(), ..Volume::default() };
     let keys = |secret: &str, file: &str| VolumeProjection {
         secret: Some(SecretProjection {
@@ -159,8 +159,10 @@ fn pod_volumes(names: &ObjectNames, keeps: bool) -> Vec<Volume> {
         ..VolumeProjection::default()
     };
     let config = ConfigMapVolumeSource { name: names.config_map.clone(), ..ConfigMapVolumeSource::default() };
+    let own = [keys(&names.secret, "a"), keys(&names.other_secret, "b")];
+    let outside = instance.outside.iter().map(|upstream| keys(&upstream.secret, &upstream.source_name()));
     let keys = ProjectedVolumeSource {
-        sources: Some(vec![keys(&names.secret, "a"), keys(&names.other_secret, "b")]),
+        sources: Some(own.into_iter().chain(outside).collect()),
         default_mode: Some(0o440),
     };
     let run = EmptyDirVolumeSource {
@@ -173,7 +175,7 @@ fn pod_volumes(names: &ObjectNames, keeps: bool) -> Vec<Volume> {
         Volume { projected: Some(keys), ..volume(volumes::KEYS) },
     ];
     // A StatefulSet adds the volume of the pod itself.
-    all.extend((!keeps).then_some(data));
+    all.extend(instance.pods.storage.is_none().then_some(data));
     all.push(Volume { empty_dir: Some(run), ..volume(volumes::RUN) });
     all
 }

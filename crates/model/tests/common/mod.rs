@@ -27,6 +27,7 @@ pub fn instance(name: &str, role: Role, upstreams: &[&str]) -> Object {
         replicas: 2,
         role,
         upstreams: upstreams.iter().map(|name| (*name).to_owned()).collect(),
+        outside: Vec::new(),
         downstreams: Default::default(),
         allow_query: None,
         rate_limit: None,

@@ -179,8 +179,7 @@ impl Pass<'_> {
             Ok(handouts) => handouts,
             Err(error) => return self.stop(Problem::Handouts(error)),
         };
-        let links = keys.links.iter().map(|(link, key)| (link.clone(), key.name().clone()));
-        Ok(Parts { links: links.collect(), keys: keys.file(secret), handouts })
+        Ok(Parts { keys: keys.file(secret), links: keys.links, handouts })
     }
 
     fn plan(&mut self, parts: &Parts) -> Result<Planned, Stop> {

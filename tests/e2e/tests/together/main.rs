@@ -21,3 +21,4 @@ mod topologies;
 mod two_tiers;
 mod upgrades;
 mod zones_come_and_go;
+mod zones_from_outside;

@@ -8,7 +8,9 @@
     reason = "a test fails by panicking, and shares the objects of its neighbours"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,7 +20,7 @@ use bindy_model::workload::{
     Surplus, Topology, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
-use bindy_model::{Fleet, Instance, Link, NamespacedName, Object, ObjectEvent, PodSettings, Role};
+use bindy_model::{Fleet, Instance, Link, LinkKey, NamespacedName, Object, ObjectEvent, PodSettings, Role};
 use bindy_zone::Name;
 use serde_json::{Value, json};
 
@@ -42,7 +44,13 @@ fn cluster(transfer: &[(&str, &str)]) -> Cluster {
 }
 
 fn links(fleet: &Fleet, key: &NamespacedName) -> Vec<(Link, Name)> {
-    let named = |(number, link)| (link, Name::parse(&format!("k{number}.key.bindy")).unwrap());
+    let named = |(number, link): (usize, Link)| {
+        let name = match &link.key {
+            LinkKey::Foreign(name) => name.clone(),
+            _ => Name::parse(&format!("k{number}.key.bindy")).unwrap(),
+        };
+        (link, name)
+    };
     fleet.links(key).into_iter().enumerate().map(named).collect()
 }
 
@@ -501,43 +509,4 @@ fn the_service_is_as_the_instance_asks_and_leads_to_port_53_of_the_servers() {
         (&json!("ClusterIP"), &Value::Null)
     );
     assert!(difference(&fixed, &service(json!({}))).is_some(), "what is not wanted any more shows");
-}
-
-fn named<'a>(objects: &'a [Desired], kind: ObjectKind, name: &str) -> &'a Value {
-    &objects.iter().find(|object| object.kind == kind && object.name == name).unwrap().body
-}
-
-#[test]
-fn a_downstream_outside_gets_a_secret_and_a_way_in_and_nobody_else_does() {
-    let with = objects(|instance| instance.downstreams = BTreeSet::from(["vm".to_owned()]));
-    let without = objects(|_| ());
-    let secret = named(&with, ObjectKind::Secret, "primary-dns-downstream-vm");
-    assert!(secret["stringData"]["named.conf"].as_str().unwrap().contains(SECRET));
-    for (kind, name) in
-        [(ObjectKind::ConfigMap, "primary-dns-config"), (ObjectKind::ServiceAccount, "primary-dns")]
-    {
-        let note = &named(&with, kind, name)["metadata"]["annotations"]["bindy.firestoned.io/downstream-vm"];
-        assert_eq!(note, "print-vm", "{kind}");
-    }
-    let agent = |objects: &[Desired]| -> Value {
-        let text = named(objects, ObjectKind::ConfigMap, "primary-dns-config")["data"]["agent.json"].clone();
-        serde_json::from_str(text.as_str().unwrap()).unwrap()
-    };
-    assert_eq!(agent(&with)["downstreams"], json!(["vm"]));
-    assert_eq!(agent(&without).get("downstreams"), None, "an older agent does not know the field");
-    let open = |objects: &[Desired]| -> Vec<Value> {
-        let rules = the(objects, ObjectKind::NetworkPolicy)["spec"]["ingress"].as_array().unwrap().clone();
-        let everywhere = rules.into_iter().filter(|rule| rule.get("from").is_none());
-        everywhere.flat_map(|rule| rule["ports"].as_array().unwrap().clone()).collect()
-    };
-    let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
-    let dns = vec![port("UDP", 53), port("TCP", 53)];
-    assert_eq!(open(&without), dns);
-    assert_eq!(open(&with), [dns, vec![port("TCP", 5353), port("UDP", 5353)]].concat());
-    let ports = |objects: &[Desired]| {
-        let service = named(objects, ObjectKind::Service, "primary-dns-transfer");
-        service["spec"]["ports"].as_array().unwrap().len()
-    };
-    assert_eq!((ports(&without), ports(&with)), (1, 2), "a plain BIND asks for serials by UDP");
-    assert_eq!(pod(&with), pod(&without), "no pod is replaced");
 }
