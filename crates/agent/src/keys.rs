@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bindy_wire::{Key, KeyRing, OUTSIDE_LABEL, read_keys};
-use bindy_zone::{Name, OwnerName};
+use bindy_zone::{CATALOGS, Name, OwnerName};
 
-/// What the names of all instances' keys, and of their catalogs, end in.
+/// What the names of all instances' keys end in.
 const KEYS: &str = "key.bindy.";
-pub(crate) const CATALOGS: &str = "catalog.bindy.";
 
 /// Who signed a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +65,9 @@ impl Keys {
             };
             read.insert(file.clone(), keys);
         }
-        let keys = read.values().flatten().map(|key| (key.name().clone(), key.clone())).collect();
+        // Those of the files listed first hold: the instance's own.
+        let ordered = files.iter().rev().filter_map(|file| read.get(file)).flatten();
+        let keys = ordered.map(|key| (key.name().clone(), key.clone())).collect();
         *known = Known { base, keys, files: read, outside: std::mem::take(&mut known.outside) };
         complaints
     }
@@ -125,7 +126,8 @@ fn parse(file: &Path, text: &str, complaints: &mut Vec<String>) -> Vec<Key> {
     for (line, key) in read_keys(text) {
         match key {
             Ok(key) => keys.push(key),
-            Err(error) => complaints.push(format!("{}:{line}: not a key: {error}", file.display())),
+            // What the error says may be a misplaced secret.
+            Err(_) => complaints.push(format!("{}:{line}: not a key for hmac-sha256", file.display())),
         }
     }
     keys

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
-use crate::keys::CATALOGS;
 use crate::readiness::Excuse;
 use crate::watch::tick;
 use bindy_model::SourceKind as Kind;
@@ -27,11 +26,6 @@ const FAILURES: u32 = 2;
 
 /// Octets of differences of the catalog that are kept for downstreams outside of Bindy.
 const OUTSIDE_DIFFERENCES: usize = 1 << 20;
-
-/// Whether that zone is the catalog of an instance.
-fn is_catalog(zone: &Name) -> bool {
-    Name::parse(CATALOGS).is_ok_and(|catalogs| zone.is_within(&catalogs))
-}
 
 /// The catalog as named has it.
 #[derive(Debug, Default)]
@@ -55,13 +49,13 @@ impl Members {
 
     /// Whether that zone is for downstreams outside of Bindy.
     pub(crate) fn shows_outside(&self, zone: &Name) -> bool {
-        !is_catalog(zone) && self.names().contains(zone)
+        !Catalog::is_ours(zone) && self.names().contains(zone)
     }
 
     /// Takes over what downstreams outside of Bindy see of a new version.
     fn show_outside(&self, version: &Version, names: &BTreeSet<Name>) {
         let mut content = version.content.clone();
-        for catalog in names.iter().filter(|name| is_catalog(name)) {
+        for catalog in names.iter().filter(|name| Catalog::is_ours(name)) {
             Catalog::remove(&mut content, catalog);
         }
         let next = Version { serial: version.serial, content };

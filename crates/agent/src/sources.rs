@@ -49,7 +49,7 @@ struct ZoneState {
 struct Source {
     name: String,
     rank: u8,
-    /// The only zones that it is asked for; empty when it may be asked for any but those of others.
+    /// The only zones that it is asked for; empty when it may be asked for any.
     zones: BTreeSet<Name>,
     lost: Option<Lost>,
 }

@@ -15,6 +15,9 @@ use crate::{
     Resources, ServiceSettings, Storage,
 };
 
+/// A domain name of letters, digits, `-`, `_` and, within a label, `/` (RFC 2317).
+const PLAIN_NAME: &str = r"^[A-Za-z0-9_]([-A-Za-z0-9_/]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_/]{0,61}[A-Za-z0-9_])?)*\.?$";
+
 /// Where an instance gets its zones from.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -158,7 +161,7 @@ pub struct Upstream {
     pub port: Option<u16>,
     /// Name of the TSIG key that it knows. Example: `hq-transfer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = PLAIN_NAME))]
     pub key_name: Option<String>,
     /// Secret of the namespace whose entry `key` has that key, with the algorithm hmac-sha256: the statement that
     /// `tsig-keygen NAME` prints. (`bindy up` reads the file `upstreams/NAMESPACE.SECRET/key` in its state directory.)
@@ -344,7 +347,8 @@ fn zone_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "array",
         "minItems": 1,
         "maxItems": 1000,
-        "items": { "type": "string", "minLength": 1, "maxLength": 253 },
+        // Labels of up to 63 octets; the final dot may be there or not.
+        "items": { "type": "string", "minLength": 1, "maxLength": 253, "pattern": PLAIN_NAME },
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_api as api;
-use bindy_zone::Name;
+use bindy_zone::{Catalog, Name};
 use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
 
 use crate::object::{
@@ -77,7 +77,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
 /// The servers outside of Bindy among an instance's upstreams.
 fn outside_upstreams(upstreams: &[&api::Upstream]) -> Result<Vec<OutsideUpstream>, String> {
     let mut names = BTreeSet::new();
-    let mut all = Vec::new();
+    let mut all: Vec<OutsideUpstream> = Vec::new();
     for upstream in upstreams {
         let api::Upstream { name, address, port, key_name, key_secret, zones } = upstream;
         let wrong = |what: &str| format!("spec.upstreams: {name:?} {what}");
@@ -93,12 +93,21 @@ fn outside_upstreams(upstreams: &[&api::Upstream]) -> Result<Vec<OutsideUpstream
         let address: IpAddr =
             address.parse().map_err(|_| wrong(&format!("has no IP address: {address:?}")))?;
         let key = Name::parse(key).map_err(|error| wrong(&format!("has no key name: {error}")))?;
-        let zone = |text: &String| {
-            parse_apex(text).map_err(|problem| wrong(&format!("lists {text:?} among its zones: {problem}")))
+        let zone = |text: &String| match parse_apex(text) {
+            Ok(apex) if Catalog::is_ours(&apex) => {
+                Err(wrong(&format!("lists {text:?}, a catalog: list the zones themselves")))
+            }
+            apex => apex.map_err(|problem| wrong(&format!("lists {text:?} among its zones: {problem}"))),
         };
         let zones = zones.iter().map(zone).collect::<Result<BTreeSet<_>, _>>()?;
         if zones.is_empty() {
             return Err(wrong("lists no zones"));
+        }
+        // A key is known by its name to the servers.
+        if all.iter().any(|other| other.key == key && other.secret != *secret) {
+            return Err(wrong(
+                "and another upstream have keys of the same name in different Secrets: rename one",
+            ));
         }
         let address = SocketAddr::new(address, port.unwrap_or(DNS_PORT));
         all.push(OutsideUpstream { name: name.clone(), address, key, secret: secret.clone(), zones });

@@ -129,15 +129,15 @@ impl Fleet {
         instances.flat_map(|instance| &instance.outside).flat_map(|upstream| &upstream.zones).collect()
     }
 
-    /// The first of `instances` that pulls `zone` from outside of Bindy, or has it from one that does.
+    /// An instance that pulls `zone` from outside of Bindy, if its servers or those below it have one of `instances` for a
+    /// source or are among them: these could give them another zone of that name.
     pub fn bringer(&self, zone: &Name, instances: &BTreeSet<NamespacedName>) -> Option<&NamespacedName> {
         let brings = |instance: &&Instance| instance.outside.iter().any(|one| one.zones.contains(zone));
-        let bringers = self.instances.values().filter(brings).map(|instance| &instance.metadata.key);
-        let mut bringers = bringers.peekable();
-        bringers.peek()?;
-        let above: BTreeSet<NamespacedName> =
-            instances.iter().flat_map(|one| self.carriers(std::slice::from_ref(one))).collect();
-        bringers.find(|bringer| above.contains(bringer))
+        let mut bringers = self.instances.values().filter(brings).map(|instance| &instance.metadata.key);
+        bringers.find(|bringer| {
+            let mut stream = self.instances.keys().map(|key| self.carriers(std::slice::from_ref(key)));
+            stream.any(|carriers| carriers.contains(bringer) && !carriers.is_disjoint(instances))
+        })
     }
 
     /// Every instance that pulls directly or indirectly from `key`; itself not included.

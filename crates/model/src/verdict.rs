@@ -129,9 +129,9 @@ pub enum ZoneProblem {
         /// namespace/name of the winner.
         winner: String,
     },
-    /// Servers that should serve it have it from outside of Bindy.
+    /// Servers that should serve it, or that are up or down the stream of such, have it from outside of Bindy.
     #[error(
-        "Bind9Instance {instance} pulls the zone {apex} from outside of Bindy: take it out of its spec.upstreams, or have other instances serve this one (spec.bind9InstancesFrom)"
+        "Bind9Instance {instance} pulls the zone {apex} from outside of Bindy: take it out of its spec.upstreams, or have instances serve this one that have no upstream or downstream in common with it (spec.bind9InstancesFrom)"
     )]
     FromOutside {
         /// The zone name.

@@ -266,7 +266,12 @@ impl World {
 
     /// Whether zones may exist that are not known, so that none may be taken for absent.
     pub fn hides_zones(&self) -> bool {
-        let unknown = |object: &ObjectKey| object.kind == Kind::Zone && !self.zones.contains_key(&object.key);
+        // An instance may have zones from outside.
+        let unknown = |object: &ObjectKey| match object.kind {
+            Kind::Zone => !self.zones.contains_key(&object.key),
+            Kind::Instance => self.fleet.get(&object.key).is_none(),
+            Kind::Record(_) | Kind::ConfigMap => false,
+        };
         self.obscured || self.unreadable.keys().any(unknown)
     }
 

@@ -300,18 +300,22 @@ fn an_object_made_again_gets_an_entry_of_its_own_also_for_the_same_content() {
     }
 }
 
-#[test]
-fn a_zone_from_outside_is_in_the_catalogs_of_its_instance_and_below_and_keeps_objects_off_its_name() {
-    let mut objects = chain();
-    let Object::Instance(middle) = &mut objects[1] else { panic!("no instance") };
-    let hq = Name::parse("hq.example").unwrap();
-    middle.outside = vec![OutsideUpstream {
+fn from_outside(instance: &mut Object, zone: &Name) {
+    let Object::Instance(instance) = instance else { panic!("no instance") };
+    instance.outside = vec![OutsideUpstream {
         name: "hq".to_owned(),
         address: "192.0.2.53:53".parse().unwrap(),
         key: Name::parse("hq-transfer").unwrap(),
         secret: "hq-key".to_owned(),
-        zones: [hq.clone()].into(),
+        zones: [zone.clone()].into(),
     }];
+}
+
+#[test]
+fn a_zone_from_outside_is_in_the_catalogs_of_its_instance_and_below_and_keeps_objects_off_its_name() {
+    let mut objects = chain();
+    let hq = Name::parse("hq.example").unwrap();
+    from_outside(&mut objects[1], &hq);
     objects.push(zone("hq", "hq.example", 2));
     let mut rig = Rig::new(objects);
     rig.wait();
@@ -321,12 +325,53 @@ fn a_zone_from_outside_is_in_the_catalogs_of_its_instance_and_below_and_keeps_ob
     assert_eq!(rig.missing(), 0);
     let refusal = rig.core.zone_report(&key("hq")).unwrap().refusal.unwrap().to_string();
     assert!(refusal.contains("default/middle") && refusal.contains("outside"), "{refusal}");
+    everywhere_of_the_object(&mut rig, &hq);
+}
 
+/// Nothing comes from outside any more, and the object's zone is served by all.
+fn everywhere_of_the_object(rig: &mut Rig, zone: &Name) {
     rig.step(Input::Objects(vec![ObjectEvent::Applied(instance("middle", Role::Secondary, &["top"]))]));
     rig.wait();
     for of in ["top", "middle", "edge", "aside"] {
-        assert!(rig.members(of).contains(&hq.to_string()), "{of} has it from the object now");
+        assert!(rig.members(of).contains(&zone.to_string()), "{of} has it from the object");
     }
-    assert_eq!(rig.core.zone_report(&key("hq")).unwrap().refusal, None);
+    let report = rig.core.zone_report(&key("hq")).unwrap();
+    assert_eq!((report.refusal, report.in_sync), (None, 4));
     assert_eq!(rig.missing(), 0);
+}
+
+#[test]
+fn a_name_that_was_listed_by_mistake_goes_back_to_its_object() {
+    let hq = Name::parse("hq.example").unwrap();
+    let mut objects = chain();
+    objects.push(zone("hq", "hq.example", 2));
+    let mut rig = Rig::new(objects.clone());
+    rig.wait();
+    // Taken back at once, and after a while.
+    for pause in [false, true] {
+        let mut listed = objects[1].clone();
+        from_outside(&mut listed, &hq);
+        rig.step(Input::Objects(vec![ObjectEvent::Applied(listed)]));
+        if pause {
+            rig.wait();
+            assert!(rig.core.zone_report(&key("hq")).unwrap().refusal.is_some());
+        }
+        everywhere_of_the_object(&mut rig, &hq);
+    }
+}
+
+#[test]
+fn a_zone_of_that_name_is_refused_wherever_it_could_reach_servers_that_have_it_from_outside() {
+    let hq = Name::parse("hq.example").unwrap();
+    let mut objects = tiers();
+    let names: Vec<String> = objects.iter().map(|object| object.key().key.name).collect();
+    let lowest = names.iter().position(|name| name == "edge").unwrap();
+    from_outside(&mut objects[lowest], &hq);
+    let Object::Zone(mut at_top) = bound("hq", 2, "top") else { panic!("no zone") };
+    at_top.zone_name = "hq.example".to_owned();
+    objects.push(Object::Zone(at_top));
+    let mut rig = Rig::new(objects);
+    rig.wait();
+    let refusal = rig.core.zone_report(&key("hq")).unwrap().refusal.unwrap().to_string();
+    assert!(refusal.contains("default/edge"), "{refusal}");
 }

@@ -19,6 +19,8 @@ use crate::soa::Soa;
 
 /// Records of a catalog are never in a cache.
 const TTL: Ttl = Ttl::saturating(0);
+/// What the names of the catalogs of all instances end in.
+pub const CATALOGS: &str = "catalog.bindy.";
 /// Octets of the hash that a label shows.
 const HASH_LENGTH: usize = 20;
 
@@ -52,9 +54,14 @@ impl fmt::Display for MemberLabel {
 }
 
 impl Catalog {
+    /// Whether that is the name of a catalog of some instance.
+    pub fn is_ours(zone: &Name) -> bool {
+        Name::parse(CATALOGS).is_ok_and(|suffix| zone.is_within(&suffix))
+    }
+
     /// The name of an instance's catalog: `INSTANCE.NAMESPACE.catalog.bindy.`; an error where that is too long.
     pub fn name(namespace: &str, instance: &str) -> Result<Name, NameError> {
-        let name = Name::parse(&format!("{instance}.{namespace}.catalog.bindy"))?;
+        let name = Name::parse(&format!("{instance}.{namespace}.{CATALOGS}"))?;
         // Room for a member's label and for `zones`.
         MemberLabel::of(&name).owner().checked_in(&name)?;
         Ok(name)

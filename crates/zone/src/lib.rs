@@ -23,7 +23,7 @@ mod text;
 mod version;
 mod zone_file;
 
-pub use catalog::{Catalog, MemberLabel};
+pub use catalog::{CATALOGS, Catalog, MemberLabel};
 pub use content::{Content, Record};
 pub use difference::{Difference, DifferenceError};
 pub use digest::{Digest, ParseDigestError};

@@ -282,13 +282,18 @@ impl Core {
         if !self.world.is_listed() {
             return;
         }
-        if self.world.take_fleet_changed() {
+        let fleet_changed = self.world.take_fleet_changed();
+        if fleet_changed {
             self.change_fleet(now, outputs);
             self.mark_instances(now);
         }
         for key in self.world.take_dirty() {
             self.settle_zone(&key, now, outputs);
             self.mark_zone_soon(&key, now);
+        }
+        if fleet_changed {
+            // What catalogs name may come from outside now.
+            self.retire_unnamed(outputs);
         }
         self.gather_restless(now);
         self.settle_catalogs(now, outputs);

@@ -240,6 +240,9 @@ impl Core {
         now: Now,
     ) {
         for server in self.servers.values_mut().filter(|server| !others.contains(&server.state.id.instance)) {
+            if server.outside.contains(name) {
+                continue;
+            }
             if !holders.contains(&server.state.id.instance) {
                 server.delivery.forget(name);
                 server.waiting.remove(name);

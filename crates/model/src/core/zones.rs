@@ -59,12 +59,12 @@ impl Core {
             retired: false,
             proof: Proof::default(),
         });
-        zone.retired = false;
+        let back = std::mem::replace(&mut zone.retired, false);
         if self.world.is_following() {
             zone.publication.follow();
         }
         let target = Target::Zone(key.clone(), apex.clone());
-        if zone.carriers != carriers {
+        if back || zone.carriers != carriers {
             zone.carriers.clone_from(&carriers);
             if zone.publication.served().is_some() {
                 outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
