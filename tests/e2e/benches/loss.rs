@@ -1,84 +1,126 @@
 //! Questions lost while a fleet changes: `cargo xtask bench loss`.
 //!
-//! Two clients ask the Service of an instance with three servers for half a minute each time, 2 000 questions a second altogether, one
-//! from a port that it keeps, one from many. `control_lost` is without any change; `lost_EVENT` with one; `wrong_answers`
-//! are all that were not the right answer, over the whole benchmark.
+//! Two clients ask the Service of an instance with three servers for half a minute each time, one from a port that it keeps, one from
+//! many; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change; `lost_EVENT` with one;
+//! `wrong_answers` are all that were not the right answer, over the whole benchmark.
 
 use std::time::Duration;
 
-use anyhow::Result;
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, served};
+use anyhow::{Context, Result};
+use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, drain, served, uncordon};
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_testing::figures::report;
+use bindy_testing::manifest::instance;
 use bindy_zone::Rtype;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const BENCH: &str = "loss";
-/// Questions a second of each client.
-const RATE: u32 = 1_000;
+/// Questions a second of each client, and what the names of the figures end in.
+const RATES: [(u32, &str); 2] = [(1_000, ""), (2_500, "_5k")];
 /// How long is asked at least.
 const TIME: Duration = Duration::from_secs(30);
+const CONTROLS: usize = 3;
 const SERVERS: usize = 3;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     in_namespace("bench-loss", async |namespace| {
-        served(namespace, 3).await?;
+        served(namespace, u32::try_from(SERVERS)?).await?;
+        namespace.apply(&instance("other", "primary", 1, &[])).await?;
+        namespace.ready("Bind9Instance", "other").await?;
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
-        let mut wrong = 0;
-        for _ in 0..3 {
-            wrong += measure(namespace, "control_lost", async || Ok(())).await?;
+        let mut sums = Sums::default();
+        for (rate, suffix) in RATES {
+            let mut run = Run { namespace, rate, suffix, sums: &mut sums };
+            for _ in 0..CONTROLS {
+                run.measure("control_lost", async || Ok(())).await?;
+            }
+            // The template of the pods differs, as with another image.
+            let cpu = format!("{}m", rate / 500);
+            let template = json!({"spec": {"resources": {"requests": {"cpu": cpu}}}});
+            run.measure("lost_rollout", async || replace_all(namespace, template).await).await?;
+            let access =
+                json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{}", rate / 500), "any"]}}});
+            run.measure("lost_configuration", async || change(namespace, access).await).await?;
+            run.measure("lost_scale", async || scale(namespace).await).await?;
+            run.measure("lost_role", async || change_role(namespace).await).await?;
+            run.measure("lost_drain", async || drain_a_node(namespace).await).await?;
+            run.measure("lost_deleted_pod", async || delete_a_pod(namespace).await).await?;
         }
-        wrong += measure(namespace, "lost_rollout", async || {
-            let before = namespace.servers_of("primary").await?;
-            let change = json!({"spec": {"resources": {"requests": {"cpu": "5m"}}}});
-            namespace.patch("Bind9Instance", "primary", change).await?;
-            let old: Vec<_> = before.iter().collect();
-            namespace.until_ready("primary", SERVERS, &old).await.map(drop)
-        })
-        .await?;
-        wrong += measure(namespace, "lost_configuration", async || {
-            let change = json!({"spec": {"config": {"allowQuery": ["!192.0.2.1", "any"]}}});
-            namespace.patch("Bind9Instance", "primary", change).await?;
-            namespace.ready("Bind9Instance", "primary").await.map(drop)
-        })
-        .await?;
-        wrong += measure(namespace, "lost_scale", async || {
-            for count in [5, SERVERS] {
-                namespace.patch("Bind9Instance", "primary", json!({"spec": {"replicas": count}})).await?;
-                namespace.until_ready("primary", count, &[]).await?;
-            }
-            Ok(())
-        })
-        .await?;
-        wrong += measure(namespace, "lost_deleted_pod", async || {
-            let before = namespace.servers_of("primary").await?;
-            if let Some(victim) = before.first() {
-                namespace.delete_server(victim, Grace::Own).await?;
-                namespace.until_ready("primary", SERVERS, &[victim]).await?;
-            }
-            Ok(())
-        })
-        .await?;
-        report(BENCH, "wrong_answers", wrong as f64, "", 1);
+        report(BENCH, "wrong_answers", sums.wrong as f64, "", sums.asked);
         Ok(())
     })
     .await
 }
 
-/// Asks while `event` happens, and for a while in any case; returns the number of wrong answers.
-async fn measure(
-    namespace: &Namespace,
-    metric: &str,
-    event: impl AsyncFnOnce() -> Result<()>,
-) -> Result<usize> {
-    let kept = Load::start(namespace, "primary", RATE, Ports::Kept).await?;
-    let new = Load::start(namespace, "primary", RATE, Ports::New).await?;
-    let time = tokio::time::sleep(TIME);
-    event().await?;
-    time.await;
-    let (kept, new) = (kept.stop().await?, new.stop().await?);
-    report(BENCH, &format!("{metric}_kept_port"), kept.lost.len() as f64, "", kept.asked);
-    report(BENCH, metric, new.lost.len() as f64, "", new.asked);
-    Ok(kept.wrong.len() + new.wrong.len())
+#[derive(Default)]
+struct Sums {
+    asked: usize,
+    wrong: usize,
+}
+
+struct Run<'a> {
+    namespace: &'a Namespace,
+    rate: u32,
+    suffix: &'static str,
+    sums: &'a mut Sums,
+}
+
+impl Run<'_> {
+    /// Asks while `event` happens, and for a while in any case.
+    async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let (namespace, suffix) = (self.namespace, self.suffix);
+        let kept = Load::start(namespace, "primary", self.rate, Ports::Kept).await?;
+        let new = Load::start(namespace, "primary", self.rate, Ports::New).await?;
+        let time = tokio::time::sleep(TIME);
+        event().await.with_context(|| metric.to_owned())?;
+        time.await;
+        for (ports, load) in [("_kept_port", kept), ("", new)] {
+            let tally = load.stop().await?;
+            report(BENCH, &format!("{metric}{ports}{suffix}"), tally.lost.len() as f64, "", tally.asked);
+            self.sums.asked += tally.asked;
+            self.sums.wrong += tally.wrong.len();
+        }
+        Ok(())
+    }
+}
+
+async fn change(namespace: &Namespace, change: Value) -> Result<()> {
+    namespace.patch("Bind9Instance", "primary", change).await?;
+    namespace.ready("Bind9Instance", "primary").await.map(drop)
+}
+
+async fn replace_all(namespace: &Namespace, change: Value) -> Result<()> {
+    let before = namespace.servers_of("primary").await?;
+    namespace.patch("Bind9Instance", "primary", change).await?;
+    namespace.until_ready("primary", SERVERS, &before.iter().collect::<Vec<_>>()).await.map(drop)
+}
+
+async fn scale(namespace: &Namespace) -> Result<()> {
+    for count in [SERVERS + 2, SERVERS] {
+        namespace.patch("Bind9Instance", "primary", json!({"spec": {"replicas": count}})).await?;
+        namespace.until_ready("primary", count, &[]).await?;
+    }
+    Ok(())
+}
+
+/// It becomes a secondary of another instance, and a primary again.
+async fn change_role(namespace: &Namespace) -> Result<()> {
+    change(namespace, json!({"spec": {"role": "secondary", "upstreams": [{"name": "other"}]}})).await?;
+    change(namespace, json!({"spec": {"role": "primary", "upstreams": null}})).await
+}
+
+async fn drain_a_node(namespace: &Namespace) -> Result<()> {
+    let node = namespace.servers_of("primary").await?.first().context("no server")?.node.clone();
+    let drained = drain(namespace.cluster(), &node).await;
+    uncordon(namespace.cluster(), &node).await?;
+    drained?;
+    namespace.until_ready("primary", SERVERS, &[]).await.map(drop)
+}
+
+async fn delete_a_pod(namespace: &Namespace) -> Result<()> {
+    let servers = namespace.servers_of("primary").await?;
+    let victim = servers.first().context("no server")?;
+    namespace.delete_server(victim, Grace::Own).await?;
+    namespace.until_ready("primary", SERVERS, &[victim]).await.map(drop)
 }
