@@ -4,6 +4,7 @@
 //! of the operator, the API server, a node. One file each.
 
 mod load;
+mod nodes;
 mod operator;
 mod records;
 mod volumes;
@@ -15,9 +16,10 @@ use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::{Name, OwnerName, Rdata, Rtype, Version};
 
 pub use load::{Load, Ports, Tally};
+pub use nodes::{drain, uncordon};
 pub use operator::{Operator, alone};
 pub use records::{ALL_TYPES, Record};
-pub use volumes::{make_volumes, remove_volumes, storage};
+pub use volumes::{make_volumes, remove_volumes, storage, volume_directory};
 
 /// The zone of most tests, and the name of its object.
 pub const ZONE: (&str, &str) = ("example-com", "example.com");

@@ -57,6 +57,14 @@ impl Operator {
         Pods::new(&self.cluster, OPERATOR, "app=bindy")
     }
 
+    /// The addresses at which servers reach it, and from which it asks them, as rules for packets have them: of its Service
+    /// and of its pod.
+    pub async fn addresses(&self) -> Result<String> {
+        let service =
+            ["get", "service", "-n", OPERATOR, "bindy-transfer", "-o", "jsonpath={.spec.clusterIP}"];
+        Ok(format!("{}, {}", self.cluster.kubectl(&service).await?, self.pod().await?.address))
+    }
+
     /// Its only pod that runs.
     pub async fn pod(&self) -> Result<OperatorPod> {
         let pods = self.pods().all().await?;

@@ -1,6 +1,7 @@
 //! Volumes made by hand, since the development cluster has nothing that makes them: directories of the test.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use bindy_testing::cluster::Namespace;
@@ -11,11 +12,16 @@ pub fn storage() -> Value {
     json!({"size": "100Mi", "storageClassName": ""})
 }
 
+/// Where the volume of a server is, which may be mounted before the volume is made.
+pub fn volume_directory(namespace: &Namespace, instance: &str, number: u32) -> PathBuf {
+    namespace.directory().join(claim(instance, number))
+}
+
 /// Volumes for the first `count` servers of an instance; they go with [`remove_volumes`].
 pub async fn make_volumes(namespace: &Namespace, instance: &str, count: u32) -> Result<()> {
     for number in 0..count {
-        let claim = format!("data-{instance}-{number}");
-        let directory = namespace.directory().join(&claim);
+        let claim = claim(instance, number);
+        let directory = volume_directory(namespace, instance, number);
         std::fs::create_dir_all(&directory)?;
         // Kubernetes gives no host directory to the group of a pod.
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
@@ -34,10 +40,14 @@ pub async fn make_volumes(namespace: &Namespace, instance: &str, count: u32) -> 
 /// Takes them away again.
 pub async fn remove_volumes(namespace: &Namespace, instance: &str, count: u32) -> Result<()> {
     for number in 0..count {
-        let name = name(namespace, &format!("data-{instance}-{number}"));
+        let name = name(namespace, &claim(instance, number));
         namespace.cluster().kubectl(&["delete", "pv", &name, "--wait=false"]).await?;
     }
     Ok(())
+}
+
+fn claim(instance: &str, number: u32) -> String {
+    format!("data-{instance}-{number}")
 }
 
 fn name(namespace: &Namespace, claim: &str) -> String {

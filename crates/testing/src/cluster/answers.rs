@@ -22,7 +22,7 @@ impl Namespace {
         let asked: Vec<&Server> = servers.iter().filter(|server| !server.going).collect();
         ensure!(!asked.is_empty(), "there are no servers to ask");
         for server in asked {
-            answers_at(server.dns(), name, rtype, expected).await.with_context(|| server.name.clone())?;
+            server.answers(name, rtype, expected).await?;
         }
         Ok(())
     }
@@ -110,8 +110,15 @@ impl Namespace {
     }
 }
 
+impl Server {
+    /// Waits until it answers this with exactly these texts, by UDP and TCP.
+    pub async fn answers(&self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+        answers_at(self.dns(), name, rtype, expected).await.with_context(|| self.name.clone())
+    }
+}
+
 /// Waits until the server at this address answers this with exactly these texts, by UDP and TCP.
-async fn answers_at(server: SocketAddr, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
+pub async fn answers_at(server: SocketAddr, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
     let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
     expected.sort_unstable();
     for transport in [Transport::Udp, Transport::Tcp] {

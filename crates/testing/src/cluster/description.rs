@@ -1,6 +1,7 @@
 //! What `cargo xtask cluster` has written down about a cluster.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,10 @@ pub struct Description {
     pub api: String,
     /// The URL of etcd, for clients on this host.
     pub etcd: String,
+    /// The link on the host that all nodes are connected to.
+    pub bridge: String,
+    /// The host's address on it.
+    pub gateway: Ipv4Addr,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// The processes by name.

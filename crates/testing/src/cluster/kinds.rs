@@ -12,6 +12,7 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
         "NetworkPolicy" => ("networking.k8s.io", "v1"),
         "PodDisruptionBudget" => ("policy", "v1"),
         "EndpointSlice" => ("discovery.k8s.io", "v1"),
+        "HorizontalPodAutoscaler" => ("autoscaling", "v2"),
         "Lease" => ("coordination.k8s.io", "v1"),
         _ => ("bindy.firestoned.io", "v1beta1"),
     };

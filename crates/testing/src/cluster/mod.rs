@@ -5,7 +5,8 @@
 //!     └─ Namespace     one per test: apply, patch, delete, wait by watch; gone after success, dumped after failure
 //!          ├─ Server   a pod with named and agent: its address, its processes, its data
 //!          ├─ Probes   asks every pod that comes and goes; the checker and the pods' readiness judge the answers
-//!          └─ faults   signals, wiped data, packet rules, nodes cut off or without power, requests that are refused, late, lost
+//!          └─ faults   signals, wiped data, packet rules, wrong clocks, full disks, nodes cut off or without power, requests
+//!                      that are refused, late, lost
 //! ```
 //!
 //! Nothing polls the API: every wait is a watch with a limit. Pods are asked from the host, which has routes to them;
@@ -13,12 +14,15 @@
 
 mod answers;
 mod api_proxy;
+mod clock;
 mod description;
+mod disk;
 mod dump;
 mod kinds;
 mod namespace;
 mod network;
 mod node;
+mod outside;
 mod packets;
 mod probes;
 mod process;
@@ -34,11 +38,15 @@ use anyhow::{Context, Result, ensure};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use answers::answers_at;
 pub use api_proxy::{ApiProxy, Fate, Line};
+pub use clock::WrongClock;
 pub use description::Description;
+pub use disk::Disk;
 pub use namespace::{Namespace, in_namespace};
 pub use network::within;
-pub use node::Node;
+pub use node::{CutOff, Node};
+pub use outside::Outside;
 pub use packets::PacketRules;
 pub use probes::Probes;
 pub use requests::{Request, Requests};

@@ -2,23 +2,10 @@
 //! drain always ends, and clients of the Service miss nothing.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, alone, served};
-use bindy_testing::cluster::{Cluster, NAMED, Server, in_namespace};
+use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, alone, drain, served, uncordon};
+use bindy_testing::cluster::{NAMED, Server, in_namespace};
 use bindy_zone::Rtype;
 use rustix::process::Signal;
-
-async fn drain(cluster: &Cluster, node: &str) -> Result<()> {
-    let words = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"];
-    // The operator may be there too; others' pods are not this test's matter.
-    cluster
-        .kubectl(&[&words[..], &["--pod-selector=app.kubernetes.io/managed-by=bindy"]].concat())
-        .await
-        .map(drop)
-}
-
-async fn uncordon(cluster: &Cluster, node: &str) -> Result<()> {
-    cluster.kubectl(&["uncordon", node]).await.map(drop)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_is_drained_in_turn() -> Result<()> {
@@ -32,7 +19,7 @@ async fn every_node_is_drained_in_turn() -> Result<()> {
         let load = Load::start(namespace, "primary", 200, Ports::Kept).await?;
         probes.more_answers(&before, 20).await?;
         for node in &cluster.description().nodes {
-            let drained = drain(cluster, &node.name).await;
+            let drained = drain(cluster, &node.name, 120).await;
             let servers = namespace.until_ready("primary", 2, &[]).await;
             uncordon(cluster, &node.name).await?;
             drained?;
@@ -65,7 +52,7 @@ async fn a_drain_ends_although_a_server_is_ill() -> Result<()> {
                 Ok(())
             })
             .await?;
-        let drained = drain(cluster, &ill.node).await;
+        let drained = drain(cluster, &ill.node, 120).await;
         uncordon(cluster, &ill.node).await?;
         drained?;
         let servers = namespace.until_ready("primary", 2, &[ill]).await?;

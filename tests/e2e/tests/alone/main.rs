@@ -10,3 +10,4 @@ mod nodes;
 mod operator_gone;
 mod operator_restarted;
 mod page_operator;
+mod regions_lost;

@@ -3,22 +3,30 @@
 //!
 //! `cargo xtask test --only NAME` brings the cluster and the operator up for them.
 
+mod a_bind_outside;
 mod all_record_types;
+mod autoscaler;
 mod bad_input;
 mod conflicts;
 mod containers_die;
 mod deletion_leaves_nothing;
+mod disk_trouble;
 mod foreign_objects;
+mod frozen_agent;
 mod kubectl_tells_the_truth;
 mod large_zone;
+mod lost_notifies;
 mod owned_objects;
 mod page_pods;
 mod pods_come_and_go;
+mod primaries_gone;
 mod regions;
+mod silent_upstream;
 mod storage;
 mod the_harness_itself;
 mod topologies;
 mod two_tiers;
 mod upgrades;
+mod wrong_clock;
 mod zones_come_and_go;
 mod zones_from_outside;

@@ -18,19 +18,8 @@ async fn secondaries_get_changes_from_primaries_without_reaching_the_operator() 
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
 
         let cluster = namespace.cluster();
-        let service = cluster
-            .kubectl(&[
-                "get",
-                "service",
-                "-n",
-                "dns-system",
-                "bindy-transfer",
-                "-o",
-                "jsonpath={.spec.clusterIP}",
-            ])
-            .await?;
-        let pod = Operator::of(cluster).pod().await?.address;
-        let rule = format!("ip daddr {{{service}, {pod}}} drop");
+        let operator = Operator::of(cluster).addresses().await?;
+        let rule = format!("ip daddr {{{operator}}} drop");
         let secondaries = namespace.servers_of("secondary").await?;
         let cut: Vec<PacketRules> = secondaries
             .iter()

@@ -1,0 +1,113 @@
+//! A BIND on a machine outside of the cluster follows an instance, set up word for word as docs/kubernetes.md says, with
+//! names, addresses and directories of the test in place of the document's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE};
+use bindy_testing::Process;
+use bindy_testing::cluster::{Namespace, Outside, answers_at, in_namespace};
+use bindy_testing::manifest::{a, manifest, zone};
+use bindy_zone::Rtype;
+
+/// Names of the document.
+const INSTANCE: &str = "primary-dns";
+const MACHINE: &str = "branch-office";
+/// How long a daemon may take to end.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The only indented block of the document that has this text in it, without its indentation.
+fn block(part: &str) -> Result<String> {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md");
+    let text = std::fs::read_to_string(document)?;
+    let mut blocks = vec![String::new()];
+    for line in text.lines() {
+        match (line.strip_prefix("    "), blocks.last_mut()) {
+            (Some(line), Some(block)) => *block += &format!("{line}\n"),
+            _ => blocks.push(String::new()),
+        }
+    }
+    blocks.retain(|block| block.contains(part));
+    let count = blocks.len();
+    match blocks.pop() {
+        Some(block) if count == 1 => Ok(block),
+        _ => bail!("{count} blocks of docs/kubernetes.md have {part:?}"),
+    }
+}
+
+/// Runs the commands of the document that fetch the two files.
+async fn fetch_files(namespace: &Namespace, directory: &Path) -> Result<()> {
+    let description = namespace.cluster().description();
+    let (kube, config) = (description.kube.display(), description.kubeconfig.display());
+    let kubectl = directory.join("kubectl");
+    std::fs::write(&kubectl, format!("#!/bin/sh\nexec {kube} kubectl --kubeconfig {config} \"$@\"\n"))?;
+    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755))?;
+    let commands = block("> bindy-named.conf")?.replace("-n dns ", &format!("-n {} ", namespace.name()));
+    let path = std::env::var("PATH")?;
+    let output = tokio::process::Command::new("sh")
+        .args(["-e", "-c", &commands])
+        .env("PATH", format!("{}:{path}", directory.display()))
+        .current_dir(directory)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{commands}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Writes the `named.conf` of the document; an edit may be two seconds late instead of a minute.
+fn configure(namespace: &Namespace, directory: &Path) -> Result<()> {
+    let nodes = &namespace.cluster().description().nodes;
+    let [first, second, ..] = nodes.as_slice() else { bail!("two nodes are wanted") };
+    let name = namespace.name();
+    let here = directory.display().to_string();
+    let text = block("include \"/etc/bind/bindy-named.conf\"")?
+        .replace("192.0.2.11", &first.address.to_string())
+        .replace("192.0.2.12", &second.address.to_string())
+        .replace("bindy-dns-", &format!("bindy-{name}-"))
+        .replace(".dns.key.", &format!(".{name}.key."))
+        .replace("/etc/bind", &here)
+        .replace("/var/cache/bind", &here)
+        .replace("max-refresh-time 60", "max-refresh-time 2");
+    std::fs::write(directory.join("named.conf"), text).context("named.conf")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<()> {
+    in_namespace("bind-outside", async |namespace| {
+        let spec = format!("role: primary, replicas: 2, downstreams: [{{name: {MACHINE}}}]");
+        let objects = manifest("Bind9Instance", INSTANCE, &spec)
+            + &zone(ZONE.0, ZONE.1)
+            + &a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+        namespace.serve(&objects).await?;
+        let service = block("primary-dns-outside")?;
+        let service = service.replace("namespace: dns}", &format!("namespace: {}}}", namespace.name()));
+        namespace.apply(&service).await?;
+
+        let directory = namespace.directory().join(MACHINE);
+        std::fs::create_dir(&directory)?;
+        fetch_files(namespace, &directory).await?;
+        configure(namespace, &directory)?;
+        let machine = Outside::new(namespace.cluster())?;
+        let mut command: Command = machine.command("named");
+        let log = directory.join("named.log");
+        command.args(["-g", "-c", "named.conf"]).current_dir(&directory);
+        let mut named = Process::start(MACHINE, &command, &log)?;
+        let at = SocketAddr::new(IpAddr::V4(machine.address()), 53);
+        answers_at(at, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+
+        // An edit; a zone more; a zone less; a server less.
+        namespace.apply(&a("steady", ZONE.0, "steady", "192.0.2.9")).await?;
+        answers_at(at, STEADY, Rtype::A, &["192.0.2.9"]).await?;
+        namespace.apply(&(zone("more", "more.example") + &a("www", "more", "www", "192.0.2.3"))).await?;
+        answers_at(at, "www.more.example", Rtype::A, &["192.0.2.3"]).await?;
+        namespace.remove("DNSZone", "more").await?;
+        answers_at(at, "www.more.example", Rtype::A, &["REFUSED"]).await?;
+        named.check_running()?;
+        named.terminate(STOP).await.map(drop)
+    })
+    .await
+}

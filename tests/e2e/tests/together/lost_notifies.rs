@@ -1,0 +1,58 @@
+//! No server hears anything from the operator: agents find out by themselves what is new, and the status does not claim what
+//! the operator cannot see.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, add_versions, served};
+use bindy_testing::cluster::{PacketRules, condition, in_namespace};
+use bindy_testing::manifest::{a, zone};
+use bindy_zone::Rtype;
+
+/// How late a change may be that nobody told of.
+const UNTOLD: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_arrive_within_five_seconds_although_every_notify_is_lost() -> Result<()> {
+    in_namespace("lost-notifies", async |namespace| {
+        let servers = served(namespace, 2).await?;
+        let mut published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let operator = Operator::of(namespace.cluster()).addresses().await?;
+        let lost = ["tcp", "udp"].map(|way| format!("ip saddr {{{operator}}} {way} dport 5353 drop"));
+        let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
+        let rules: Vec<PacketRules> = servers
+            .iter()
+            .map(|server| PacketRules::set(&server.network()?, &lost, &[]))
+            .collect::<Result<_>>()?;
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            namespace.apply(&a("edited", ZONE.0, "edited", address)).await?;
+            let begun = Instant::now();
+            namespace.answers("edited.example.com", Rtype::A, &[address]).await?;
+            ensure!(begun.elapsed() < UNTOLD, "the change took {:?}", begun.elapsed());
+        }
+        namespace.apply(&(zone("more", "more.example") + &a("www", "more", "www", "192.0.2.3"))).await?;
+        let begun = Instant::now();
+        namespace.answers("www.more.example", Rtype::A, &["192.0.2.3"]).await?;
+        ensure!(begun.elapsed() < UNTOLD, "the new zone took {:?}", begun.elapsed());
+        // Nobody has seen it there, so nobody says so.
+        namespace
+            .until(("DNSZone", ZONE.0), "the status to say that servers cannot be asked", |zone| {
+                let (ready, degraded) = (condition(zone, "Ready")?, condition(zone, "Degraded")?);
+                let named = servers.iter().any(|server| degraded.message.contains(&server.name));
+                ensure!(
+                    ready.status != "True" && degraded.status == "True" && named,
+                    "{ready:?} {degraded:?}"
+                );
+                Ok(())
+            })
+            .await?;
+        drop(rules);
+        for (kind, name) in [("ARecord", "edited"), ("DNSZone", ZONE.0), ("DNSZone", "more")] {
+            namespace.ready(kind, name).await?;
+        }
+        add_versions(&mut published, namespace.contents_are_published().await?);
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}

@@ -1,0 +1,77 @@
+//! An upstream that cannot be reached, in the two ways that BIND by itself takes badly: it drops packets, or it accepts and
+//! says nothing. Nobody else can help, since the operator is out of reach as well. What was edited meanwhile is there
+//! within two seconds of the upstream's return.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_testing::cluster::{PacketRules, Server, in_namespace};
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::http;
+use bindy_testing::manifest::{a, instance, zone};
+use bindy_testing::{cluster::LIMIT, wait_for};
+use bindy_zone::{Name, Rtype};
+
+/// From the upstream's return to the answer.
+const RETURN: Duration = Duration::from_secs(2);
+
+/// Waits until the agent of a server says that nothing comes from its upstream.
+async fn has_lost_its_upstream(server: &Server) -> Result<()> {
+    wait_for(&format!("{} to give its upstream up", server.name), LIMIT, async || {
+        let metrics = http::get(server.http(), "/metrics").await?;
+        let lost = metrics.lines().any(|line| {
+            line.contains("source_live") && line.contains("primary") && line.trim_end().ends_with(" 0")
+        });
+        ensure!(lost, "{metrics}");
+        anyhow::Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result<()> {
+    in_namespace("silent-upstream", async |namespace| {
+        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+        let instances =
+            instance("primary", "primary", 1, &[]) + &instance("secondary", "secondary", 2, &["primary"]);
+        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
+        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        let primaries = namespace.until_ready("primary", 1, &[]).await?;
+        let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
+        let upstream = primaries.first().context("no primary")?;
+        let mut published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let operator = Operator::of(namespace.cluster()).addresses().await?;
+        let outgoing = format!("ip daddr {{{operator}}} drop");
+        let _without_operator: Vec<PacketRules> = secondaries
+            .iter()
+            .map(|server| PacketRules::set(&server.network()?, &[], &[&outgoing]))
+            .collect::<Result<_>>()?;
+        // Whatever carries a request is lost; in the second case connections are made all the same.
+        let faults = ["tcp dport 5353 drop", "tcp dport 5353 tcp flags & psh == psh drop"];
+        for (number, fault) in (1..).zip(faults) {
+            let rules = PacketRules::set(&upstream.network()?, &[fault, "udp dport 5353 drop"], &[])?;
+            for server in &secondaries {
+                has_lost_its_upstream(server).await?;
+            }
+            let address = format!("192.0.2.{number}");
+            namespace.apply(&a("edited", ZONE.0, "edited", &address)).await?;
+            upstream.answers("edited.example.com", Rtype::A, &[&address]).await?;
+            let name = Name::parse("edited.example.com")?;
+            for server in &secondaries {
+                let early = dns::texts(server.dns(), Transport::Udp, &name, Rtype::A).await?;
+                ensure!(early != [address.as_str()], "{} has another source", server.name);
+            }
+            drop(rules);
+            let returned = Instant::now();
+            for server in &secondaries {
+                server.answers("edited.example.com", Rtype::A, &[&address]).await?;
+            }
+            ensure!(returned.elapsed() < RETURN, "{fault}: it took {:?}", returned.elapsed());
+            add_versions(&mut published, namespace.contents_are_published().await?);
+        }
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}
