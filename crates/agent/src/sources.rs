@@ -3,7 +3,7 @@
 //! ```text
 //!             connect, silence, bad signature              probe answered
 //!   live ───────────────────────────────────────► lost ───────────────────► live ("returned": named is nudged)
-//!    ▲  REFUSED, SERVFAIL, old serial: passed over for   │ probe after 250 ms, 500 ms, 1 s, then each 1.5 s
+//!    ▲  REFUSED, SERVFAIL, old serial: passed over for   │ probe after 250 ms, 500 ms, then each second
 //!    └─ that zone only, for a few seconds ◄──────────────┘
 //! ```
 //!
@@ -24,7 +24,7 @@ const PASSED_OVER: Duration = Duration::from_secs(3);
 const ANNOUNCED: Duration = Duration::from_secs(60);
 /// First and longest pause between probes of a lost source.
 const PROBE_FIRST: Duration = Duration::from_millis(250);
-const PROBE_LONGEST: Duration = Duration::from_millis(1_500);
+const PROBE_LONGEST: Duration = Duration::from_millis(1_000);
 /// Zones remembered at once; more than that are forgotten early, which costs an extra question only.
 const ZONES: usize = 20_000;
 

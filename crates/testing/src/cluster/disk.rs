@@ -1,4 +1,4 @@
-//! A disk of a test: small, so that it can be full, and writable until it is not.
+//! A disk of a test: small, so that it can be full, and able to fail.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -8,21 +8,27 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// Octets of a disk.
+const SIZE: u64 = 16 << 20;
 /// What takes the room.
 const BALLAST: &str = "ballast";
 
-/// A file system in memory, mounted until this is dropped.
+/// An ext4 file system in a file, mounted until this is dropped.
 #[derive(Debug)]
 pub struct Disk {
     directory: PathBuf,
 }
 
 impl Disk {
-    /// One of so many mebibytes, mounted on the directory, that everybody may write to.
-    pub fn mount(directory: &Path, mebibytes: u32) -> Result<Self> {
+    /// A new one, mounted on the directory, that everybody may write to. It needs loop devices.
+    pub fn mount(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let options = format!("size={mebibytes}m");
-        mount(&["-t", "tmpfs", "-o", &options, "bindy-e2e"], directory)?;
+        let image = directory.with_extension("ext4");
+        // Another file for another disk: what runs may have the former one still.
+        let _none = std::fs::remove_file(&image);
+        File::create(&image)?.set_len(SIZE)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image))?;
+        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(directory))?;
         let disk = Self { directory: directory.to_owned() };
         // Kubernetes gives no host directory to the group of a pod.
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))?;
@@ -49,20 +55,25 @@ impl Disk {
         std::fs::remove_file(self.directory.join(BALLAST)).context("the disk was not filled")
     }
 
-    /// Nothing can be written any more, as after an error of the device.
-    pub fn read_only(&self) -> Result<()> {
-        mount(&["-o", "remount,ro"], &self.directory)
-    }
-
-    /// It can be written again.
-    pub fn writable(&self) -> Result<()> {
-        mount(&["-o", "remount,rw"], &self.directory)
+    /// The file system finds an error in itself, and nothing can be written to it any more.
+    pub fn fail(&self) -> Result<()> {
+        let mounts = std::fs::read_to_string("/proc/mounts")?;
+        let place = self.directory.display().to_string();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&place));
+        let device = line.and_then(|line| line.split(' ').next()?.strip_prefix("/dev/"));
+        let device = device.with_context(|| format!("{place} is not mounted"))?;
+        let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        std::fs::write(&trigger, "asked for by a test").with_context(|| trigger.clone())?;
+        let written = File::create(self.directory.join(BALLAST));
+        ensure!(written.is_err(), "{place} can be written");
+        Ok(())
     }
 }
 
-fn mount(options: &[&str], directory: &Path) -> Result<()> {
-    let status = Command::new("mount").args(options).arg(directory).status().context("cannot start mount")?;
-    ensure!(status.success(), "mount {}: {status}", options.join(" "));
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_owned();
+    let status = command.status().with_context(|| format!("cannot start {}", name.display()))?;
+    ensure!(status.success(), "{}: {status}", name.display());
     Ok(())
 }
 
@@ -70,9 +81,8 @@ impl Drop for Disk {
     #[expect(clippy::print_stderr, reason = "a mount that stays keeps its directory from being removed")]
     fn drop(&mut self) {
         // Containers may have it still; it goes with the last of them.
-        match Command::new("umount").arg("--lazy").arg(&self.directory).status() {
-            Ok(status) if status.success() => {}
-            result => eprintln!("{} stays mounted: {result:?}", self.directory.display()),
+        if let Err(error) = run(Command::new("umount").arg("--lazy").arg(&self.directory)) {
+            eprintln!("{} stays mounted: {error:#}", self.directory.display());
         }
     }
 }

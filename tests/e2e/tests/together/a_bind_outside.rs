@@ -59,7 +59,7 @@ async fn fetch_files(namespace: &Namespace, directory: &Path) -> Result<()> {
 }
 
 /// Writes the `named.conf` of the document; an edit may be two seconds late instead of a minute.
-fn configure(namespace: &Namespace, directory: &Path) -> Result<()> {
+fn configure(namespace: &Namespace, directory: &Path, port: &str) -> Result<()> {
     let nodes = &namespace.cluster().description().nodes;
     let [first, second, ..] = nodes.as_slice() else { bail!("two nodes are wanted") };
     let name = namespace.name();
@@ -67,6 +67,7 @@ fn configure(namespace: &Namespace, directory: &Path) -> Result<()> {
     let text = block("include \"/etc/bind/bindy-named.conf\"")?
         .replace("192.0.2.11", &first.address.to_string())
         .replace("192.0.2.12", &second.address.to_string())
+        .replace("30053", port)
         .replace("bindy-dns-", &format!("bindy-{name}-"))
         .replace(".dns.key.", &format!(".{name}.key."))
         .replace("/etc/bind", &here)
@@ -83,14 +84,17 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
             + &zone(ZONE.0, ZONE.1)
             + &a("steady", ZONE.0, "steady", STEADY_ADDRESS);
         namespace.serve(&objects).await?;
-        let service = block("primary-dns-outside")?;
-        let service = service.replace("namespace: dns}", &format!("namespace: {}}}", namespace.name()));
+        // Another port each time: the one of the document may still be a former run's.
+        let port = (30_100 + std::process::id() % 2_000).to_string();
+        let service = block("primary-dns-outside")?
+            .replace("namespace: dns}", &format!("namespace: {}}}", namespace.name()))
+            .replace("30053", &port);
         namespace.apply(&service).await?;
 
         let directory = namespace.directory().join(MACHINE);
         std::fs::create_dir(&directory)?;
         fetch_files(namespace, &directory).await?;
-        configure(namespace, &directory)?;
+        configure(namespace, &directory, &port)?;
         let machine = Outside::new(namespace.cluster())?;
         let mut command: Command = machine.command("named");
         let log = directory.join("named.log");
@@ -105,7 +109,8 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
         namespace.apply(&(zone("more", "more.example") + &a("www", "more", "www", "192.0.2.3"))).await?;
         answers_at(at, "www.more.example", Rtype::A, &["192.0.2.3"]).await?;
         namespace.remove("DNSZone", "more").await?;
-        answers_at(at, "www.more.example", Rtype::A, &["REFUSED"]).await?;
+        // With the options of the document it refers to the root for zones that it has not got.
+        answers_at(at, "www.more.example", Rtype::A, &[]).await?;
         named.check_running()?;
         named.terminate(STOP).await.map(drop)
     })

@@ -17,12 +17,12 @@ use bindy_zone::{Name, Rtype};
 const RETURN: Duration = Duration::from_secs(2);
 
 /// Waits until the agent of a server says that nothing comes from its upstream.
-async fn has_lost_its_upstream(server: &Server) -> Result<()> {
+async fn has_lost_its_upstream(server: &Server, upstream: &str) -> Result<()> {
     wait_for(&format!("{} to give its upstream up", server.name), LIMIT, async || {
         let metrics = http::get(server.http(), "/metrics").await?;
-        let lost = metrics.lines().any(|line| {
-            line.contains("source_live") && line.contains("primary") && line.trim_end().ends_with(" 0")
-        });
+        let lost = metrics
+            .lines()
+            .any(|line| line.contains("source_live") && line.contains(upstream) && line.ends_with(" 0"));
         ensure!(lost, "{metrics}");
         anyhow::Ok(())
     })
@@ -43,17 +43,18 @@ async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
         let operator = Operator::of(namespace.cluster()).addresses().await?;
-        let outgoing = format!("ip daddr {{{operator}}} drop");
+        let rules = ["saddr", "daddr"].map(|way| format!("ip {way} {{{operator}}} drop"));
         let _without_operator: Vec<PacketRules> = secondaries
             .iter()
-            .map(|server| PacketRules::set(&server.network()?, &[], &[&outgoing]))
+            .map(|server| PacketRules::set(&server.network()?, &[&rules[0]], &[&rules[1]]))
             .collect::<Result<_>>()?;
+        let source = format!("upstream-{}-primary", namespace.name());
         // Whatever carries a request is lost; in the second case connections are made all the same.
         let faults = ["tcp dport 5353 drop", "tcp dport 5353 tcp flags & psh == psh drop"];
         for (number, fault) in (1..).zip(faults) {
             let rules = PacketRules::set(&upstream.network()?, &[fault, "udp dport 5353 drop"], &[])?;
             for server in &secondaries {
-                has_lost_its_upstream(server).await?;
+                has_lost_its_upstream(server, &source).await?;
             }
             let address = format!("192.0.2.{number}");
             namespace.apply(&a("edited", ZONE.0, "edited", &address)).await?;
