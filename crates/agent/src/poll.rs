@@ -109,10 +109,15 @@ pub(crate) async fn slices(agent: Arc<Agent>, members: Arc<Members>, cancel: Can
         let slice = slice_after(&names, &last, wanted);
         hurry = hurry.saturating_sub(slice.len());
         for zone in slice {
-            ask_member(&agent, &zone).await;
-            last = zone;
-            if cancel.is_cancelled() {
-                return;
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                // Whoever is being waited for may be silent, and what has returned may be the only one that is not.
+                () = agent.returned.notified() => {
+                    agent.returned.notify_one();
+                    break;
+                }
+                () = ask_member(&agent, &zone) => last = zone,
             }
         }
     }
