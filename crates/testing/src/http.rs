@@ -13,13 +13,23 @@ const LARGEST: u64 = 4 << 20;
 
 /// The answer to a GET, from its status line on.
 pub async fn get(server: SocketAddr, path: &str) -> Result<String> {
+    let answer = exchange(server, &format!("GET {path} HTTP/1.1"), &[], &[]).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The answer to any request, from its status line on. `line`: `PUT /path HTTP/1.1`; `headers`: `Accept: */*`.
+pub async fn exchange(server: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Result<Vec<u8>> {
     let ask = async {
         let mut stream = TcpStream::connect(server).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        let head = format!(
+            "{line}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).await?;
         let mut answer = Vec::new();
         stream.take(LARGEST).read_to_end(&mut answer).await?;
-        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        std::io::Result::Ok(answer)
     };
     let answer = tokio::time::timeout(LIMIT, ask).await;
     answer.with_context(|| format!("no answer from {server}"))?.with_context(|| server.to_string())

@@ -9,11 +9,14 @@ mod operator;
 mod records;
 mod volumes;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Namespace, Server};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::{Name, OwnerName, Rdata, Rtype, Version};
+use kube::ResourceExt;
 
 pub use load::{Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
@@ -58,6 +61,17 @@ pub fn version_of<'a>(published: &'a Published, zone: &str) -> Result<&'a Versio
     let versions = published.get(&Name::parse(zone)?).with_context(|| format!("{zone} is not published"))?;
     ensure!(versions.len() == 1, "{zone} has {} versions", versions.len());
     versions.first().context("no version")
+}
+
+/// The version of every object of these kinds, which changes with every write that changes anything.
+pub async fn versions(namespace: &Namespace, kinds: &[&str]) -> Result<BTreeMap<String, Option<String>>> {
+    let mut found = BTreeMap::new();
+    for kind in kinds {
+        for object in namespace.list(kind).await? {
+            found.insert(format!("{kind} {}", object.name_any()), object.metadata.resource_version);
+        }
+    }
+    Ok(found)
 }
 
 /// Adds what is published now to what was published before.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bindy_testing::cluster::{ApiProxy, Cluster, LIMIT, OPERATOR, PacketRules, Pods, Server};
 use bindy_testing::{http, wait_for};
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
 const DEPLOYMENT: &str = "deployment/bindy";
@@ -85,6 +86,18 @@ impl Operator {
         self.cluster.kubectl(&["delete", DEPLOYMENT, "-n", OPERATOR]).await?;
         self.cluster.kubectl(&["apply", "--server-side", "-f", &manifest.to_string_lossy()]).await?;
         self.scale_to(1).await.map(drop)
+    }
+
+    /// Changes its image, one replica at a time, each after so many seconds of those before and after side by side.
+    pub async fn upgrade(&self, image: &str, side_by_side: u32) -> Result<()> {
+        let container = json!({"name": CONTAINER, "image": image});
+        let strategy = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+        let spec = json!({"minReadySeconds": side_by_side, "strategy": strategy,
+            "template": {"spec": {"containers": [container]}}});
+        let patch = json!({"spec": spec}).to_string();
+        self.cluster.kubectl(&["patch", "-n", OPERATOR, DEPLOYMENT, "-p", &patch]).await?;
+        let limit = "--timeout=120s";
+        self.cluster.kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, limit]).await.map(drop)
     }
 
     /// Deletes a replica's pod, as the page does.

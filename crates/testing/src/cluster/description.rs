@@ -1,7 +1,7 @@
 //! What `cargo xtask cluster` has written down about a cluster.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -24,6 +24,8 @@ pub struct Description {
     pub api: String,
     /// The URL of etcd, for clients on this host.
     pub etcd: String,
+    /// Where the images come from.
+    pub registry: SocketAddr,
     /// The link on the host that all nodes are connected to.
     pub bridge: String,
     /// The host's address on it.

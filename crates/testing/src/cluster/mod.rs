@@ -26,6 +26,7 @@ mod outside;
 mod packets;
 mod probes;
 mod process;
+mod registry;
 mod requests;
 mod server;
 mod watch;

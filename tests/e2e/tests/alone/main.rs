@@ -9,5 +9,6 @@ mod missing_definitions;
 mod nodes;
 mod operator_gone;
 mod operator_restarted;
+mod operator_upgraded;
 mod page_operator;
 mod regions_lost;

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Operator, STEADY_QUESTIONS, add_versions, alone, served};
+use bindy_e2e::{Operator, STEADY_QUESTIONS, add_versions, alone, served, versions};
 use bindy_testing::cluster::{Cluster, NAMED, Namespace, in_namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::Rtype;
-use kube::ResourceExt;
 use serde_json::json;
 
 const KINDS: [&str; 11] = [
@@ -27,17 +26,6 @@ const KINDS: [&str; 11] = [
 
 /// Served before and after.
 const ZONES: [&str; 2] = ["example.com", "other.example"];
-
-/// Every object's version, which changes with every write that changes anything.
-async fn versions(namespace: &Namespace) -> Result<BTreeMap<String, Option<String>>> {
-    let mut found = BTreeMap::new();
-    for kind in KINDS {
-        for object in namespace.list(kind).await? {
-            found.insert(format!("{kind} {}", object.name_any()), object.metadata.resource_version);
-        }
-    }
-    Ok(found)
-}
 
 /// Transfers of the zones that there are that each named has begun, whole ones and differences.
 async fn transfers(namespace: &Namespace) -> Result<BTreeMap<String, usize>> {
@@ -91,7 +79,7 @@ async fn a_killed_operator_changes_writes_and_transfers_nothing_when_it_is_back(
         }
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-        let (objects, transferred) = (versions(namespace).await?, transfers(namespace).await?);
+        let (objects, transferred) = (versions(namespace, &KINDS).await?, transfers(namespace).await?);
         let requests = cluster.requests().await?;
 
         let operator = Operator::of(cluster);
@@ -99,7 +87,7 @@ async fn a_killed_operator_changes_writes_and_transfers_nothing_when_it_is_back(
         // Proof that it works again, by an object that was not there before; it is the only thing that it may write.
         namespace.apply(&zone("proof", "proof.example")).await?;
         namespace.ready("DNSZone", "proof").await?;
-        let mut now = versions(namespace).await?;
+        let mut now = versions(namespace, &KINDS).await?;
         now.retain(|object, _| !object.contains("proof"));
         let changed: Vec<_> =
             objects.iter().filter(|(name, version)| now.get(*name) != Some(version)).collect();
