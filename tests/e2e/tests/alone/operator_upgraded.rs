@@ -16,7 +16,7 @@ const OLD: &str = "latest";
 /// The same program as a version that nothing runs yet.
 const NEW: &str = "another-version";
 /// Seconds for which each replica of the new version stands beside one of the old.
-const SIDE_BY_SIDE: u32 = 10;
+const SIDE_BY_SIDE: u32 = 5;
 /// Objects that are the same for both versions.
 const SAME: [&str; 5] = ["ConfigMap", "Secret", "Service", "ServiceAccount", "NetworkPolicy"];
 

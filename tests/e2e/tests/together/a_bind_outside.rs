@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE};
-use bindy_testing::Process;
-use bindy_testing::cluster::{Namespace, Outside, answers_at, in_namespace};
+use bindy_testing::cluster::{LIMIT, Namespace, Outside, answers_at, in_namespace};
 use bindy_testing::manifest::{a, manifest, zone};
+use bindy_testing::{Process, wait_for};
 use bindy_zone::Rtype;
+use tokio::net::TcpStream;
 
 /// Names of the document.
 const INSTANCE: &str = "primary-dns";
@@ -58,6 +59,16 @@ async fn fetch_files(namespace: &Namespace, directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the port leads to servers from every node: BIND tries again a minute after a refusal only.
+async fn port_is_open(namespace: &Namespace, port: &str) -> Result<()> {
+    for node in &namespace.cluster().description().nodes {
+        let at = format!("{}:{port}", node.address);
+        wait_for(&format!("{at} to be open"), LIMIT, async || TcpStream::connect(&at).await.map(drop))
+            .await?;
+    }
+    Ok(())
+}
+
 /// Writes the `named.conf` of the document; an edit may be two seconds late instead of a minute.
 fn configure(namespace: &Namespace, directory: &Path, port: &str) -> Result<()> {
     let nodes = &namespace.cluster().description().nodes;
@@ -90,6 +101,7 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
             .replace("namespace: dns}", &format!("namespace: {}}}", namespace.name()))
             .replace("30053", &port);
         namespace.apply(&service).await?;
+        port_is_open(namespace, &port).await?;
 
         let directory = namespace.directory().join(MACHINE);
         std::fs::create_dir(&directory)?;
