@@ -15,6 +15,7 @@
 mod answers;
 mod api_proxy;
 mod clock;
+mod control_plane;
 mod description;
 mod disk;
 mod dump;
@@ -42,6 +43,7 @@ use kube::{Client, Config};
 pub use answers::answers_at;
 pub use api_proxy::{ApiProxy, Fate, Line};
 pub use clock::WrongClock;
+pub use control_plane::Frozen;
 pub use description::Description;
 pub use disk::Disk;
 pub use namespace::{Namespace, in_namespace};

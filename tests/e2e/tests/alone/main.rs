@@ -3,6 +3,7 @@
 
 mod api_server;
 mod cold_start;
+mod control_plane_gone;
 mod drains;
 mod leaders;
 mod missing_definitions;

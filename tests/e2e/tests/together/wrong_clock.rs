@@ -23,7 +23,8 @@ async fn a_server_whose_clock_is_an_hour_ahead_is_named_with_the_reason() -> Res
             namespace
                 .until((kind, name), "the status to name the server and its clock", |object| {
                     let degraded = condition(object, "Degraded")?;
-                    let told = degraded.message.contains(&wrong.name) && degraded.message.contains("clock");
+                    let message = &degraded.message;
+                    let told = message.contains(&wrong.name) && message.contains("the clocks differ");
                     ensure!(degraded.status == "True" && told, "{degraded:?}");
                     Ok(())
                 })
