@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 /// Directories whose tests are of failures, all of them, but for those of these files.
 const OF_FAILURES: &str = "tests/e2e/tests/alone";
 const OF_OTHERS: [&str; 1] = ["page_operator.rs"];
@@ -22,41 +24,43 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
         if path.is_dir() {
-            sources(&path, found);
+            sources(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
+    Ok(())
 }
 
-/// The names of the functions behind the attribute of a test.
-fn tests_in(file: &Path) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(file).unwrap();
+/// The names of the functions behind the attribute of a test in these files.
+fn tests_in(files: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let texts: Vec<String> = files.iter().map(std::fs::read_to_string).collect::<std::io::Result<_>>()?;
+    let text = texts.concat();
     let behind = text.split("#[tokio::test").skip(1).chain(text.split("#[test]").skip(1));
     let name = |text: &str| Some(text.split_once("fn ")?.1.split_once('(')?.0.to_owned());
-    behind.filter_map(name).collect()
+    Ok(behind.filter_map(name).collect())
 }
 
 /// The names in the last column of every table.
-fn named() -> BTreeSet<String> {
-    let text = std::fs::read_to_string(root().join("docs/failure-modes.md")).unwrap();
+fn named() -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(root().join("docs/failure-modes.md"))?;
     let rows = text.lines().filter(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
-    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+    Ok(cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect())
 }
 
 #[test]
 fn every_test_named_there_exists() {
     let mut files = Vec::new();
     for directory in ["crates", "tests"] {
-        sources(&root().join(directory), &mut files);
+        sources(&root().join(directory), &mut files).unwrap();
     }
-    let tests: BTreeSet<String> = files.iter().flat_map(|file| tests_in(file)).collect();
-    let named = named();
+    let tests = tests_in(&files).unwrap();
+    let named = named().unwrap();
     assert!(named.len() > 30, "{named:?}");
     let missing: Vec<&String> = named.difference(&tests).collect();
     assert!(missing.is_empty(), "docs/failure-modes.md names tests that there are not: {missing:#?}");
@@ -65,12 +69,12 @@ fn every_test_named_there_exists() {
 #[test]
 fn every_test_of_a_failure_is_named_there() {
     let mut files = Vec::new();
-    sources(&root().join(OF_FAILURES), &mut files);
+    sources(&root().join(OF_FAILURES), &mut files).unwrap();
     files.retain(|file| OF_OTHERS.iter().all(|other| !file.ends_with(other)));
     files.extend(FILES.map(|file| root().join("tests/e2e/tests/together").join(file)));
-    let tests: BTreeSet<String> = files.iter().flat_map(|file| tests_in(file)).collect();
+    let tests = tests_in(&files).unwrap();
     assert!(tests.len() > 20, "{tests:?}");
-    let named = named();
+    let named = named().unwrap();
     let missing: Vec<&String> = tests.difference(&named).collect();
     assert!(missing.is_empty(), "docs/failure-modes.md does not name {missing:#?}");
 }
