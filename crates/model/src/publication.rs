@@ -170,13 +170,18 @@ impl Publication {
         self.writer = Writer::Other;
     }
 
-    /// The ledger names this version now, by the word of whoever writes it.
+    /// The ledger names this version now, by the word of whoever writes it. What it named before may be told late.
     pub fn named(&mut self, entry: Option<LedgerEntry>, now: Now) -> Vec<Command> {
-        if self.writer == Writer::This {
+        if self.writer == Writer::This || entry.is_some_and(|entry| self.is_past(entry.serial)) {
             return Vec::new();
         }
         self.ledger = entry;
         self.advance(now)
+    }
+
+    /// Whether the ledger is known to have named a later version than this one.
+    fn is_past(&self, serial: Serial) -> bool {
+        self.ledger.is_some_and(|ledger| ledger.serial.is_after(serial))
     }
 
     /// Writes from now on; what is wanted has to be told anew. A version of the ledger that is not the one that is served
@@ -289,6 +294,8 @@ impl Publication {
             return Vec::new();
         };
         match result {
+            // Carried out, and overtaken by another process before the answer came.
+            Swapped::Done if self.is_past(next.serial) => self.advance(now),
             Swapped::Done => self.publish(next, now),
             // Our own write, whose answer was lost.
             Swapped::Conflict(Some(entry)) if entry == LedgerEntry::of(&next) => self.publish(next, now),

@@ -246,14 +246,14 @@ async fn follow(
             }
             Some(Observed::Entry(object)) => {
                 let noted = ledger.note(&object);
-                // A leader knows its own entries and addresses, before they come back.
-                if leadership.term().is_none() {
-                    if let Some((instance, told)) = addresses.recall(&object) {
-                        engine.addresses(instance, told).await;
-                    }
-                    if let Some((key, entry)) = noted {
-                        engine.entry(key, entry).await;
-                    }
+                // A leader knows its own addresses before they come back.
+                if leadership.term().is_none()
+                    && let Some((instance, told)) = addresses.recall(&object)
+                {
+                    engine.addresses(instance, told).await;
+                }
+                if let Some((key, entry)) = noted {
+                    engine.entry(key, entry).await;
                 }
             }
             Some(Observed::Listed(_)) => {}

@@ -20,7 +20,7 @@ use crate::record_table::RecordId;
 
 impl Core {
     /// Somebody else leads from now on, tells objects, and proves what is served: what their statuses say counts.
-    pub(super) fn follow(&mut self) {
+    pub(super) fn follow(&mut self, now: Now, outputs: &mut Vec<Output>) {
         self.world.set_writer(Writer::Other);
         self.outbox = None;
         self.proving.clear();
@@ -30,9 +30,13 @@ impl Core {
             zone.publication.follow();
         }
         self.catalogs.values_mut().for_each(|catalog| catalog.publication.follow());
+        // Another one may have written before this one knew that its term was over.
+        for (key, entry) in std::mem::take(&mut self.heard) {
+            self.take_entry(key, Some(entry), now, outputs);
+        }
     }
 
-    /// The leader has written what a zone or catalog is published with.
+    /// Somebody has written what a zone or catalog is published with: this process itself, as long as it leads.
     pub(super) fn take_entry(
         &mut self,
         (key, kind): (NamespacedName, LedgerKind),
@@ -41,6 +45,7 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         if !self.world.is_following() {
+            self.heard.extend(entry.map(|entry| ((key, kind), entry)));
             return;
         }
         match entry {
@@ -68,6 +73,7 @@ impl Core {
             return;
         }
         self.world.set_writer(Writer::This);
+        self.heard.clear();
         self.outbox = self.tells.then(Outbox::default);
         let mut unproven: BTreeMap<NamespacedName, Vec<RecordId>> = BTreeMap::new();
         for id in self.world.record_ids() {

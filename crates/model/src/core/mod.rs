@@ -85,7 +85,7 @@ pub enum Input {
     Fetched(Target, Option<Version>),
     /// The answer to a probe of [`Output::Probe`].
     Probed(ServerId, Probe, Answer),
-    /// Another process has written what a zone or catalog is published with; of interest to followers.
+    /// What a zone or catalog is published with was seen to be written, by this process or another.
     Entry((NamespacedName, LedgerKind), Option<LedgerEntry>),
     /// This writes from now on.
     Lead,
@@ -133,6 +133,8 @@ pub struct Core {
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
+    /// Entries that were seen while this leads: its own, unless its term has ended.
+    heard: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
     /// What objects have to be told, where somebody tells them.
     outbox: Option<Outbox>,
     /// Whether objects are told anything when this leads.
@@ -165,6 +167,7 @@ impl Core {
             catalogs: BTreeMap::new(),
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),
+            heard: BTreeMap::new(),
             outbox: None,
             tells: false,
             ready_before: BTreeSet::new(),
@@ -191,7 +194,7 @@ impl Core {
             }
             Input::Entry(key, entry) => self.take_entry(key, entry, now, &mut outputs),
             Input::Lead => self.lead(now),
-            Input::Follow => self.follow(),
+            Input::Follow => self.follow(now, &mut outputs),
             Input::Tick => {}
         }
         self.settle(now, &mut outputs);
@@ -234,11 +237,13 @@ impl Core {
         match object.kind {
             Kind::Zone => {
                 self.ledger.remove(&(key.clone(), LedgerKind::Zone));
+                self.heard.remove(&(key.clone(), LedgerKind::Zone));
                 let own = self.zones.iter_mut().filter(|((of, _), _)| of == key);
                 own.for_each(|(_, zone)| zone.publication.replaced());
             }
             Kind::Instance => {
                 self.ledger.remove(&(key.clone(), LedgerKind::Catalog));
+                self.heard.remove(&(key.clone(), LedgerKind::Catalog));
                 if let Some(catalog) = self.catalogs.get_mut(key) {
                     catalog.publication.replaced();
                 }

@@ -74,8 +74,8 @@ pub struct RecordNotice {
     pub created: u32,
     /// The generation that this is about.
     pub generation: u32,
-    /// Whether its status said something before, so that times of conditions may have to be kept.
-    pub told_before: bool,
+    /// Print of what its status says by all that is known, 0 when it says nothing: another one is not to be overwritten.
+    pub told: u32,
     /// The status; its times have to be filled in.
     pub status: RecordStatus,
 }
@@ -87,6 +87,8 @@ pub struct ZoneNotice {
     pub key: NamespacedName,
     /// Its uid: another object of this name is not to be told.
     pub uid: String,
+    /// Print of what its status says by all that is known, 0 when it says nothing: another one is not to be overwritten.
+    pub told: u32,
     /// The status without what the ledger owns; its times have to be filled in.
     pub status: DNSZoneStatus,
 }
@@ -165,6 +167,19 @@ impl Core {
     pub fn tell_again(&mut self, key: &ObjectKey, pause: Duration, now: Now) {
         self.world.note_told(key, Told::default());
         self.mark_object(key, now.monotonic + pause);
+    }
+
+    /// The status of an object was found to say this, and not what was thought, so somebody else wrote it: another leader,
+    /// whose proof counts. What it should say is decided anew.
+    pub fn found_told(&mut self, key: &ObjectKey, generation: u32, told: Told, now: Now) {
+        if let Kind::Record(_) = key.kind
+            && let Some(id) = self.world.record(key)
+            && let Some(stored) = self.world.stored_mut(id)
+        {
+            stored.proven |= told.ready && stored.generation == generation;
+        }
+        self.world.note_told(key, told);
+        self.mark_object(key, now.monotonic + PATIENCE);
     }
 
     /// The status of an object is this now: it may be another than the one it should be.
@@ -251,12 +266,13 @@ impl Core {
         let report = self.zone_report(key)?;
         let status = told::zone_status(&report);
         let print = told::zone_print(&status);
-        if self.world.told(&object) == print {
+        let told = self.world.told(&object);
+        if told == print {
             return None;
         }
         self.world.note_told(&object, Told { print, ready: false });
         let uid = self.world.zone(key)?.metadata.uid.clone();
-        Some(ZoneNotice { key: key.clone(), uid, status })
+        Some(ZoneNotice { key: key.clone(), uid, told, status })
     }
 
     fn instance_notice(&self, key: &NamespacedName) -> Option<InstanceNotice> {
@@ -277,12 +293,12 @@ impl Core {
         let conditions = record_conditions(&verdict, stored.proven, report.as_ref());
         let status = told::record_status(apex, &conditions, generation);
         let print = told::record_print(&status);
-        let (told_before, created) = (stored.told != 0, stored.created);
-        if stored.told == print {
+        let (told, created) = (stored.told, stored.created);
+        if told == print {
             return None;
         }
         self.world.stored_mut(id)?.told = print;
-        Some(RecordNotice { key, created, generation, told_before, status })
+        Some(RecordNotice { key, created, generation, told, status })
     }
 }
 

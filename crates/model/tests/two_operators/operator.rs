@@ -1,0 +1,138 @@
+//! One operator: its engine, how far its watch has come, what it has still to do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bindy_model::{
+    Answer, Answered, Ask, Core, Input, LedgerKind, Notices, Now, ObjectEvent, Output, Target, Told, told,
+};
+use bindy_zone::{Name, Rcode, Version};
+
+use crate::api::{Api, Event, Slot};
+
+pub struct Operator {
+    pub core: Core,
+    pub now: Now,
+    /// Events of the API's log that it has seen.
+    position: usize,
+    /// Another one after each crash.
+    pub incarnation: u64,
+    /// The term that it began to lead in.
+    pub term: Option<u64>,
+    /// Steps for which it does nothing.
+    pub stalled: usize,
+    pub published: BTreeMap<Name, Version>,
+    /// What is to be carried out.
+    pub work: VecDeque<Output>,
+    /// What it served since the last look of whoever checks.
+    pub new: Vec<(Target, Name, Version)>,
+}
+
+impl Operator {
+    /// One that has just started, and lists everything.
+    pub fn start(api: &Api, incarnation: u64, unix: u32) -> Self {
+        let mut operator = Self {
+            core: Core::new(api.ledger.clone()).telling(),
+            now: Now { monotonic: Duration::ZERO, unix },
+            position: api.log.len(),
+            incarnation,
+            term: None,
+            stalled: 0,
+            published: BTreeMap::new(),
+            work: VecDeque::new(),
+            new: Vec::new(),
+        };
+        operator.step(Input::Follow);
+        let mut events = Vec::new();
+        for (key, (object, told)) in &api.objects {
+            events.push(ObjectEvent::Applied(object.clone()));
+            events.push(ObjectEvent::Told(key.clone(), *told));
+        }
+        operator.step(Input::Objects(events));
+        operator.step(Input::Objects(vec![ObjectEvent::Listed]));
+        operator
+    }
+
+    pub fn step(&mut self, input: Input) {
+        for output in self.core.step(input, self.now) {
+            match output {
+                Output::Publish(target, name, version) => {
+                    let before = self.published.insert(name.clone(), version.clone());
+                    let back = before.is_some_and(|before| before.serial.is_after(version.serial));
+                    assert!(!back, "{name} went back to {}", version.serial);
+                    self.new.push((target, name, version));
+                }
+                Output::Grant(..) | Output::Retire(_) => {}
+                output => self.work.push_back(output),
+            }
+        }
+    }
+
+    /// Whether there is something that its watch has not told it.
+    pub fn is_behind(&self, api: &Api) -> bool {
+        self.position < api.log.len()
+    }
+
+    /// Its watch tells the next event.
+    pub fn see(&mut self, api: &Api) {
+        let Some(event) = api.log.get(self.position).cloned() else { return };
+        self.position += 1;
+        match event {
+            Event::Object(event) => self.step(Input::Objects(vec![event])),
+            Event::Entry(slot, entry) => self.step(Input::Entry(slot, Some(entry))),
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.step(Input::Tick);
+    }
+
+    pub fn notices(&mut self) -> Notices {
+        self.core.take_notices(8, self.now)
+    }
+}
+
+/// Whose entry a target has.
+pub fn slot(target: &Target) -> Slot {
+    match target {
+        Target::Zone(key, _) => (key.clone(), LedgerKind::Zone),
+        Target::Catalog(key) => (key.clone(), LedgerKind::Catalog),
+        Target::Orphan(name) => panic!("{name} has no object"),
+    }
+}
+
+/// What the statuses of a batch of notices say, with what was thought that they said before.
+pub fn statuses(notices: &Notices) -> Vec<(bindy_model::ObjectKey, u32, u32, Told)> {
+    let ready = bindy_api::ConditionType::Ready;
+    let records = notices.records.iter().map(|one| {
+        let generation = Some(i64::from(one.generation));
+        let ready = bindy_api::is_true(&one.status.conditions, ready, generation);
+        let told = Told { print: told::record_print(&one.status), ready };
+        (one.key.clone(), one.generation, one.told, told)
+    });
+    let zones = notices.zones.iter().map(|one| {
+        let key = bindy_model::ObjectKey { kind: bindy_model::Kind::Zone, key: one.key.clone() };
+        let generation = one.status.observed_generation;
+        let ready = bindy_api::is_true(&one.status.conditions, ready, generation);
+        let told = Told { print: told::zone_print(&one.status), ready };
+        (key, u32::try_from(generation.unwrap()).unwrap(), one.told, told)
+    });
+    records.chain(zones).collect()
+}
+
+/// What a server with this version answers.
+pub fn answer(version: &Version, ask: &Ask) -> Answer {
+    let Ask::Records(questions) = ask else { return Answer::Serial(version.serial) };
+    let content = &version.content;
+    let wrong = questions.iter().find_map(|question| {
+        let owner = question.name.relative_to(content.apex())?;
+        let rrset = content.get(&owner).and_then(|rrsets| rrsets.get(question.rtype));
+        let records = rrset.map(|set| set.rdatas().map(|rdata| (set.ttl().get(), rdata.into())).collect());
+        let exists = owner.is_apex() || content.within(&owner).next().is_some();
+        let rcode = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+        let answered = Answered { rcode, authoritative: true, records: records.unwrap_or_default() };
+        question.check(&answered).err()
+    });
+    wrong.map_or(Answer::Proven, Answer::Failure)
+}
