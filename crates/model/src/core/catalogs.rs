@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bindy_zone::{Catalog, Content, Name, Version};
 
+use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
 use crate::publication::{Command, Guard, Now, Publication};
@@ -196,10 +197,26 @@ impl Core {
         version: Option<Version>,
         now: Now,
     ) -> Option<Vec<Command>> {
+        let hidden = self.world.hides_zones();
         let catalog = self.catalogs.get_mut(key)?;
-        // What is wanted may depend on what was served.
+        // What is wanted may depend on what was served: a zone that another process has put there before this one knew of
+        // its first version stays.
         catalog.changed = true;
-        Some(catalog.publication.fetched(version, now))
+        let carried = |((_, apex), zone): (&(NamespacedName, Name), &ZonePublication)| {
+            (!zone.retired && zone.carriers.contains(key)).then(|| apex.clone())
+        };
+        let before = version.iter().flat_map(|version| Catalog::members(&version.content));
+        let before: BTreeSet<Name> = before.collect();
+        for apex in self.zones.iter().filter_map(carried).filter(|apex| before.contains(apex)) {
+            catalog.insert(&apex);
+        }
+        let mut commands = match hidden {
+            // What is hidden is known only after this.
+            true => Vec::new(),
+            false => catalog.publication.want(catalog.wanted(hidden), false, now),
+        };
+        commands.extend(catalog.publication.fetched(version, now));
+        Some(commands)
     }
 
     /// Takes in that a catalog version is served: zones that it names without an object stay, others may go.

@@ -13,6 +13,7 @@ use bindy_zone::Name;
 
 use super::latch::Latch;
 use super::outbox::Outbox;
+use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
 use crate::publication::{LedgerEntry, Now, Writer};
@@ -90,6 +91,10 @@ impl Core {
             if let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) {
                 zone.latch = Latch::of(proven);
                 zone.publication.lead();
+            }
+            // One whose version is only named yet is in the catalogs as well.
+            if self.zones.get(&(key.clone(), apex.clone())).is_some_and(ZonePublication::is_published) {
+                self.enroll(&apex, &key, now);
             }
             self.gather(&key, &apex, unproven.get(&key).map_or(&[], Vec::as_slice), now);
             self.advance_latch(&Target::Zone(key, apex), None, now);

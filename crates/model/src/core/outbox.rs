@@ -174,9 +174,11 @@ impl Core {
     pub fn found_told(&mut self, key: &ObjectKey, generation: u32, told: Told, now: Now) {
         if let Kind::Record(_) = key.kind
             && let Some(id) = self.world.record(key)
+            && let Some((_, of, verdict)) = self.world.verdict(id)
             && let Some(stored) = self.world.stored_mut(id)
         {
-            stored.proven |= told.ready && stored.generation == generation;
+            let refused = matches!(verdict, Verdict::Refused(_));
+            stored.proven |= told.ready && of == generation && !refused;
         }
         self.world.note_told(key, told);
         self.mark_object(key, now.monotonic + PATIENCE);
@@ -192,8 +194,21 @@ impl Core {
         if !self.world.note_told(key, told) {
             return;
         }
+        self.doubt(key, told);
         let pause = if key.kind == Kind::Instance { Duration::ZERO } else { PATIENCE };
         self.mark_object(key, now.monotonic + pause);
+    }
+
+    /// A status says what was not proven here: an old word of this process, or a late one of the leader before, whose proof
+    /// counts. It has to be looked at before it is denied.
+    fn doubt(&mut self, key: &ObjectKey, told: Told) {
+        if told.ready
+            && !self.world.is_following()
+            && let Some(id) = self.world.record(key)
+            && let Some(stored) = self.world.stored_mut(id).filter(|stored| !stored.proven)
+        {
+            stored.told = 0;
+        }
     }
 
     fn mark_object(&mut self, key: &ObjectKey, at: Duration) {

@@ -26,6 +26,13 @@ pub(crate) struct ZonePublication {
     pub(crate) proof: Proof,
 }
 
+impl ZonePublication {
+    /// Whether an object wants it, and any version was ever published, by whichever process.
+    pub(super) fn is_published(&self) -> bool {
+        !self.retired && self.publication.was_published()
+    }
+}
+
 /// A zone without an object that a catalog still names.
 pub(crate) struct Orphan {
     pub(crate) version: Option<Version>,

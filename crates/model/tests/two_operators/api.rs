@@ -20,8 +20,15 @@ pub enum Event {
 pub enum Write {
     /// JSON patch that tests the serial.
     Swap { slot: Slot, expected: Option<bindy_zone::Serial>, next: LedgerEntry },
-    /// JSON patch that tests the generation, and that the status is still as it was when the sender looked.
-    Tell { key: ObjectKey, generation: u32, seen: Told, status: Told },
+    /// JSON patch that tests when the object was made, its generation, and that the status is still as the sender saw it.
+    Tell { key: ObjectKey, of: Of, seen: Told, status: Told },
+}
+
+/// Which state of an object a status is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Of {
+    pub created: u32,
+    pub generation: u32,
 }
 
 #[derive(Default)]
@@ -37,13 +44,14 @@ pub struct Api {
     pub effects: usize,
 }
 
-fn generation(object: &Object) -> u32 {
-    match object {
-        Object::Record(record) => record.metadata.generation,
-        Object::Zone(zone) => zone.metadata.generation,
-        Object::Instance(instance) => instance.metadata.generation,
-        Object::ConfigMap(map) => map.metadata.generation,
-    }
+fn of(object: &Object) -> Of {
+    let metadata = match object {
+        Object::Record(record) => &record.metadata,
+        Object::Zone(zone) => &zone.metadata,
+        Object::Instance(instance) => &instance.metadata,
+        Object::ConfigMap(map) => &map.metadata,
+    };
+    Of { created: metadata.created, generation: metadata.generation }
 }
 
 impl Api {
@@ -52,7 +60,7 @@ impl Api {
         let key = object.key();
         let before = self.objects.get(&key);
         let told = before.map_or(Told::default(), |(_, told)| Told { ready: false, ..*told });
-        let next = before.map_or(1, |(object, _)| generation(object) + 1);
+        let next = before.map_or(1, |(object, _)| of(object).generation + 1);
         match &mut object {
             Object::Record(record) => {
                 record.metadata.generation = next;
@@ -80,8 +88,8 @@ impl Api {
         }
     }
 
-    pub fn generation(&self, key: &ObjectKey) -> Option<u32> {
-        self.objects.get(key).map(|(object, _)| generation(object))
+    pub fn of(&self, key: &ObjectKey) -> Option<Of> {
+        self.objects.get(key).map(|(object, _)| of(object))
     }
 
     pub fn told(&self, key: &ObjectKey) -> Option<Told> {
@@ -92,7 +100,7 @@ impl Api {
     pub fn carry_out(&mut self, write: &Write, term: u64) -> bool {
         match write {
             Write::Swap { slot, expected, next } => self.swap(slot, *expected, next, term),
-            Write::Tell { key, generation, seen, status } => self.tell(key, *generation, seen, *status, term),
+            Write::Tell { key, of, seen, status } => self.tell(key, *of, seen, *status, term),
         }
     }
 
@@ -113,10 +121,10 @@ impl Api {
         true
     }
 
-    fn tell(&mut self, key: &ObjectKey, generation: u32, seen: &Told, status: Told, term: u64) -> bool {
-        let now = self.generation(key);
+    fn tell(&mut self, key: &ObjectKey, of: Of, seen: &Told, status: Told, term: u64) -> bool {
+        let now = self.of(key);
         let Some((_, told)) = self.objects.get_mut(key) else { return false };
-        if now != Some(generation) || told.print != seen.print {
+        if now != Some(of) || told.print != seen.print {
             return false;
         }
         let denied = told.ready && !status.ready && matches!(key.kind, bindy_model::Kind::Record(_));

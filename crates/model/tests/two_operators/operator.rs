@@ -8,7 +8,7 @@ use bindy_model::{
 };
 use bindy_zone::{Name, Rcode, Version};
 
-use crate::api::{Api, Event, Slot};
+use crate::api::{Api, Event, Of, Slot};
 
 pub struct Operator {
     pub core: Core,
@@ -103,20 +103,21 @@ pub fn slot(target: &Target) -> Slot {
 }
 
 /// What the statuses of a batch of notices say, with what was thought that they said before.
-pub fn statuses(notices: &Notices) -> Vec<(bindy_model::ObjectKey, u32, u32, Told)> {
+pub fn statuses(notices: &Notices) -> Vec<(bindy_model::ObjectKey, Of, u32, Told)> {
     let ready = bindy_api::ConditionType::Ready;
     let records = notices.records.iter().map(|one| {
         let generation = Some(i64::from(one.generation));
         let ready = bindy_api::is_true(&one.status.conditions, ready, generation);
         let told = Told { print: told::record_print(&one.status), ready };
-        (one.key.clone(), one.generation, one.told, told)
+        (one.key.clone(), Of { created: one.created, generation: one.generation }, one.told, told)
     });
     let zones = notices.zones.iter().map(|one| {
         let key = bindy_model::ObjectKey { kind: bindy_model::Kind::Zone, key: one.key.clone() };
         let generation = one.status.observed_generation;
         let ready = bindy_api::is_true(&one.status.conditions, ready, generation);
         let told = Told { print: told::zone_print(&one.status), ready };
-        (key, u32::try_from(generation.unwrap()).unwrap(), one.told, told)
+        let of = Of { created: 1, generation: u32::try_from(generation.unwrap()).unwrap() };
+        (key, of, one.told, told)
     });
     records.chain(zones).collect()
 }

@@ -172,13 +172,13 @@ impl Simulation {
             8 => self.crash(n),
             9 => self.wipe(),
             10 => self.operators[n].stalled = self.random.random_range(1..60),
-            11 => self.end_term(),
-            12..16 => self.begin_term(n),
-            16..40 => self.act(n),
-            40..52 => self.arrive(),
-            52..64 => self.reply(),
-            64..66 => self.give_up(),
-            66..76 => self.pass(n),
+            11 | 12 => self.end_term(),
+            13..17 => self.begin_term(n),
+            17..50 => self.act(n),
+            50..57 => self.arrive(),
+            57..65 => self.reply(),
+            65..67 => self.give_up(),
+            67..77 => self.pass(n),
             _ => {
                 let server = self.random.random_range(0..self.servers.len());
                 self.transfer(server);
@@ -277,12 +277,12 @@ impl Simulation {
     /// What the teller does: it looks at each status first, and writes only where it is as the engine thinks.
     fn tell(&mut self, n: usize) {
         let notices = self.operators[n].notices();
-        for (key, generation, thought, status) in statuses(&notices) {
-            let (Some(seen), Some(now)) = (self.api.told(&key), self.api.generation(&key)) else { continue };
+        for (key, of, thought, status) in statuses(&notices) {
+            let (Some(seen), Some(now)) = (self.api.told(&key), self.api.of(&key)) else { continue };
             if seen.print != thought {
                 self.counts.stale_statuses += 1;
-                self.found(n, &key, now, seen);
-            } else if !self.send(n, Write::Tell { key: key.clone(), generation, seen, status }, None) {
+                self.found(n, &key, now.generation, seen);
+            } else if !self.send(n, Write::Tell { key: key.clone(), of, seen, status }, None) {
                 let now = self.operators[n].now;
                 self.operators[n].core.tell_again(&key, Duration::from_secs(2), now);
             }
@@ -338,9 +338,9 @@ impl Simulation {
                 },
             ),
             (Write::Tell { key, .. }, _) => {
-                let now = self.api.told(key).zip(self.api.generation(key));
-                let Some((told, generation)) = now.filter(|_| done != Some(true)) else { return };
-                Answered::Found(key.clone(), generation, told)
+                let now = self.api.told(key).zip(self.api.of(key));
+                let Some((told, of)) = now.filter(|_| done != Some(true)) else { return };
+                Answered::Found(key.clone(), of.generation, told)
             }
             (Write::Swap { .. }, None) => return,
         };
