@@ -8,7 +8,7 @@ use bindy_model::{
     Core, Fleet, Input, InstanceReport, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, ObjectKey,
     Output, Probe,
 };
-use bindy_model::{ServerId, ServerReport, ServerState, Target, Verdict, World, ZoneReport};
+use bindy_model::{ServerId, ServerReport, ServerState, Target, Told, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
 use bindy_zone::ZoneFile;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -67,6 +67,7 @@ enum Message {
     Snapshot(oneshot::Sender<Snapshot>),
     Notices(usize, oneshot::Sender<(Notices, Option<tokio::time::Instant>)>),
     TellAgain(ObjectKey, Duration),
+    FoundTold(ObjectKey, u32, Told),
     LookAt(NamespacedName),
 }
 
@@ -145,6 +146,11 @@ impl EngineHandle {
     /// An object could not be told: it is among the notices again after `pause`.
     pub async fn tell_again(&self, key: ObjectKey, pause: Duration) {
         self.send(Message::TellAgain(key, pause)).await;
+    }
+
+    /// The status of an object, in this generation of it, was found to say something else than was thought.
+    pub async fn found_told(&self, key: ObjectKey, generation: u32, told: Told) {
+        self.send(Message::FoundTold(key, generation, told)).await;
     }
 
     /// An instance may have to be told something that the engine does not know of.
@@ -282,6 +288,10 @@ impl<L: Ledger> Engine<L> {
             Message::TellAgain(key, pause) => {
                 self.steps += 1;
                 self.core.tell_again(&key, pause, self.clock.now());
+            }
+            Message::FoundTold(key, generation, told) => {
+                self.steps += 1;
+                self.core.found_told(&key, generation, told, self.clock.now());
             }
             Message::LookAt(instance) => {
                 self.steps += 1;

@@ -49,6 +49,8 @@ struct Known {
     /// What is there to be tested: the patch cannot test below something that does not exist.
     shape: Shape,
     failures: u32,
+    /// A write of this process may have been carried out whose answer never came.
+    unanswered: bool,
 }
 
 /// How much of the place of an entry exists.
@@ -79,7 +81,8 @@ impl KubeLedger {
     pub(crate) fn note(&self, object: &Object) -> Option<(EntryKey, Option<LedgerEntry>)> {
         let (key, uid, shape, entry) = place(object)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(key.clone(), Known { uid, shape, failures: 0 });
+        let unanswered = known.get(&key).is_some_and(|known| known.unanswered);
+        known.insert(key.clone(), Known { uid, shape, failures: 0, unanswered });
         Some((key, entry))
     }
 
@@ -178,11 +181,36 @@ impl KubeLedger {
         Swapped::Failed
     }
 
+    /// The status names a version that was not expected. Without an election nobody else writes, unless there is a second
+    /// replica: none of the two does harm, since every write has its precondition, but they take turns in vain.
+    fn conflicted(&self, term: &Term, key: &EntryKey) {
+        let own = self.note_unanswered(key, false);
+        match term.deadline() {
+            None if !own => {
+                self.metrics.other_writers.inc();
+                tracing::warn!(
+                    object = %key.0,
+                    "another operator writes, and there is no leader election: set ENABLE_LEADER_ELECTION=true, or run one replica"
+                );
+            }
+            _ => {
+                tracing::info!(object = %key.0, "the status names another version: somebody else wrote it");
+            }
+        }
+    }
+
+    /// Returns what it was before.
+    fn note_unanswered(&self, key: &EntryKey, unanswered: bool) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_mut(key).is_some_and(|known| std::mem::replace(&mut known.unanswered, unanswered))
+    }
+
     fn succeeded(&self, key: &EntryKey) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known.get_mut(key) {
             known.shape = Shape::Entry;
             known.failures = 0;
+            known.unanswered = false;
         }
     }
 }
@@ -204,7 +232,7 @@ impl Ledger for KubeLedger {
             }
             Ok(Swapped::Conflict(entry)) => {
                 self.metrics.swap("conflict");
-                tracing::info!(object = %key.0, "the status names another version: somebody else wrote it");
+                self.conflicted(&term, &key);
                 Swapped::Conflict(entry)
             }
             Ok(Swapped::Failed) => {
@@ -216,6 +244,7 @@ impl Ledger for KubeLedger {
             Err(SwapError::Term(_)) => self.lost().await,
             Err(SwapError::Api(error)) => {
                 self.metrics.swap("error");
+                self.note_unanswered(&key, true);
                 tracing::warn!(object = %key.0, serial = %swap.next.serial, %error, "serial not written; tried again");
                 self.pause(&key).await;
                 Swapped::Failed

@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     registry: Arc<Mutex<Registry>>,
     swaps: Family<Outcome, Counter>,
     statuses: Family<Written, Counter>,
+    /// Versions of another process that were found without an election.
+    pub(crate) other_writers: Counter,
     /// Bind9Instances known.
     pub(crate) instances: Gauge<u64, AtomicU64>,
     /// Servers known.
@@ -40,7 +42,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("bindy");
-        let (swaps, statuses) = (Family::default(), Family::default());
+        let (swaps, statuses, other_writers) = (Family::default(), Family::default(), Counter::default());
         let (instances, servers, servers_ready) = (Gauge::default(), Gauge::default(), Gauge::default());
         registry.register(
             "swaps",
@@ -48,10 +50,13 @@ impl Metrics {
             Family::clone(&swaps),
         );
         registry.register("status_writes", "Writes of the rest of a status", Family::clone(&statuses));
+        let help = "Versions that another operator was found to publish while there is no leader election";
+        registry.register("other_writers", help, Counter::clone(&other_writers));
         registry.register("instances", "Bind9Instances", Gauge::clone(&instances));
         registry.register("servers", "Servers that have an address", Gauge::clone(&servers));
         registry.register("servers_ready", "Servers that are ready", Gauge::clone(&servers_ready));
-        Self { registry: Arc::new(Mutex::new(registry)), swaps, statuses, instances, servers, servers_ready }
+        let registry = Arc::new(Mutex::new(registry));
+        Self { registry, swaps, statuses, other_writers, instances, servers, servers_ready }
     }
 
     /// Adds those of the election.

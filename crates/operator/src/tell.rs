@@ -6,14 +6,18 @@
 //! ```
 //! What the ledger owns (serial, digest, records, catalog) is never part of these writes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bindy_api::{Bind9Instance, Bind9InstanceStatus, DNSZone, GROUP, RecordStatus, dated};
+use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, ConditionType, DNSZone, GROUP, dated};
 use bindy_engine::EngineHandle;
-use bindy_model::{InstanceNotice, Kind, NamespacedName, Notices, ObjectKey, RecordNotice, ZoneNotice};
+use bindy_model::{
+    InstanceNotice, Kind, NamespacedName, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told,
+};
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, PatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
@@ -35,6 +39,9 @@ pub(crate) const ACCESS: &[Access] =
 const BATCH: usize = 64;
 const WRITES: usize = 16;
 
+/// What of a zone's status is told here.
+const ZONE_FIELDS: [&str; 4] = ["observedGeneration", "servers", "lagging", "conditions"];
+
 /// Pause before an object is told again that could not be told.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -51,7 +58,7 @@ pub(crate) struct Teller {
 /// Why an object was not told.
 #[derive(Debug)]
 enum Failure {
-    /// It does not exist any more, or is another one: the watch will tell.
+    /// It does not exist any more, or is not as it was thought to be: the engine decides anew.
     Gone,
     /// Another replica tells it.
     TermOver,
@@ -86,7 +93,7 @@ impl Teller {
 
     async fn tell(&self, notices: Notices) {
         let Notices { records, zones, instances, next: _ } = notices;
-        let mut writes: Vec<futures::future::BoxFuture<'_, ()>> = Vec::new();
+        let mut writes: Vec<BoxFuture<'_, ()>> = Vec::new();
         for zone in zones {
             writes.push(Box::pin(self.tell_zone(zone)));
         }
@@ -145,49 +152,47 @@ impl Teller {
         }
     }
 
-    /// The whole status of a record is ours. The patch tests that the object is the one that it was made for.
+    /// The whole status of a record is ours. The patch tests that the object is the one that it was made for, and that its
+    /// status is what this was decided on: nothing that another leader has written is overwritten by a late word of this one.
     async fn write_record(
         &self,
         term: &Term,
         resource: &ApiResource,
         notice: RecordNotice,
     ) -> Result<(), Failure> {
-        let RecordNotice { key, created, generation, told_before, mut status } = notice;
-        let NamespacedName { namespace, name } = &key.key;
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, resource);
-        let old = match told_before {
-            true => {
-                let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
-                let old = object.data.get("status").cloned().unwrap_or_default();
-                serde_json::from_value::<RecordStatus>(old).map(|old| old.conditions).unwrap_or_default()
-            }
-            false => Vec::new(),
+        let RecordNotice { key, created, generation, told, mut status } = notice;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.key.namespace, resource);
+        // A record that was never told anything costs one request.
+        let before = match told {
+            0 => Value::Null,
+            _ => self.expected(&api, &key, told).await?,
         };
+        let old = conditions(&before);
         status.conditions = dated(&old, status.conditions, Timestamp::now());
         let created = Timestamp::from_second(i64::from(created)).map(|at| at.to_string()).unwrap_or_default();
-        let patch = json_patch(vec![
+        let patch = vec![
             json!({"op": "test", "path": "/metadata/creationTimestamp", "value": created}),
             json!({"op": "test", "path": "/metadata/generation", "value": generation}),
+            json!({"op": "test", "path": "/status", "value": before}),
             json!({"op": "add", "path": "/status", "value": status}),
-        ]);
-        let patch = patch.map_err(Failure::Api)?;
-        term.check()?;
-        let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+        ];
+        let written = self.patch(term, &api, &key, patch).await?;
         self.events.tell(&written.object_ref(resource), &old, &status.conditions).await;
         Ok(())
     }
 
     async fn write_zone(&self, term: &Term, notice: ZoneNotice) -> Result<(), Failure> {
-        let ZoneNotice { key: NamespacedName { namespace, name }, uid, mut status } = notice;
-        let api: Api<DNSZone> = Api::namespaced(self.client.clone(), &namespace);
-        let object = api.get_opt(&name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
-        let old = object.status.map(|status| status.conditions).unwrap_or_default();
+        let ZoneNotice { key, uid, told, mut status } = notice;
+        let key = ObjectKey { kind: Kind::Zone, key };
+        let resource = ApiResource::erase::<DNSZone>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.key.namespace, &resource);
+        let before = self.expected(&api, &key, told).await?;
+        let old = conditions(&before);
         status.conditions = dated(&old, status.conditions, Timestamp::now());
-        let fields = merge(&status, &["observedGeneration", "servers", "lagging", "conditions"]);
-        let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": fields}));
-        term.check()?;
-        let written = settle(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
-        self.events.tell(&written.object_ref(&()), &old, &status.conditions).await;
+        let patch = replace(&uid, &before, &json!(status), ZONE_FIELDS);
+        let written = self.patch(term, &api, &key, patch).await?;
+        self.events.tell(&written.object_ref(&resource), &old, &status.conditions).await;
         Ok(())
     }
 
@@ -197,43 +202,116 @@ impl Teller {
         notice: &InstanceNotice,
         mut status: Bind9InstanceStatus,
     ) -> Result<(), Failure> {
-        let NamespacedName { namespace, name } = &notice.report.key;
-        let api: Api<Bind9Instance> = Api::namespaced(self.client.clone(), namespace);
-        let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
-        let old = object.status.map(|status| status.conditions).unwrap_or_default();
+        let key = ObjectKey { kind: Kind::Instance, key: notice.report.key.clone() };
+        let resource = ApiResource::erase::<Bind9Instance>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.key.namespace, &resource);
+        let object = api.get_opt(&key.key.name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
+        let before = status_of(&object);
+        let old = conditions(&before);
         status.conditions = dated(&old, status.conditions, Timestamp::now());
         let conditions = status.conditions.clone();
-        let mut fields =
-            serde_json::to_value(Bind9InstanceStatus { catalog: None, ..status }).unwrap_or_default();
-        // A list that is empty now is not written, and would stay as it was.
-        if let Value::Object(fields) = &mut fields {
-            for list in ["lagging", "addresses"] {
-                fields.entry(list).or_insert_with(|| json!([]));
-            }
-        }
-        let patch = Patch::Merge(json!({"metadata": {"uid": notice.report.uid}, "status": fields}));
-        term.check()?;
-        let written = settle(api.patch_status(name, &PatchParams::default(), &patch).await)?;
-        self.events.tell(&written.object_ref(&()), &old, &conditions).await;
+        let status = json!(Bind9InstanceStatus { catalog: None, ..status });
+        let ours = [&before, &status].into_iter().filter_map(Value::as_object).flatten();
+        let ours: BTreeSet<&str> =
+            ours.map(|(field, _)| field.as_str()).filter(|it| *it != "catalog").collect();
+        let patch = replace(&notice.report.uid, &before, &status, ours);
+        let written = self.patch(term, &api, &key, patch).await?;
+        self.events.tell(&written.object_ref(&resource), &old, &conditions).await;
         Ok(())
     }
-}
 
-/// The named fields of a status as a merge patch: what is empty is removed.
-fn merge(status: &impl serde::Serialize, fields: &[&str]) -> Value {
-    let status = serde_json::to_value(status).unwrap_or_default();
-    fields
-        .iter()
-        .map(|field| ((*field).to_owned(), status.get(field).cloned().unwrap_or(Value::Null)))
-        .collect()
-}
-
-fn settle<K>(written: Result<K, kube::Error>) -> Result<K, Failure> {
-    match written {
-        Ok(written) => Ok(written),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Err(Failure::Gone),
-        Err(error) => Err(Failure::Api(error)),
+    /// The status of an object, if it is what was thought; else the engine is told what it is.
+    async fn expected(&self, api: &Api<DynamicObject>, key: &ObjectKey, told: u32) -> Result<Value, Failure> {
+        let object = api.get_opt(&key.key.name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
+        if told_by(key.kind, &object).print != told {
+            self.found(key, &object).await;
+            return Err(Failure::Gone);
+        }
+        Ok(status_of(&object))
     }
+
+    /// Sends a patch that tests what it was decided on. Where that is not so any more, the engine is told what is.
+    async fn patch(
+        &self,
+        term: &Term,
+        api: &Api<DynamicObject>,
+        key: &ObjectKey,
+        patch: Vec<Value>,
+    ) -> Result<DynamicObject, Failure> {
+        let patch = json_patch(patch).map_err(Failure::Api)?;
+        let name = &key.key.name;
+        term.check()?;
+        match api.patch_status(name, &PatchParams::default(), &patch).await {
+            Ok(written) => Ok(written),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::Gone),
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
+                let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
+                self.found(key, &object).await;
+                Err(Failure::Gone)
+            }
+            Err(error) => Err(Failure::Api(error)),
+        }
+    }
+
+    async fn found(&self, key: &ObjectKey, object: &DynamicObject) {
+        tracing::debug!(object = %key, "the status says something else than was thought");
+        let generation = u32::try_from(object.metadata.generation.unwrap_or_default()).unwrap_or_default();
+        self.engine.found_told(key.clone(), generation, told_by(key.kind, object)).await;
+    }
+}
+
+/// The status of an object; null when it has none.
+fn status_of(object: &DynamicObject) -> Value {
+    object.data.get("status").cloned().unwrap_or_default()
+}
+
+/// Its conditions; none of a status that cannot be read.
+fn conditions(status: &Value) -> Vec<Condition> {
+    let conditions = status.get("conditions").cloned().map(serde_json::from_value);
+    conditions.and_then(Result::ok).unwrap_or_default()
+}
+
+/// What the status of an object says.
+fn told_by(kind: Kind, object: &DynamicObject) -> Told {
+    let status = status_of(object);
+    let ready = bindy_api::is_true(&conditions(&status), ConditionType::Ready, object.metadata.generation);
+    let print = match kind {
+        _ if status.is_null() => None,
+        Kind::Record(_) => serde_json::from_value(status).map(|status| told::record_print(&status)).ok(),
+        Kind::Zone => serde_json::from_value(status).map(|status| told::zone_print(&status)).ok(),
+        Kind::Instance => serde_json::from_value(status).map(|status| told::instance_print(&status)).ok(),
+        Kind::ConfigMap => None,
+    };
+    Told { print: print.unwrap_or_default(), ready }
+}
+
+/// The patch that makes our fields of a status those of `after`, where they are those of `before`.
+fn replace<'a>(
+    uid: &str,
+    before: &Value,
+    after: &Value,
+    ours: impl IntoIterator<Item = &'a str>,
+) -> Vec<Value> {
+    let mut patch = vec![json!({"op": "test", "path": "/metadata/uid", "value": uid})];
+    if before.is_null() {
+        patch.push(json!({"op": "test", "path": "/status", "value": null}));
+        patch.push(json!({"op": "add", "path": "/status", "value": after}));
+        return patch;
+    }
+    for field in ours {
+        let path = format!("/status/{field}");
+        let (old, new) = (before.get(field), after.get(field));
+        patch.push(json!({"op": "test", "path": path, "value": old}));
+        match (old, new) {
+            (Some(_), None) => patch.push(json!({"op": "remove", "path": path})),
+            (_, Some(new)) if old != Some(new) => {
+                patch.push(json!({"op": "add", "path": path, "value": new}));
+            }
+            _ => {}
+        }
+    }
+    patch
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -104,7 +104,13 @@ impl Api {
         }
     }
 
-    fn swap(&mut self, slot: &Slot, expected: Option<bindy_zone::Serial>, next: &LedgerEntry, term: u64) -> bool {
+    fn swap(
+        &mut self,
+        slot: &Slot,
+        expected: Option<bindy_zone::Serial>,
+        next: &LedgerEntry,
+        term: u64,
+    ) -> bool {
         let current = self.ledger.get(slot).copied();
         if current.map(|entry| entry.serial) != expected {
             return false;

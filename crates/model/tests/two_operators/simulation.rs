@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bindy_model::{Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target, World};
+use bindy_model::{
+    Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target, World,
+};
 use bindy_model::{LedgerEntry, Told};
 use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
 use rand::rngs::StdRng;
@@ -239,7 +241,8 @@ impl Simulation {
             }
             Output::Fetch(target, name, wanted) => {
                 let mut having = self.servers.iter().filter_map(|server| server.zones.get(&name));
-                let found = having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));
+                let found =
+                    having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));
                 let found = found.cloned().filter(|_| !self.faults || self.random.random_ratio(9, 10));
                 self.operators[n].step(Input::Fetched(target, found));
             }
@@ -456,12 +459,16 @@ impl Simulation {
     }
 
     fn check(&mut self) {
-        let new: Vec<_> = self.operators.iter_mut().flat_map(|operator| std::mem::take(&mut operator.new)).collect();
+        let new: Vec<_> =
+            self.operators.iter_mut().flat_map(|operator| std::mem::take(&mut operator.new)).collect();
         for (target, name, version) in new {
             let digest = version.content.digest();
             let serial = version.serial.get();
             let known = self.contents.insert((name.clone(), serial), digest);
-            assert!(known.is_none_or(|known| known == digest), "serial {serial} of {name} names two contents");
+            assert!(
+                known.is_none_or(|known| known == digest),
+                "serial {serial} of {name} names two contents"
+            );
             let named = self.api.named.get(&(slot(&target), serial));
             assert!(named == Some(&digest), "{name} {serial} is served, and the ledger never named it");
             match target {
