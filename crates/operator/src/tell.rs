@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, ConditionType, DNSZone, GROUP, dated};
 use bindy_engine::EngineHandle;
-use bindy_model::{
-    InstanceNotice, Kind, NamespacedName, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told,
-};
+use bindy_model::{InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -121,7 +119,7 @@ impl Teller {
 
     async fn tell_instance(&self, notice: InstanceNotice) {
         let Some(status) = self.instances.status(&notice).await else { return };
-        if bindy_model::told::instance_print(&status) == notice.told {
+        if told::instance_print(&status) == notice.told {
             return;
         }
         let key = ObjectKey { kind: Kind::Instance, key: notice.report.key.clone() };
@@ -318,5 +316,37 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_ours_is_tested_before_it_is_replaced() {
+        let before = json!({"serial": 7, "servers": {"ready": 1}, "lagging": ["a"], "conditions": []});
+        let after = json!({"servers": {"ready": 2}, "conditions": []});
+        let test = |path: &str, value: Value| json!({"op": "test", "path": path, "value": value});
+        assert_eq!(
+            replace("u", &before, &after, ZONE_FIELDS),
+            [
+                test("/metadata/uid", json!("u")),
+                test("/status/observedGeneration", Value::Null),
+                test("/status/servers", json!({"ready": 1})),
+                json!({"op": "add", "path": "/status/servers", "value": {"ready": 2}}),
+                test("/status/lagging", json!(["a"])),
+                json!({"op": "remove", "path": "/status/lagging"}),
+                test("/status/conditions", json!([])),
+            ]
+        );
+        assert_eq!(
+            replace("u", &Value::Null, &after, ZONE_FIELDS),
+            [
+                test("/metadata/uid", json!("u")),
+                test("/status", Value::Null),
+                json!({"op": "add", "path": "/status", "value": after}),
+            ]
+        );
     }
 }

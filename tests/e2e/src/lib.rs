@@ -20,7 +20,7 @@ use kube::ResourceExt;
 
 pub use load::{Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
-pub use operator::{Operator, alone};
+pub use operator::{Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};
 pub use volumes::{make_volumes, remove_volumes, storage, volume_directory};
 

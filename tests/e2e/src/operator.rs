@@ -22,6 +22,19 @@ const HTTP_PORT: u16 = 8080;
 const LEASE_HOLDER: [&str; 6] =
     ["get", "lease", "-n", OPERATOR, "bindy-leader", "-o=jsonpath={.spec.holderIdentity}"];
 
+/// A lease that is lost sooner than the page's, where a test loses many.
+pub const SHORT_LEASE: [&str; 3] =
+    ["LEASE_DURATION_SECONDS=3", "LEASE_RENEW_DEADLINE_SECONDS=2", "LEASE_RETRY_PERIOD_SECONDS=1"];
+
+/// In which packets between a replica and the API server vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Requests.
+    ToApi,
+    /// Answers.
+    FromApi,
+}
+
 /// The operator of the cluster.
 pub struct Operator {
     cluster: Cluster,
@@ -107,14 +120,34 @@ impl Operator {
 
     /// Has so many replicas, and waits until all are ready, and one of them leads.
     pub async fn scale_to(&self, count: usize) -> Result<Server> {
+        self.scale_unled(count).await?;
+        self.until_leader(|_| true).await
+    }
+
+    /// The same without an election.
+    pub async fn scale_unled(&self, count: usize) -> Result<()> {
         self.scale(&count.to_string()).await?;
         self.pods()
             .until("all replicas to be ready", |pods| {
                 ensure!(pods.len() == count && pods.iter().all(|pod| pod.ready && !pod.going), "{pods:?}");
                 Ok(())
             })
-            .await?;
-        self.until_leader(|_| true).await
+            .await
+    }
+
+    /// Kills a replica's process with SIGKILL, and has a new pod take its place: a container that ends often would be kept
+    /// waiting.
+    pub async fn kill_for_good(&self, replica: &Server) -> Result<()> {
+        replica.signal(CONTAINER, Signal::KILL)?;
+        let delete =
+            ["delete", "pod", "-n", OPERATOR, &replica.name, "--grace-period=0", "--force", "--wait=false"];
+        self.cluster.kubectl(&delete).await.map(drop)
+    }
+
+    /// What the lease says.
+    pub async fn lease(&self) -> Result<serde_json::Value> {
+        let lease = ["get", "lease", "-n", OPERATOR, "bindy-leader", "-o=json"];
+        Ok(serde_json::from_str(&self.cluster.kubectl(&lease).await?)?)
     }
 
     /// Waits until a replica leads that is one of these, by the lease.
@@ -180,12 +213,17 @@ impl Operator {
         self.set_env(&[&format!("{API_HOST}={host}"), &format!("{API_PORT}={port}")]).await
     }
 
-    /// Has its requests go to the API server itself again.
+    /// Has its requests go to the API server itself again, and its election be that of the page.
     pub async fn direct(&self) -> Result<()> {
-        self.set_env(&[&format!("{API_HOST}-"), &format!("{API_PORT}-")]).await
+        let (host, port) = (format!("{API_HOST}-"), format!("{API_PORT}-"));
+        let lease =
+            SHORT_LEASE.map(|variable| variable.split('=').next().unwrap_or_default().to_owned() + "-");
+        let variables = lease.iter().map(String::as_str).chain([&*host, &*port, "ENABLE_LEADER_ELECTION-"]);
+        self.set_env(&variables.collect::<Vec<_>>()).await
     }
 
-    async fn set_env(&self, variables: &[&str]) -> Result<()> {
+    /// Sets variables (`NAME=VALUE`), or removes them (`NAME-`), from a new pod on; it has one replica.
+    pub async fn set_env(&self, variables: &[&str]) -> Result<()> {
         self.cluster.kubectl(&[&["set", "env", "-n", OPERATOR, DEPLOYMENT], variables].concat()).await?;
         self.cluster.kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, "--timeout=90s"]).await?;
         self.until_ready().await
@@ -250,6 +288,24 @@ impl Operator {
     pub async fn without_api(&self, verdict: &str) -> Result<PacketRules> {
         let pods = self.replicas().await?;
         self.cut_off(pods.first().context("the operator has no pod")?, verdict)
+    }
+
+    /// Nothing passes between one of its replicas and the API server in one direction, until this is dropped.
+    pub fn cut_one_way(&self, replica: &Server, direction: Direction) -> Result<PacketRules> {
+        let api = self.cluster.description().api.trim_start_matches("https://");
+        let (address, port) = api.rsplit_once(':').context("the API server's address")?;
+        let to = ["tcp dport 443 drop".to_owned(), format!("ip daddr {address} tcp dport {port} drop")];
+        let from = [format!("tcp sport {{443, {port}}} drop")];
+        let rules = match direction {
+            Direction::ToApi => to.iter(),
+            Direction::FromApi => from.iter(),
+        };
+        let rules: Vec<&str> = rules.map(String::as_str).collect();
+        let network = replica.network_by(CONTAINER)?;
+        match direction {
+            Direction::ToApi => PacketRules::set(&network, &[], &rules),
+            Direction::FromApi => PacketRules::set(&network, &rules, &[]),
+        }
     }
 
     /// The same for one of its replicas.

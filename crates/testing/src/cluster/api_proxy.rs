@@ -52,6 +52,8 @@ pub enum Fate {
 pub struct Line {
     /// Its number among all that came.
     pub number: u64,
+    /// Who sent it: a pod has an address of its own.
+    pub from: std::net::IpAddr,
     /// GET, PATCH and so on.
     pub method: String,
     /// Path and query. Example: `/apis/bindy.firestoned.io/v1beta1/dnszones?watch=true`.
@@ -59,6 +61,20 @@ pub struct Line {
 }
 
 impl Line {
+    fn of(request: &Request<Incoming>, from: std::net::IpAddr, shared: &Shared) -> Self {
+        Self {
+            number: shared.requests.fetch_add(1, Ordering::Relaxed),
+            from,
+            method: request.method().to_string(),
+            path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is about leases.
+    pub fn is_of_lease(&self) -> bool {
+        self.path.contains("/leases")
+    }
+
     /// Whether it changes something.
     pub fn is_write(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
@@ -84,6 +100,7 @@ struct Shared {
     rule: Mutex<Rule>,
     requests: AtomicU64,
     ill_treated: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 struct Upstream {
@@ -118,6 +135,7 @@ impl ApiProxy {
             rule: Mutex::new(Arc::new(|_| Fate::Pass)),
             requests: AtomicU64::new(0),
             ill_treated: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
         });
         let acceptor = TlsAcceptor::from(Arc::new(server));
         let task = tokio::spawn(accept(listener, acceptor, upstream, Arc::clone(&shared))).abort_handle();
@@ -137,6 +155,11 @@ impl ApiProxy {
     /// How many requests did not simply pass.
     pub fn ill_treated(&self) -> u64 {
         self.shared.ill_treated.load(Ordering::Relaxed)
+    }
+
+    /// How many requests were carried out whose answers never come.
+    pub fn unanswered(&self) -> u64 {
+        self.shared.unanswered.load(Ordering::Relaxed)
     }
 }
 
@@ -165,13 +188,17 @@ async fn serve(
     upstream: &Upstream,
     shared: Arc<Shared>,
 ) -> Result<()> {
+    let from = stream.peer_addr()?.ip();
     let stream = acceptor.accept(stream).await?;
     let there = TcpStream::connect(upstream.address).await?;
     let name = ServerName::IpAddress(IpAddr::from(upstream.address.ip()));
     let there = upstream.connector.connect(name, there).await?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(there)).await?;
     let sender = Arc::new(tokio::sync::Mutex::new(sender));
-    let service = service_fn(move |request| forward(Arc::clone(&sender), Arc::clone(&shared), request));
+    let service = service_fn(move |request| {
+        let line = Line::of(&request, from, &shared);
+        forward(Arc::clone(&sender), Arc::clone(&shared), line, request)
+    });
     let server = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         ended = server => ended?,
@@ -183,13 +210,9 @@ async fn serve(
 async fn forward(
     sender: Arc<tokio::sync::Mutex<SendRequest<Incoming>>>,
     shared: Arc<Shared>,
+    line: Line,
     request: Request<Incoming>,
 ) -> Result<Response<Body>> {
-    let line = Line {
-        number: shared.requests.fetch_add(1, Ordering::Relaxed),
-        method: request.method().to_string(),
-        path: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
-    };
     let rule = Arc::clone(&shared.rule.lock().unwrap_or_else(PoisonError::into_inner));
     let fate = rule(&line);
     if fate != Fate::Pass {
@@ -207,6 +230,7 @@ async fn forward(
     match fate {
         Fate::ReplyLost => {
             drop(answer.into_body().collect().await?);
+            shared.unanswered.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         }
         // A body of which nothing comes, not even its end.

@@ -1,0 +1,268 @@
+//! What people do to the lease, and networks to its leader: it is deleted, edited, given to somebody who does not exist; one
+//! direction of the leader's packets vanishes; the right to watch is missing, as on the page; SIGTERM comes while 200 changes a
+//! second are made. A term never comes twice, changes made afterwards arrive, and only the leader writes the lease.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bindy_e2e::{Direction, Operator, SHORT_LEASE, STEADY_QUESTIONS, ZONE, alone, served};
+use bindy_testing::cluster::{ApiProxy, Cluster, Fate, LIMIT, Namespace, OPERATOR, Server, in_namespace};
+use bindy_testing::manifest::a;
+use bindy_testing::wait_for;
+use bindy_zone::Rtype;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// Of [`SHORT_LEASE`].
+const DURATION: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_secs(1);
+/// How long requests are counted.
+const PERIODS: u32 = 8;
+
+/// The number of the term that the lease has.
+fn number(lease: &Value) -> Result<u64> {
+    lease.pointer("/spec/leaseTransitions").and_then(Value::as_u64).with_context(|| lease.to_string())
+}
+
+fn holder(lease: &Value) -> &str {
+    lease.pointer("/spec/holderIdentity").and_then(Value::as_str).unwrap_or_default()
+}
+
+async fn edit_arrives(namespace: &Namespace, address: &str) -> Result<()> {
+    namespace.apply(&a("edited", ZONE.0, "edited", address)).await?;
+    wait_for("the edit to arrive everywhere", LIMIT, async || {
+        namespace.answers("edited.example.com", Rtype::A, &[address]).await
+    })
+    .await?;
+    namespace.ready("ARecord", "edited").await.map(drop)
+}
+
+async fn patch(cluster: &Cluster, change: &Value) -> Result<()> {
+    let change = change.to_string();
+    let patch = ["patch", "lease", "bindy-leader", "-n", OPERATOR, "--type=merge", "-p", &change];
+    cluster.kubectl(&patch).await.map(drop)
+}
+
+/// Waits until the lease says that `leader` goes on in its term, as if nothing had happened to it.
+async fn goes_on(operator: &Operator, leader: &Server, term: u64) -> Result<()> {
+    wait_for("the leader to write its record again", DURATION, async || {
+        let lease = operator.lease().await?;
+        ensure!(holder(&lease) == leader.name && number(&lease)? == term, "{lease}");
+        anyhow::Ok(())
+    })
+    .await
+}
+
+/// Three replicas with a short lease, and a zone that is served all the time.
+async fn with_replicas(
+    test: &str,
+    proxied: bool,
+    body: impl AsyncFnOnce(&Namespace, &Operator, &ApiProxy, Server) -> Result<()>,
+) -> Result<()> {
+    let _alone = alone().await?;
+    in_namespace(test, async |namespace| {
+        let operator = Operator::of(namespace.cluster());
+        let proxy = ApiProxy::start(namespace.cluster()).await?;
+        operator.set_env(&SHORT_LEASE).await?;
+        if proxied {
+            operator.through(&proxy).await?;
+        }
+        let servers = served(namespace, 1).await?;
+        let published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+        let leader = operator.scale_to(3).await?;
+        body(namespace, &operator, &proxy, leader).await?;
+        probes.more_answers(&servers, 10).await?;
+        probes.right(&published).await?;
+        operator.scale_to(1).await?;
+        operator.direct().await
+    })
+    .await
+}
+
+/// Methods of the requests about leases, by who sent them.
+type Seen = Arc<Mutex<BTreeMap<(IpAddr, String), u32>>>;
+
+fn count(proxy: &ApiProxy) -> Seen {
+    let seen = Seen::default();
+    let counts = Arc::clone(&seen);
+    proxy.treat(move |line| {
+        if line.is_of_lease() {
+            let method = if line.is_watch() { "WATCH".to_owned() } else { line.method.clone() };
+            *counts.lock().unwrap_or_else(PoisonError::into_inner).entry((line.from, method)).or_default() +=
+                1;
+        }
+        Fate::Pass
+    });
+    seen
+}
+
+fn take(seen: &Seen) -> BTreeMap<(IpAddr, String), u32> {
+    std::mem::take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_writes_the_lease_once_a_period_and_standbys_never() -> Result<()> {
+    with_replicas("lease-writes", true, async |_, operator, proxy, leader| {
+        let seen = count(proxy);
+        // What is counted is what happens in this time.
+        tokio::time::sleep(RETRY * PERIODS).await;
+        let requests = take(&seen);
+        let written: u32 =
+            requests.iter().filter(|((_, it), _)| it != "GET" && it != "WATCH").map(|it| it.1).sum();
+        let own = requests.get(&(leader.address, "PUT".to_owned())).copied().unwrap_or_default();
+        ensure!((PERIODS - 1..=PERIODS + 1).contains(&own), "in {PERIODS} periods: {requests:?}");
+        ensure!(written == own, "somebody else wrote too: {requests:?}");
+        // Standbys watch, and ask nothing.
+        ensure!(!requests.keys().any(|(_, method)| method == "GET"), "{requests:?}");
+        ensure!(operator.until_leader(|_| true).await?.name == leader.name, "another one leads");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_deleted_or_edited_costs_no_term_and_one_that_is_given_away_comes_back() -> Result<()>
+{
+    with_replicas("lease-edited", false, async |namespace, operator, _, leader| {
+        let cluster = namespace.cluster();
+        let term = number(&operator.lease().await?)?;
+        cluster.kubectl(&["delete", "lease", "-n", OPERATOR, "bindy-leader"]).await?;
+        goes_on(operator, &leader, term).await?;
+        patch(cluster, &json!({"spec": {"holderIdentity": ""}})).await?;
+        goes_on(operator, &leader, term).await?;
+        patch(cluster, &json!({"spec": {"leaseTransitions": 0, "leaseDurationSeconds": 1}})).await?;
+        goes_on(operator, &leader, term).await?;
+        edit_arrives(namespace, "192.0.2.1").await?;
+
+        let foreign =
+            json!({"spec": {"holderIdentity": "nobody", "renewTime": "2199-01-01T00:00:00.000000Z"}});
+        patch(cluster, &foreign).await?;
+        let begun = Instant::now();
+        wait_for("the leader to stop", DURATION, async || {
+            let metrics = operator.metrics_of(&leader).await?;
+            ensure!(metrics.lines().any(|line| line == "bindy_election_leader 0"), "it leads on");
+            anyhow::Ok(())
+        })
+        .await?;
+        let log = operator.log_of(&leader).await?;
+        let lost = log
+            .lines()
+            .any(|line| line.contains("WARN") && line.contains("Leadership lost! Stopping all operators..."));
+        ensure!(lost, "{} has not logged that it stops:\n{log}", leader.name);
+        let next = operator.until_leader(|_| true).await?;
+        let took = begun.elapsed();
+        ensure!(took >= DURATION && took < DURATION + RETRY * 2 + Duration::from_secs(3), "it took {took:?}");
+        let later = number(&operator.lease().await?)?;
+        ensure!(later > term, "term {later} of {} after {term}", next.name);
+        edit_arrives(namespace, "192.0.2.2").await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_in_one_direction_is_replaced() -> Result<()> {
+    with_replicas("lease-one-way", false, async |namespace, operator, _, mut leader| {
+        let mut term = number(&operator.lease().await?)?;
+        for (n, direction) in [(1, Direction::FromApi), (2, Direction::ToApi)] {
+            let rules = operator.cut_one_way(&leader, direction)?;
+            let next = operator.until_leader(|one| one.name != leader.name).await?;
+            edit_arrives(namespace, &format!("192.0.2.{n}")).await?;
+            drop(rules);
+            let later = number(&operator.lease().await?)?;
+            ensure!(later > term, "term {later} of {} after {term}", next.name);
+            // It stands by again without a restart.
+            wait_for("the former leader to follow", LIMIT, async || {
+                let metrics = operator.metrics_of(&leader).await?;
+                ensure!(metrics.lines().any(|line| line == "bindy_election_leader 0"), "it leads on");
+                anyhow::Ok(())
+            })
+            .await?;
+            (leader, term) = (next, later);
+        }
+        let restarts: Vec<i32> =
+            operator.replicas().await?.iter().map(|one| one.restarts("operator")).collect();
+        ensure!(restarts == [0; 3], "replicas were restarted: {restarts:?}");
+        edit_arrives(namespace, "192.0.2.3").await
+    })
+    .await
+}
+
+/// The Role of the page is enough for the lease: it has no watch, so standbys look once a period.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_role_of_the_page_a_hand_over_takes_a_retry_period() -> Result<()> {
+    let done = with_replicas("lease-page-role", true, async |namespace, operator, proxy, _| {
+        let cluster = namespace.cluster();
+        let page = json!({"rules": [
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update", "patch"]},
+        ]});
+        let patch = ["patch", "role", "bindy", "-n", OPERATOR, "--type=merge", "-p", &page.to_string()];
+        cluster.kubectl(&patch).await?;
+        cluster.kubectl(&["rollout", "restart", "-n", OPERATOR, "deployment/bindy"]).await?;
+        cluster.kubectl(&["rollout", "status", "-n", OPERATOR, "deployment/bindy", "--timeout=90s"]).await?;
+        let leader = operator.scale_to(3).await?;
+        let seen = count(proxy);
+        tokio::time::sleep(RETRY * PERIODS).await;
+        for ((from, method), times) in take(&seen) {
+            let wanted = if from == leader.address { "PUT" } else { "GET" };
+            let often = (PERIODS - 1..=PERIODS + 1).contains(&times);
+            ensure!(method == wanted && often || method == "WATCH" && times <= 1, "{from}: {times} {method}");
+        }
+        let begun = Instant::now();
+        leader.signal("operator", Signal::TERM)?;
+        wait_for("another leader", LIMIT, async || {
+            let lease = operator.lease().await?;
+            ensure!(!["", &leader.name].contains(&holder(&lease)), "{lease}");
+            anyhow::Ok(())
+        })
+        .await?;
+        ensure!(begun.elapsed() < RETRY + Duration::from_millis(1500), "it took {:?}", begun.elapsed());
+        edit_arrives(namespace, "192.0.2.1").await
+    })
+    .await;
+    Operator::of(&Cluster::connect().await?).install_anew().await?;
+    done
+}
+
+/// Records that are changed under load, and how often.
+const RECORDS: u32 = 25;
+const PER_SECOND: u32 = 200;
+const SECONDS: u32 = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_change_is_lost_when_the_leader_is_stopped_under_two_hundred_a_second() -> Result<()> {
+    with_replicas("lease-under-load", false, async |namespace, operator, _, leader| {
+        let (begun, mut stopped) = (Instant::now(), None);
+        let address = |n: u32| format!("10.0.{}.{}", n / 250, n % 250 + 1);
+        for n in 0..PER_SECOND * SECONDS {
+            tokio::time::sleep_until((begun + Duration::from_secs(1) * n / PER_SECOND).into()).await;
+            let name = format!("load-{}", n % RECORDS);
+            namespace.apply(&a(&name, ZONE.0, &name, &address(n))).await?;
+            if n == PER_SECOND * SECONDS / 2 {
+                leader.signal("operator", Signal::TERM)?;
+                stopped = Some(Instant::now());
+            }
+        }
+        let took = begun.elapsed();
+        ensure!(
+            took < Duration::from_secs(2) * SECONDS,
+            "this machine makes no {PER_SECOND} changes a second: {took:?}"
+        );
+        for n in PER_SECOND * SECONDS - RECORDS..PER_SECOND * SECONDS {
+            let (name, address) = (format!("load-{}", n % RECORDS), address(n));
+            wait_for("the last change of every record", LIMIT, async || {
+                namespace.answers(&format!("{name}.example.com"), Rtype::A, &[&address]).await
+            })
+            .await?;
+            namespace.ready("ARecord", &name).await?;
+        }
+        stopped.context("nothing was stopped")?;
+        operator.until_leader(|one| one.name != leader.name).await?;
+        namespace.contents_are_published().await.map(drop)
+    })
+    .await
+}
