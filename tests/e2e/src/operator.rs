@@ -97,7 +97,9 @@ impl Operator {
     pub async fn install_anew(&self) -> Result<()> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.yaml");
         self.cluster.kubectl(&["delete", DEPLOYMENT, "-n", OPERATOR]).await?;
-        self.cluster.kubectl(&["apply", "--server-side", "-f", &manifest.to_string_lossy()]).await?;
+        let manifest = manifest.to_string_lossy();
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", &manifest];
+        self.cluster.kubectl(&apply).await?;
         self.scale_to(1).await.map(drop)
     }
 
@@ -207,10 +209,11 @@ impl Operator {
         self.set_env(&[&format!("BINDY_LOG={filter}")]).await
     }
 
-    /// Has its requests go through a proxy, from a new pod on.
-    pub async fn through(&self, proxy: &ApiProxy) -> Result<()> {
+    /// Has its requests go through a proxy, and sets these variables, from a new pod on.
+    pub async fn through(&self, proxy: &ApiProxy, more: &[&str]) -> Result<()> {
         let (host, port) = (proxy.address().ip(), proxy.address().port());
-        self.set_env(&[&format!("{API_HOST}={host}"), &format!("{API_PORT}={port}")]).await
+        let (host, port) = (format!("{API_HOST}={host}"), format!("{API_PORT}={port}"));
+        self.set_env(&[&[&*host, &*port], more].concat()).await
     }
 
     /// Has its requests go to the API server itself again, and its election be that of the page.

@@ -72,7 +72,7 @@ impl Line {
 
     /// Whether it is about leases.
     pub fn is_of_lease(&self) -> bool {
-        self.path.contains("/leases")
+        self.path.starts_with("/apis/coordination.k8s.io/")
     }
 
     /// Whether it changes something.

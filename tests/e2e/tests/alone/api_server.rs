@@ -38,7 +38,7 @@ async fn survives(
         let operator = Operator::of(namespace.cluster());
         let proxy = ApiProxy::start(namespace.cluster()).await?;
         if way == Way::Proxied {
-            operator.through(&proxy).await?;
+            operator.through(&proxy, &[]).await?;
         }
         let before = operator.pod().await?;
         fault(namespace, &operator, &proxy).await?;
