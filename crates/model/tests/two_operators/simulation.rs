@@ -29,6 +29,10 @@ struct Request {
     term: u64,
     write: Write,
     target: Option<Target>,
+    /// It arrives not before this step.
+    due: usize,
+    /// Whether the term lived when it was sent.
+    in_term: bool,
     /// Whether the operator still waits for the answer.
     awaited: bool,
 }
@@ -92,6 +96,7 @@ pub struct Simulation {
     /// Who leads, if anybody's term is live: the election's own simulator shows that it is one at most.
     live: Option<(usize, u64)>,
     terms: u64,
+    steps: usize,
     network: Vec<Request>,
     replies: Vec<Reply>,
     contents: BTreeMap<(Name, u32), Digest>,
@@ -138,6 +143,7 @@ impl Simulation {
             servers: servers.collect(),
             live: None,
             terms: 0,
+            steps: 0,
             network: Vec::new(),
             replies: Vec::new(),
             contents,
@@ -151,7 +157,7 @@ impl Simulation {
     pub fn run(mut self, rounds: usize) -> Counts {
         for _ in 0..rounds {
             self.faults = true;
-            for _ in 0..1 << self.random.random_range(3..10) {
+            for _ in 0..1 << self.random.random_range(4..11) {
                 self.once();
                 self.check();
             }
@@ -168,18 +174,19 @@ impl Simulation {
     }
 
     fn once(&mut self) {
+        self.steps += 1;
         let n = self.random.random_range(0..2);
         match self.random.random_range(0..100) {
             0..8 => self.change(),
-            8 => self.crash(n),
+            8 if self.random.random_ratio(1, 3) => self.crash(n),
             9 => self.wipe(),
             10 => self.operators[n].stalled = self.random.random_range(1..60),
-            11 | 12 => self.end_term(),
-            13..17 => self.begin_term(n),
+            11 => self.end_term(),
+            12..17 => self.begin_term(n),
             17..50 => self.act(n),
             50..57 => self.arrive(),
-            57..65 => self.reply(),
-            65..67 => self.give_up(),
+            57..63 => self.reply(),
+            63..67 => self.give_up(),
             67..77 => self.pass(n),
             _ => {
                 let server = self.random.random_range(0..self.servers.len());
@@ -195,10 +202,10 @@ impl Simulation {
             return;
         }
         let granted = self.live.filter(|(who, _)| *who == n).map(|(_, term)| term);
-        match self.random.random_range(0..8) {
-            0 if self.operators[n].term != granted => self.change_part(n, granted),
-            0..=3 => self.see(n),
-            4 | 5 => self.work(n),
+        match self.random.random_range(0..9) {
+            0..3 if self.operators[n].term != granted => self.change_part(n, granted),
+            0..4 => self.see(n),
+            4..7 => self.work(n),
             _ => self.tell(n),
         }
     }
@@ -271,9 +278,13 @@ impl Simulation {
             self.counts.stopped_by_term += usize::from(target.is_some());
             return false;
         }
-        let term = self.operators[n].term.unwrap();
+        let term = self.operators[n].term.unwrap_or_default();
+        let in_term = self.live == Some((n, term));
         let from = (n, self.operators[n].incarnation);
-        self.network.push(Request { from, term, write, target, awaited: true });
+        let late =
+            if self.faults && self.random.random_ratio(1, 4) { self.random.random_range(0..400) } else { 0 };
+        let due = self.steps + late;
+        self.network.push(Request { from, term, write, target, due, in_term, awaited: true });
         true
     }
 
@@ -299,10 +310,13 @@ impl Simulation {
 
     /// A request arrives, or is lost, on its way there or on its way back.
     fn arrive(&mut self) {
-        if self.network.is_empty() {
+        let steps = self.steps;
+        let due = |(at, request): (usize, &Request)| (request.due <= steps || !self.faults).then_some(at);
+        let due: Vec<usize> = self.network.iter().enumerate().filter_map(due).collect();
+        if due.is_empty() {
             return;
         }
-        let at = self.random.random_range(0..self.network.len());
+        let at = due[self.random.random_range(0..due.len())];
         let request = self.network.swap_remove(at);
         if self.faults && self.random.random_ratio(1, 12) {
             return self.answer(&request, None);
@@ -314,6 +328,7 @@ impl Simulation {
 
     fn carry_out(&mut self, request: &Request) -> bool {
         let done = self.api.carry_out(&request.write, request.term);
+        assert!(!done || request.in_term, "{:?} was sent without a term, and had an effect", request.write);
         if self.live.is_none_or(|(_, term)| term != request.term) {
             self.counts.late += 1;
             self.counts.late_in_vain += usize::from(!done);

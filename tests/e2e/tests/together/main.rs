@@ -7,6 +7,7 @@ mod a_bind_outside;
 mod all_record_types;
 mod autoscaler;
 mod bad_input;
+mod candidates;
 mod conflicts;
 mod containers_die;
 mod deletion_leaves_nothing;
