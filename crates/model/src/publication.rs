@@ -121,6 +121,8 @@ pub struct Publication {
     served: Option<Version>,
     wanted: Option<Content>,
     phase: Phase,
+    /// What the ledger was last seen to say while this process wrote it.
+    overheard: Option<LedgerEntry>,
     recovery_failed: bool,
     writer: Writer,
     relisted: bool,
@@ -145,6 +147,7 @@ impl Publication {
             served: None,
             wanted: None,
             phase: Phase::Settled,
+            overheard: None,
             recovery_failed: false,
             writer: Writer::This,
             // What is missing after a restart was not seen to be deleted.
@@ -168,6 +171,14 @@ impl Publication {
     /// Somebody else writes the ledger from now on.
     pub fn follow(&mut self) {
         self.writer = Writer::Other;
+        self.overheard = None;
+    }
+
+    /// The ledger was seen to name this version while this process writes it: its own, or that of a write which another
+    /// process had sent before its time was over.
+    pub fn overheard(&mut self, entry: LedgerEntry, now: Now) -> Vec<Command> {
+        self.overheard = Some(entry);
+        self.advance(now)
     }
 
     /// The ledger names this version now, by the word of whoever writes it. What it named before may be told late.
@@ -188,6 +199,7 @@ impl Publication {
     /// here is found first, as after a restart.
     pub fn lead(&mut self) {
         self.writer = Writer::This;
+        self.overheard = None;
         self.recovery_failed = false;
         if self.served.as_ref().map(LedgerEntry::of) != self.ledger {
             self.served = None;
@@ -198,6 +210,7 @@ impl Publication {
     /// Another object has taken the place of the one whose entry the ledger had: it has none, and gets one with the next
     /// version, also for the same content.
     pub fn replaced(&mut self) {
+        self.overheard = None;
         if let Some(entry) = self.ledger.take()
             && self.seen.is_none_or(|seen| entry.serial.is_after(seen))
         {
@@ -302,10 +315,7 @@ impl Publication {
             Swapped::Conflict(entry) if self.writer == Writer::Other => self.named(entry, now),
             Swapped::Failed if self.writer == Writer::Other => self.advance(now),
             Swapped::Conflict(entry) => {
-                // The version that the ledger names is another's: it is the base of what comes next.
-                self.ledger = entry;
-                self.served = None;
-                self.recovery_failed = false;
+                self.give_way(entry);
                 self.advance(now)
             }
             Swapped::Failed => {
@@ -322,6 +332,13 @@ impl Publication {
             self.seen = Some(serial);
         }
         self.advance(now)
+    }
+
+    /// The version that the ledger names is another's: it is the base of what comes next.
+    fn give_way(&mut self, entry: Option<LedgerEntry>) {
+        self.ledger = entry;
+        self.served = None;
+        self.recovery_failed = false;
     }
 
     fn publish(&mut self, version: Version, now: Now) -> Vec<Command> {
@@ -349,6 +366,11 @@ impl Publication {
         let Some(wanted) = self.wanted.clone() else { return Vec::new() };
         if self.writer == Writer::Other {
             return self.follow_ledger(wanted);
+        }
+        if let Some((entry, own)) = self.overheard.take().zip(self.ledger)
+            && entry.serial.is_after(own.serial)
+        {
+            self.give_way(Some(entry));
         }
         let overtaken = self.is_overtaken();
         if let (None, Some(entry)) = (&self.served, self.ledger) {

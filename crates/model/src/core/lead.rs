@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
-use crate::publication::{LedgerEntry, Now, Writer};
+use crate::publication::{Command, LedgerEntry, Now, Publication, Writer};
 use crate::record_table::RecordId;
 
 impl Core {
@@ -46,26 +46,38 @@ impl Core {
         outputs: &mut Vec<Output>,
     ) {
         if !self.world.is_following() {
-            self.heard.extend(entry.map(|entry| ((key, kind), entry)));
-            return;
+            let Some(entry) = entry else { return };
+            self.heard.insert((key.clone(), kind), entry);
+            return self.with_publication((key, kind), |one| one.overheard(entry, now), now, outputs);
         }
         match entry {
             Some(entry) => drop(self.ledger.insert((key.clone(), kind), entry)),
             None => drop(self.ledger.remove(&(key.clone(), kind))),
         }
-        let (target, commands) = match kind {
+        self.with_publication((key, kind), |one| one.named(entry, now), now, outputs);
+    }
+
+    /// Tells the publication of a zone or catalog, if there is one.
+    fn with_publication(
+        &mut self,
+        (key, kind): (NamespacedName, LedgerKind),
+        tell: impl FnOnce(&mut Publication) -> Vec<Command>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let (target, publication) = match kind {
             LedgerKind::Zone => {
                 let Some(apex) = self.current.get(&key).cloned() else { return };
                 let zone = self.zones.get_mut(&(key.clone(), apex.clone()));
-                let commands = zone.map(|zone| zone.publication.named(entry, now));
-                (Target::Zone(key, apex), commands)
+                (Target::Zone(key, apex), zone.map(|zone| &mut zone.publication))
             }
             LedgerKind::Catalog => {
                 let catalog = self.catalogs.get_mut(&key);
-                (Target::Catalog(key), catalog.map(|catalog| catalog.publication.named(entry, now)))
+                (Target::Catalog(key), catalog.map(|catalog| &mut catalog.publication))
             }
         };
-        self.carry_out(&target, commands.unwrap_or_default(), now, outputs);
+        let commands = publication.map(tell).unwrap_or_default();
+        self.carry_out(&target, commands, now, outputs);
     }
 
     /// This is the leader from now on, which goes on where the statuses say the one before has come to.
