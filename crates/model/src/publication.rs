@@ -171,7 +171,10 @@ impl Publication {
     /// Somebody else writes the ledger from now on.
     pub fn follow(&mut self) {
         self.writer = Writer::Other;
-        self.overheard = None;
+        // Another one may have written before this one knew that its time was over.
+        if let Some(entry) = self.overheard.take().filter(|entry| !self.is_past(entry.serial)) {
+            self.ledger = Some(entry);
+        }
     }
 
     /// The ledger was seen to name this version while this process writes it: its own, or that of a write which another

@@ -21,7 +21,7 @@ use crate::record_table::RecordId;
 
 impl Core {
     /// Somebody else leads from now on, tells objects, and proves what is served: what their statuses say counts.
-    pub(super) fn follow(&mut self, now: Now, outputs: &mut Vec<Output>) {
+    pub(super) fn follow(&mut self) {
         self.world.set_writer(Writer::Other);
         self.outbox = None;
         self.proving.clear();
@@ -31,10 +31,6 @@ impl Core {
             zone.publication.follow();
         }
         self.catalogs.values_mut().for_each(|catalog| catalog.publication.follow());
-        // Another one may have written before this one knew that its term was over.
-        for (key, entry) in std::mem::take(&mut self.heard) {
-            self.take_entry(key, Some(entry), now, outputs);
-        }
     }
 
     /// Somebody has written what a zone or catalog is published with: this process itself, as long as it leads.
@@ -47,7 +43,6 @@ impl Core {
     ) {
         if !self.world.is_following() {
             let Some(entry) = entry else { return };
-            self.heard.insert((key.clone(), kind), entry);
             return self.with_publication((key, kind), |one| one.overheard(entry, now), now, outputs);
         }
         match entry {
@@ -86,7 +81,6 @@ impl Core {
             return;
         }
         self.world.set_writer(Writer::This);
-        self.heard.clear();
         self.outbox = self.tells.then(Outbox::default);
         let mut unproven: BTreeMap<NamespacedName, Vec<RecordId>> = BTreeMap::new();
         for id in self.world.record_ids() {

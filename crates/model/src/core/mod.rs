@@ -133,8 +133,6 @@ pub struct Core {
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
-    /// Entries that were seen while this leads: its own, unless its term has ended.
-    heard: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
     /// What objects have to be told, where somebody tells them.
     outbox: Option<Outbox>,
     /// Whether objects are told anything when this leads.
@@ -167,7 +165,6 @@ impl Core {
             catalogs: BTreeMap::new(),
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),
-            heard: BTreeMap::new(),
             outbox: None,
             tells: false,
             ready_before: BTreeSet::new(),
@@ -194,7 +191,7 @@ impl Core {
             }
             Input::Entry(key, entry) => self.take_entry(key, entry, now, &mut outputs),
             Input::Lead => self.lead(now),
-            Input::Follow => self.follow(now, &mut outputs),
+            Input::Follow => self.follow(),
             Input::Tick => {}
         }
         self.settle(now, &mut outputs);
@@ -237,13 +234,11 @@ impl Core {
         match object.kind {
             Kind::Zone => {
                 self.ledger.remove(&(key.clone(), LedgerKind::Zone));
-                self.heard.remove(&(key.clone(), LedgerKind::Zone));
                 let own = self.zones.iter_mut().filter(|((of, _), _)| of == key);
                 own.for_each(|(_, zone)| zone.publication.replaced());
             }
             Kind::Instance => {
                 self.ledger.remove(&(key.clone(), LedgerKind::Catalog));
-                self.heard.remove(&(key.clone(), LedgerKind::Catalog));
                 if let Some(catalog) = self.catalogs.get_mut(key) {
                     catalog.publication.replaced();
                 }

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 const CANDIDATES: usize = 3;
+const LEASE: &str = "another-lease";
 const DURATION: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_millis(1400);
 const RETRY: Duration = Duration::from_millis(400);
@@ -76,6 +77,7 @@ async fn start(namespace: &Namespace, proxy: &ApiProxy, token: &str, n: usize) -
     let kubeconfig = Kubeconfig::from_yaml(&kubeconfig.to_string())?;
     let cluster = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let settings = Settings {
+        name: LEASE.to_owned(),
         namespace: namespace.name().to_owned(),
         duration: DURATION,
         renew_deadline: DEADLINE,
@@ -132,7 +134,15 @@ async fn no_two_terms_live_at_once_with_the_real_store_and_the_real_api_server()
             elections.push(start(namespace, &proxy, &token, n).await?);
             proxies.push(proxy);
         }
-        watched(&proxies, elections, seed).await.with_context(|| format!("BINDY_SEED={seed}"))
+        watched(&proxies, elections, seed).await.with_context(|| format!("BINDY_SEED={seed}"))?;
+        // Name, namespace, identity and duration are those of the settings.
+        let lease = ["get", "lease", LEASE, "-n", namespace.name(), "-o", "json"];
+        let lease: serde_json::Value = serde_json::from_str(&namespace.cluster().kubectl(&lease).await?)?;
+        let holder = lease.pointer("/spec/holderIdentity").and_then(serde_json::Value::as_str);
+        ensure!(holder.is_some_and(|holder| holder.starts_with("candidate-")), "{lease}");
+        let seconds = lease.pointer("/spec/leaseDurationSeconds");
+        ensure!(seconds == Some(&json!(DURATION.as_secs())), "{lease}");
+        Ok(())
     })
     .await
 }
