@@ -24,10 +24,12 @@
 mod api;
 #[path = "../common/mod.rs"]
 mod common;
+mod counts;
 mod operator;
 mod simulation;
 
-use simulation::{Counts, Simulation};
+use counts::Counts;
+use simulation::Simulation;
 
 /// Rounds of faults in one run.
 const ROUNDS: usize = 12;

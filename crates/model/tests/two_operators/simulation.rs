@@ -1,11 +1,11 @@
 //! The world of the two operators, and what is checked in it after every step.
 
+mod rest;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bindy_model::{
-    Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target, World,
-};
+use bindy_model::{Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target};
 use bindy_model::{LedgerEntry, Told};
 use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
 use rand::rngs::StdRng;
@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::api::{Api, Write};
 use crate::common::{a, instance, key, zone};
+use crate::counts::Counts;
 use crate::operator::{Operator, answer, slot, statuses};
 
 const ZONES: [&str; 2] = ["zone", "second"];
@@ -47,45 +48,6 @@ enum Answered {
     Swapped(Target, Swapped),
     /// A status could not be written: what it says instead.
     Found(ObjectKey, u32, Told),
-}
-
-/// What happened in a run; each has to in all of them together.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    takeovers: usize,
-    crashes: usize,
-    swaps: usize,
-    tells: usize,
-    /// Writes that arrived when the term in which they were sent was over.
-    late: usize,
-    /// Of these, such as had no effect.
-    late_in_vain: usize,
-    /// Of these, such as had one, because nobody had written since.
-    late_in_effect: usize,
-    stopped_by_term: usize,
-    stale_statuses: usize,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Self) {
-        self.takeovers += other.takeovers;
-        self.crashes += other.crashes;
-        self.swaps += other.swaps;
-        self.tells += other.tells;
-        self.late += other.late;
-        self.late_in_vain += other.late_in_vain;
-        self.late_in_effect += other.late_in_effect;
-        self.stopped_by_term += other.stopped_by_term;
-        self.stale_statuses += other.stale_statuses;
-    }
-
-    /// A simulation in which nothing happens proves nothing.
-    pub fn all_happened(&self) {
-        let Self { takeovers, crashes, swaps, tells, late, late_in_vain, late_in_effect, .. } = *self;
-        let counts = [takeovers, crashes, swaps, tells, late, late_in_vain, late_in_effect];
-        let rest = [self.stopped_by_term, self.stale_statuses];
-        assert!(counts.iter().chain(&rest).all(|count| *count > 0), "{self:?}");
-    }
 }
 
 pub struct Simulation {
@@ -513,86 +475,5 @@ impl Simulation {
             self.arrive();
             self.check();
         }
-    }
-
-    /// One leads, and nothing is lost any more.
-    fn converge(&mut self, leader: usize) {
-        for _ in 0..20_000 {
-            for n in 0..2 {
-                self.operators[n].stalled = 0;
-                self.act(n);
-            }
-            self.arrive();
-            self.reply();
-            if self.random.random_ratio(1, 4) {
-                self.pass(leader);
-                self.pass(1 - leader);
-            }
-            let server = self.random.random_range(0..self.servers.len());
-            self.transfer(server);
-            self.check();
-            if self.random.random_ratio(1, 50) && self.is_converged(leader) {
-                return;
-            }
-        }
-        panic!("not converged after all faults ended: {}", self.lacking(leader).unwrap_or_default());
-    }
-
-    fn is_converged(&self, leader: usize) -> bool {
-        self.lacking(leader).is_none()
-    }
-
-    /// What is not as it should be in the end.
-    fn lacking(&self, leader: usize) -> Option<String> {
-        let mut whole = World::new();
-        for (object, _) in self.api.objects.values().cloned() {
-            whole.apply(object);
-        }
-        whole.listed();
-        for (n, name) in ZONES.iter().enumerate() {
-            let wanted = whole.compile(&key(name)).unwrap().content.digest();
-            let entry = self.api.ledger.get(&(key(name), bindy_model::LedgerKind::Zone));
-            let right = |version: Option<&Version>| {
-                version.is_some_and(|version| {
-                    version.content.digest() == wanted && entry == Some(&LedgerEntry::of(version))
-                })
-            };
-            if let Some(at) = self.servers.iter().position(|server| !right(server.zones.get(&apex(n)))) {
-                return Some(format!("server {at} has not the version of {name}"));
-            }
-            if let Some(at) = self.operators.iter().position(|one| !right(one.published.get(&apex(n)))) {
-                return Some(format!("operator {at} (leader {leader}) serves not {entry:?} of {name}"));
-            }
-            let report = self.operators[leader].core.zone_report(&key(name))?;
-            if report.in_sync != 3 {
-                return Some(format!("{name} is in sync on {}", report.in_sync));
-            }
-        }
-        let told = |key: &ObjectKey| !matches!(key.kind, bindy_model::Kind::Instance);
-        let untold = self.api.objects.iter().find(|(key, (_, status))| told(key) && !status.ready);
-        if let Some((key, _)) = untold {
-            return Some(format!("{key} is not told to be ready"));
-        }
-        (!self.network.is_empty()).then(|| "a request is under way".to_owned())
-    }
-
-    /// With nothing to do, a new leader writes nothing.
-    fn hand_over_without_a_write(&mut self, next: usize) {
-        for n in 0..2 {
-            while self.operators[n].is_behind(&self.api) {
-                self.see(n);
-            }
-        }
-        let before = self.api.effects;
-        self.end_term();
-        self.begin_term(next);
-        self.converge(next);
-        for _ in 0..2_000 {
-            self.act(next);
-            self.arrive();
-            self.reply();
-            self.pass(next);
-        }
-        assert_eq!(self.api.effects, before, "a new leader without anything to do wrote something");
     }
 }

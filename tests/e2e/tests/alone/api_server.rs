@@ -100,17 +100,49 @@ async fn the_api_server_refuses_connections_and_has_forgotten_the_past() -> Resu
     .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_server_hangs() -> Result<()> {
-    survives("api-frozen", Way::Direct, async |namespace, _, _| {
+/// Neither answers nor refuses for so long.
+async fn hangs(test: &str, time: Duration) -> Result<()> {
+    survives(test, Way::Direct, async |namespace, _, _| {
         let daemon = namespace.cluster().description().daemon("apiserver")?;
         let pid = std::fs::read_to_string(&daemon.pid)?;
         let pid = pid.split_whitespace().next().context("no process ID")?.parse()?;
         let pid = Pid::from_raw(pid).context("a process ID out of range")?;
         kill_process(pid, Signal::STOP)?;
-        tokio::time::sleep(TROUBLE).await;
+        tokio::time::sleep(time).await;
         kill_process(pid, Signal::CONT)?;
         edit(namespace).await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_hangs() -> Result<()> {
+    hangs("api-frozen", TROUBLE).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: four minutes"]
+async fn the_api_server_hangs_for_minutes() -> Result<()> {
+    hangs("api-frozen-long", Duration::from_secs(240)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: a watch lasts 25 s, and one that is half open is noticed after 30 s"]
+async fn watches_are_half_open() -> Result<()> {
+    survives("api-half-open", Way::Proxied, async |namespace, _, proxy| {
+        proxy.treat(|line| if line.is_watch() { Fate::Silent } else { Fate::Pass });
+        let limit = Duration::from_secs(60);
+        wait_for("watches to be renewed", limit, async || {
+            ensure!(proxy.ill_treated() >= 10, "{} watches are half open", proxy.ill_treated());
+            anyhow::Ok(())
+        })
+        .await?;
+        edit(namespace).await?;
+        proxy.treat(|_| Fate::Pass);
+        wait_for("the edit to be seen", limit, async || {
+            namespace.answers("edited.example.com", Rtype::A, &["192.0.2.2"]).await
+        })
+        .await
     })
     .await
 }
