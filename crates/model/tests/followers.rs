@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use bindy_api::{ConditionType, condition};
 use bindy_model::{
-    Answer, Ask, Core, Input, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, Now, Object,
-    ObjectEvent, ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
+    Answer, Ask, Command, Core, Guard, Input, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, Now,
+    Object, ObjectEvent, ObjectKey, Output, Publication, Removal, Role, ServerId, ServerState, Swapped,
+    Target, Told, told,
 };
-use bindy_zone::{Name, Serial, Version};
+use bindy_zone::{Catalog, Name, Serial, Version};
 
 use common::{a, instance, key, zone};
 
@@ -42,6 +43,8 @@ struct Replica {
     heard: bool,
     /// Fetches and probes: what only a leader does.
     questions: usize,
+    /// Members that catalogs lost by what it published.
+    removed: Vec<Name>,
 }
 
 impl Replica {
@@ -49,7 +52,15 @@ impl Replica {
     fn new(cluster: &mut Cluster, records: &[Object]) -> Self {
         let now = Now { monotonic: Duration::from_secs(10), unix: 1_700_000_000 };
         let core = Core::new(cluster.ledger.clone()).telling();
-        let mut replica = Self { core, now, serves: BTreeMap::new(), swaps: 0, heard: true, questions: 0 };
+        let mut replica = Self {
+            core,
+            now,
+            serves: BTreeMap::new(),
+            swaps: 0,
+            heard: true,
+            questions: 0,
+            removed: Vec::new(),
+        };
         replica.step(cluster, Input::Follow);
         let objects = [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1)].into_iter();
         let objects = objects.chain(records.iter().cloned());
@@ -101,7 +112,11 @@ impl Replica {
                         cluster.ledger.insert(key, next);
                         inputs.push(Input::Swapped(target, Swapped::Done));
                     }
-                    Output::Publish(_, name, version) => {
+                    Output::Publish(target, name, version) => {
+                        if let (Target::Catalog(_), Some(before)) = (&target, cluster.servers.get(&name)) {
+                            let stays = |member: &Name| Catalog::contains(&version.content, member);
+                            self.removed.extend(Catalog::members(&before.content).filter(|one| !stays(one)));
+                        }
                         self.serves.insert(name.clone(), version.serial);
                         cluster.servers.insert(name, version);
                     }
@@ -248,6 +263,59 @@ fn a_new_leader_finishes_what_the_old_one_left() {
     assert_eq!(records, ["ftp"]);
     leader.see(&mut cluster);
     assert_eq!(leader.serves[&apex()], serial(&cluster));
+}
+
+/// It knows of a zone's version nothing but its name, or not even that, since its watches are behind.
+#[test]
+fn a_new_leader_leaves_zones_in_catalogs_that_it_knows_little_of() {
+    for kinds in [&[LedgerKind::Zone, LedgerKind::Catalog][..], &[LedgerKind::Catalog]] {
+        let mut cluster = Cluster::default();
+        let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
+        leader.lead(&mut cluster);
+        let seen = cluster.ledger.clone();
+        let mut follower = Replica::new(&mut Cluster::default(), &[a("www", "www", 2)]);
+        for (key, entry) in seen.into_iter().filter(|((_, kind), _)| kinds.contains(kind)) {
+            follower.step(&mut cluster, Input::Entry(key, Some(entry)));
+        }
+        leader.follow(&mut cluster);
+        follower.lead(&mut cluster);
+        assert_eq!(follower.removed, [], "seen were entries of {kinds:?}");
+        assert!(follower.serves.contains_key(&apex()), "it serves nothing");
+    }
+}
+
+#[test]
+fn a_leader_goes_on_from_what_another_one_wrote_late() {
+    let mut cluster = Cluster::default();
+    let www = [a("www", "www", 1)];
+    let mut leader = Replica::new(&mut cluster, &www);
+    leader.lead(&mut cluster);
+    let before = serial(&cluster);
+    // Nobody has this version: whoever wrote it has ended.
+    let other = cluster.ledger[&(key("one"), LedgerKind::Catalog)];
+    let entry = LedgerEntry { serial: before.next(), ..other };
+    let place = (key("zone"), LedgerKind::Zone);
+    cluster.ledger.insert(place.clone(), entry);
+    leader.step(&mut cluster, Input::Entry(place, Some(entry)));
+    assert!(serial(&cluster).is_after(entry.serial), "the ledger names what nobody serves");
+    assert_eq!(leader.serves[&apex()], serial(&cluster));
+}
+
+#[test]
+fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
+    leader.lead(&mut cluster);
+    let content = cluster.servers[&apex()].content.clone();
+    let mut publication = Publication::new(Guard::Relist, None);
+    let commands = publication.want(content, false, leader.now);
+    let [Command::Swap { next, .. }] = &commands[..] else { panic!("{commands:?}") };
+    publication.follow();
+    let later = LedgerEntry { serial: next.serial.next(), ..LedgerEntry::of(next) };
+    publication.named(Some(later), leader.now);
+    let commands = publication.swapped(Swapped::Done, leader.now);
+    let [Command::Publish(served)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!((served.serial, publication.ledger()), (later.serial, Some(later)));
 }
 
 #[test]
