@@ -112,7 +112,7 @@ async fn change_role(namespace: &Namespace) -> Result<()> {
 
 async fn drain_a_node(namespace: &Namespace) -> Result<()> {
     let node = namespace.servers_of("primary").await?.first().context("no server")?.node.clone();
-    let drained = drain(namespace.cluster(), &node).await;
+    let drained = drain(namespace.cluster(), &node, 120).await;
     uncordon(namespace.cluster(), &node).await?;
     drained?;
     namespace.until_ready("primary", SERVERS, &[]).await.map(drop)

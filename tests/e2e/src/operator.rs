@@ -146,6 +146,22 @@ impl Operator {
         self.cluster.kubectl(&delete).await.map(drop)
     }
 
+    /// Gives it the Role of the page, which lacks the right to watch, and starts its replicas anew. [`Operator::install_anew`]
+    /// undoes it.
+    pub async fn take_the_right_to_watch_the_lease(&self) -> Result<()> {
+        let page = json!({"rules": [
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update", "patch"]},
+        ]});
+        let patch = ["patch", "role", "bindy", "-n", OPERATOR, "--type=merge", "-p", &page.to_string()];
+        self.cluster.kubectl(&patch).await?;
+        self.cluster.kubectl(&["rollout", "restart", "-n", OPERATOR, DEPLOYMENT]).await?;
+        self.cluster
+            .kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, "--timeout=90s"])
+            .await
+            .map(drop)
+    }
+
     /// What the lease says.
     pub async fn lease(&self) -> Result<serde_json::Value> {
         let lease = ["get", "lease", "-n", OPERATOR, "bindy-leader", "-o=json"];

@@ -193,15 +193,7 @@ async fn handed_over_without_watch(
     operator: &Operator,
     proxy: &ApiProxy,
 ) -> Result<()> {
-    let cluster = namespace.cluster();
-    let page = json!({"rules": [
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update", "patch"]},
-    ]});
-    let patch = ["patch", "role", "bindy", "-n", OPERATOR, "--type=merge", "-p", &page.to_string()];
-    cluster.kubectl(&patch).await?;
-    cluster.kubectl(&["rollout", "restart", "-n", OPERATOR, "deployment/bindy"]).await?;
-    cluster.kubectl(&["rollout", "status", "-n", OPERATOR, "deployment/bindy", "--timeout=90s"]).await?;
+    operator.take_the_right_to_watch_the_lease().await?;
     let leader = operator.scale_to(3).await?;
     let seen = count(proxy);
     tokio::time::sleep(RETRY * PERIODS).await;
