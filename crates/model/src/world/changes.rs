@@ -1,0 +1,250 @@
+//! What each kind of object changes when it comes, becomes another or goes: who belongs to which zone, who has which zone's
+//! name, which zones have to be compiled.
+
+use std::collections::BTreeSet;
+
+use bindy_zone::Name;
+
+use super::{Removal, World};
+use crate::object::{ConfigMap, Instance, NamespacedName, Record, Zone, ZoneFileRef};
+use crate::record_table::RecordId;
+use crate::zone_state::{Claimant, ZoneState, parse_apex};
+
+impl World {
+    pub(super) fn apply_record(&mut self, record: Record) {
+        if self.records.has(&record) {
+            return;
+        }
+        let key = &record.metadata.key;
+        if let Some(id) = self.records.find(record.data.kind(), key) {
+            self.detach_record(id, Removal::Deleted);
+            self.records.remove(id);
+        }
+        let id = self.records.insert(record);
+        let zones = self.zones_of(id);
+        if zones.is_empty() {
+            self.homeless.insert(id);
+        }
+        // No compilation visits a record without a zone that is served.
+        self.restless.push(id);
+        for key in &zones {
+            if let Some(zone) = self.zones.get_mut(key) {
+                zone.add_member(&self.records, id);
+                self.dirty.insert(key.clone());
+            } else {
+                self.waiting.entry(key.clone()).or_default().insert(id);
+            }
+        }
+    }
+
+    pub(super) fn detach_record(&mut self, id: RecordId, how: Removal) {
+        self.homeless.remove(&id);
+        for key in self.zones_of(id) {
+            if let Some(zone) = self.zones.get_mut(&key) {
+                zone.remove_member(&self.records, id);
+                zone.relisted |= how == Removal::Relisted;
+                self.dirty.insert(key);
+            } else if let Some(waiting) = self.waiting.get_mut(&key) {
+                waiting.remove(&id);
+            }
+        }
+    }
+
+    /// The zones that want a record: the one that it refers to, and those that select it.
+    pub(crate) fn zones_of(&self, id: RecordId) -> BTreeSet<NamespacedName> {
+        let Some(stored) = self.records.get(id) else { return BTreeSet::new() };
+        let namespace = self.records.namespace(stored);
+        let referred = self.records.zone_ref(stored).map(|zone| NamespacedName::new(namespace, zone));
+        let Some(labels) = self.records.labels(stored).filter(|labels| !labels.is_empty()) else {
+            return referred.into_iter().collect();
+        };
+        let selecting = self.zones.range(NamespacedName::new(namespace, "")..);
+        let selecting = selecting.take_while(|(key, _)| key.namespace == namespace);
+        let selecting =
+            selecting.filter(|(_, zone)| zone.spec.records_from.iter().any(|from| from.matches(labels)));
+        referred.into_iter().chain(selecting.map(|(key, _)| key.clone())).collect()
+    }
+
+    pub(super) fn apply_zone(&mut self, spec: Zone) {
+        let key = spec.metadata.key.clone();
+        if self.zones.get(&key).is_some_and(|zone| zone.unreadable.is_none() && zone.spec == spec) {
+            return;
+        }
+        self.dirty.insert(key.clone());
+        let apex = parse_apex(&spec.zone_name);
+        let same_members = self.zones.get(&key).is_some_and(|zone| {
+            zone.apex == apex && zone.spec.records_from == spec.records_from && zone.spec.ttl == spec.ttl
+        });
+        if !same_members {
+            self.rebuild_zone(spec);
+        } else if let Some(zone) = self.zones.get_mut(&key) {
+            zone.unreadable = None;
+            zone.spec = spec;
+            zone.dirty.add(bindy_zone::OwnerName::apex());
+        }
+        self.read_files(&key);
+        if let Ok(apex) = apex {
+            self.by_apex.entry(apex.clone()).or_default().insert(key);
+            self.settle_claims(&apex);
+        }
+    }
+
+    /// Makes the state of a zone anew, keeping what its zone files said.
+    fn rebuild_zone(&mut self, spec: Zone) {
+        let key = spec.metadata.key.clone();
+        let old = self.zones.remove(&key);
+        if let Some(old) = &old {
+            self.settle_members(&key, old);
+        }
+        if let Some(apex) = old.as_ref().and_then(|zone| zone.apex.clone().ok()) {
+            self.forget_apex(&apex, &key);
+        }
+        let mut zone = ZoneState::new(spec);
+        if let Some(old) = old
+            && old.apex == zone.apex
+        {
+            zone.files = old.files;
+            zone.content = old.content;
+            zone.residue = old.residue;
+        }
+        let selecting = !zone.spec.records_from.is_empty();
+        self.zones.insert(key.clone(), zone);
+        let referring: Vec<RecordId> = match self.waiting.remove(&key) {
+            Some(waiting) if !selecting => waiting.into_iter().collect(),
+            _ => self.records_wanted_by(&key),
+        };
+        if let Some(zone) = self.zones.get_mut(&key) {
+            for id in referring {
+                self.homeless.remove(&id);
+                zone.add_member(&self.records, id);
+            }
+        }
+    }
+
+    fn records_wanted_by(&self, key: &NamespacedName) -> Vec<RecordId> {
+        let all = self.records.iter().filter(|(_, stored)| self.records.namespace(stored) == key.namespace);
+        all.map(|(id, _)| id).filter(|&id| self.zones_of(id).contains(key)).collect()
+    }
+
+    pub(super) fn remove_zone(&mut self, key: &NamespacedName) {
+        let Some(zone) = self.zones.remove(key) else { return };
+        self.dirty.insert(key.clone());
+        self.settle_members(key, &zone);
+        if let Ok(apex) = &zone.apex {
+            self.forget_apex(apex, key);
+        }
+    }
+
+    /// Finds out what the members of a zone that is no more are waiting for now.
+    fn settle_members(&mut self, key: &NamespacedName, zone: &ZoneState) {
+        for id in zone.members() {
+            self.restless.push(id);
+            let zones = self.zones_of(id);
+            if zones.contains(key) {
+                self.waiting.entry(key.clone()).or_default().insert(id);
+            } else if zones.is_empty() {
+                self.homeless.insert(id);
+            }
+        }
+    }
+
+    fn forget_apex(&mut self, apex: &Name, key: &NamespacedName) {
+        if let Some(keys) = self.by_apex.get_mut(apex) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_apex.remove(apex);
+            } else {
+                self.settle_claims(apex);
+            }
+        }
+    }
+
+    /// Decides which of the zones with one name are served: none where servers have it from outside, else the oldest
+    /// where they have a server in common.
+    fn settle_claims(&mut self, apex: &Name) {
+        let Some(keys) = self.by_apex.get(apex) else { return };
+        let mut zones: Vec<&ZoneState> = keys.iter().filter_map(|key| self.zones.get(key)).collect();
+        zones.sort_by_key(|zone| (zone.spec.metadata.created, zone.spec.metadata.key.clone()));
+        let mut winners: Vec<(NamespacedName, BTreeSet<NamespacedName>)> = Vec::new();
+        let mut settled = Vec::new();
+        for zone in zones {
+            let key = zone.spec.metadata.key.clone();
+            let carriers = self.fleet.carriers(&self.fleet.selected_by(&zone.spec));
+            let bringer = self.fleet.bringer(apex, &carriers);
+            let winner = || winners.iter().find(|(_, taken)| !taken.is_disjoint(&carriers));
+            let claimant = bringer
+                .map(|instance| Claimant::Instance(instance.clone()))
+                .or_else(|| winner().map(|(key, _)| Claimant::Zone(key.clone())));
+            if claimant.is_none() {
+                winners.push((key.clone(), carriers));
+            }
+            settled.push((key, claimant));
+        }
+        for (key, claimant) in settled {
+            if let Some(zone) = self.zones.get_mut(&key)
+                && zone.claimed_by != claimant
+            {
+                zone.claimed_by = claimant;
+                self.restless.extend(zone.members());
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    pub(super) fn apply_instance(&mut self, instance: &Instance) {
+        if self.fleet.insert(instance.clone()).as_ref() != Some(instance) {
+            self.change_fleet();
+        }
+    }
+
+    /// Instances decide which zones are served where, and the default name servers of zones.
+    pub(super) fn change_fleet(&mut self) {
+        self.fleet_changed = true;
+        self.fleet_version += 1;
+        self.dirty.extend(self.zones.keys().cloned());
+        let claimed = |keys: &BTreeSet<NamespacedName>| {
+            let zones = keys.iter().filter_map(|key| self.zones.get(key));
+            keys.len() > 1 || zones.into_iter().any(|zone| zone.claimed_by.is_some())
+        };
+        let contested = self.by_apex.iter().filter(|(_, keys)| claimed(keys)).map(|(apex, _)| apex);
+        let outside = self.fleet.iter().flat_map(|instance| &instance.outside).flat_map(|one| &one.zones);
+        let unsettled: BTreeSet<Name> = contested.chain(outside).cloned().collect();
+        for apex in unsettled {
+            self.settle_claims(&apex);
+        }
+    }
+
+    pub(super) fn apply_config_map(&mut self, map: ConfigMap) {
+        let key = map.metadata.key.clone();
+        if self.config_maps.get(&key).is_none_or(|known| known.data != map.data) {
+            self.config_maps.insert(key.clone(), map);
+            self.read_files_from(&key);
+        }
+    }
+
+    /// Reads the zone files of every zone that names this ConfigMap.
+    pub(super) fn read_files_from(&mut self, map: &NamespacedName) {
+        let naming = self.zones.iter().filter(|(key, zone)| {
+            key.namespace == map.namespace
+                && zone.spec.zone_files.iter().any(|file| file.config_map == map.name)
+        });
+        for key in naming.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.read_files(&key);
+            self.dirty.insert(key);
+        }
+    }
+
+    fn read_files(&mut self, key: &NamespacedName) {
+        let Some(zone) = self.zones.get_mut(key) else { return };
+        let wanted: BTreeSet<ZoneFileRef> = zone.spec.zone_files.iter().cloned().collect();
+        let dropped: Vec<ZoneFileRef> =
+            zone.files.keys().filter(|file| !wanted.contains(file)).cloned().collect();
+        for file in dropped {
+            zone.drop_file(&file);
+        }
+        for file in wanted {
+            let map = self.config_maps.get(&NamespacedName::new(&*key.namespace, &*file.config_map));
+            zone.read_file(&file, map.and_then(|map| map.data.get(&file.key)).map(String::as_str));
+        }
+    }
+}
