@@ -361,6 +361,28 @@ fn a_name_that_was_listed_by_mistake_goes_back_to_its_object() {
 }
 
 #[test]
+fn many_names_that_were_listed_by_mistake_and_held_need_no_release() {
+    let name = |number: usize| Name::parse(&format!("zone-{number}.example")).unwrap();
+    let mut objects = chain();
+    objects.extend((0..15).map(|number| zone(&format!("z{number}"), &name(number).to_string(), 2)));
+    let mut listed = objects[1].clone();
+    let mut rig = Rig::new(objects);
+    rig.wait();
+    from_outside(&mut listed, &name(0));
+    let Object::Instance(middle) = &mut listed else { panic!("no instance") };
+    middle.outside[0].zones = (0..15).map(name).collect();
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(listed)]));
+    rig.wait();
+    let hold = |rig: &Rig| rig.core.instance_report(&key("top")).unwrap().hold;
+    assert!(hold(&rig).is_some(), "top is about to lose all of them");
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(instance("middle", Role::Secondary, &["top"]))]));
+    rig.wait();
+    assert!(hold(&rig).is_none(), "nothing is to be removed any more");
+    assert!((0..15).all(|number| rig.members("top").contains(&name(number).to_string())));
+    assert_eq!(rig.missing(), 0);
+}
+
+#[test]
 fn a_zone_of_that_name_is_refused_wherever_it_could_reach_servers_that_have_it_from_outside() {
     let hq = Name::parse("hq.example").unwrap();
     let mut objects = tiers();
