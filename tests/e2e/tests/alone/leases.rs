@@ -63,13 +63,12 @@ enum Way {
     Proxied,
 }
 
-/// Three replicas with a short lease, and a zone that is served all the time.
+/// Three replicas with a short lease, and a zone that is served all the time. For who is [`alone`].
 async fn with_replicas(
     test: &str,
     way: Way,
     body: impl AsyncFnOnce(&Namespace, &Operator, &ApiProxy, Server) -> Result<()>,
 ) -> Result<()> {
-    let _alone = alone().await?;
     in_namespace(test, async |namespace| {
         let operator = Operator::of(namespace.cluster());
         let proxy = ApiProxy::start(namespace.cluster()).await?;
@@ -260,6 +259,7 @@ async fn stopped_under_load(namespace: &Namespace, operator: &Operator) -> Resul
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_people_nor_networks_nor_an_end_under_load_lose_a_change_or_make_a_term_twice() -> Result<()>
 {
+    let _alone = alone().await?;
     with_replicas("leases", Way::Direct, async |namespace, operator, _, leader| {
         people_edit_the_lease(namespace, operator, &leader).await?;
         packets_vanish_one_way(namespace, operator).await?;
@@ -270,6 +270,7 @@ async fn neither_people_nor_networks_nor_an_end_under_load_lose_a_change_or_make
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_write_a_period_comes_from_the_leader_and_the_role_of_the_page_is_enough() -> Result<()> {
+    let _alone = alone().await?;
     let done = with_replicas("lease-requests", Way::Proxied, async |namespace, operator, proxy, leader| {
         only_the_leader_writes(operator, proxy, &leader).await?;
         handed_over_without_watch(namespace, operator, proxy).await
