@@ -31,7 +31,7 @@ const BATCH: usize = 256;
 const VERSIONS: &str = "bindy_engine::versions";
 
 /// A server as the engine reaches it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Its identity and readiness.
     pub state: ServerState,
@@ -305,9 +305,8 @@ impl<L: Ledger> Engine<L> {
         for server in &servers {
             let (id, incarnation) = (&server.state.id, server.state.incarnation);
             let known = self.servers.get(id);
-            if known.is_some_and(|(endpoint, known, _)| {
-                *known == incarnation && endpoint.address == server.endpoint.address
-            }) {
+            if known.is_some_and(|(endpoint, known, _)| *known == incarnation && *endpoint == server.endpoint)
+            {
                 continue;
             }
             let (sender, probes) = mpsc::channel(QUEUE);

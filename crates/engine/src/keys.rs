@@ -7,7 +7,7 @@ use bindy_model::named_conf::{
 };
 use bindy_model::workload::{Handout, KeyFile};
 use bindy_model::{Fleet, Instance, Link, LinkKey, NamespacedName};
-use bindy_wire::{Generation, Key, KeyError, MasterSecret};
+use bindy_wire::{Key, KeyError, MasterKeys};
 use bindy_zone::{Catalog, Name, NameError};
 
 /// Why nothing can be handed out.
@@ -27,8 +27,10 @@ pub enum HandoutError {
 /// The keys of one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceKeys {
-    /// Its own.
-    pub own: Key,
+    /// Its own; more than one while the master secret is being replaced.
+    pub own: Vec<Key>,
+    /// The one of them that it signs with.
+    pub signing: Key,
     /// Those that it has at its upstreams.
     pub upstream: Vec<Key>,
     /// Its links, and the name of the key that each uses.
@@ -37,38 +39,39 @@ pub struct InstanceKeys {
 
 impl InstanceKeys {
     /// The keys of the instance `key`, for what the fleet says it is connected to.
-    pub fn new(key: &NamespacedName, fleet: &Fleet, secret: &MasterSecret) -> Result<Self, KeyError> {
-        let own = instance_key(secret, key)?;
+    pub fn new(key: &NamespacedName, fleet: &Fleet, master: &MasterKeys) -> Result<Self, KeyError> {
+        let own = master.given(&key.namespace, &key.name)?;
+        let signing = signing_key(master, key)?;
         let (mut upstream, mut links) = (Vec::new(), Vec::new());
         for link in fleet.links(key) {
             let signs = match &link.key {
-                LinkKey::Own => own.name().clone(),
+                LinkKey::Own => signing.name().clone(),
                 LinkKey::AtUpstream(other) => {
-                    let derived = instance_key(secret, other)?.derive(&key.namespace, &key.name)?;
-                    let name = derived.name().clone();
-                    upstream.push(derived);
-                    name
+                    for given in master.given(&other.namespace, &other.name)? {
+                        upstream.push(given.derive(&key.namespace, &key.name)?);
+                    }
+                    signing_key(master, other)?.derive(&key.namespace, &key.name)?.name().clone()
                 }
-                LinkKey::OfDownstream(other) => own.derive(&other.namespace, &other.name)?.name().clone(),
+                LinkKey::OfDownstream(other) => signing.derive(&other.namespace, &other.name)?.name().clone(),
                 LinkKey::Foreign(name) => name.clone(),
             };
             links.push((link, signs));
         }
-        Ok(Self { own, upstream, links })
+        Ok(Self { own, signing, upstream, links })
     }
 
     /// The file with the keys that the servers have to be given.
-    pub fn file(&self, secret: &MasterSecret) -> KeyFile {
+    pub fn file(&self, master: &MasterKeys) -> KeyFile {
         let text: String = self.stored().map(Key::to_file).collect();
-        KeyFile { fingerprint: secret.fingerprint(text.as_bytes()), text }
+        KeyFile { fingerprint: master.fingerprint(text.as_bytes()), text }
     }
 
     /// What is handed out to the downstreams outside of Bindy.
-    pub fn handouts(&self, instance: &Instance, secret: &MasterSecret) -> Result<Vec<Handout>, HandoutError> {
+    pub fn handouts(&self, instance: &Instance, master: &MasterKeys) -> Result<Vec<Handout>, HandoutError> {
         let NamespacedName { namespace, name } = &instance.metadata.key;
         let catalog = Catalog::name(namespace, name)?;
         let handout = |downstream: &String| {
-            let key = self.own.derive_outside(downstream)?;
+            let key = self.signing.derive_outside(downstream)?;
             let settings =
                 DownstreamSettings { namespace, instance: name, catalog: &catalog, key: key.name() };
             let statement = key_statement(key.name(), &Text::new(key.secret_base64())?);
@@ -78,7 +81,7 @@ impl InstanceKeys {
                 ("options.conf".to_owned(), downstream_options(&settings)?),
             ]);
             let all: String = files.values().map(String::as_str).collect();
-            let fingerprint = secret.fingerprint(all.as_bytes());
+            let fingerprint = master.fingerprint(all.as_bytes());
             Ok(Handout { downstream: downstream.clone(), files, fingerprint })
         };
         instance.downstreams.iter().map(handout).collect()
@@ -86,17 +89,17 @@ impl InstanceKeys {
 
     /// The keys that have to be given to the servers; they derive the others.
     pub fn stored(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.own).chain(&self.upstream)
+        self.own.iter().chain(&self.upstream)
     }
 }
 
-/// The key of an instance.
-pub fn instance_key(secret: &MasterSecret, key: &NamespacedName) -> Result<Key, KeyError> {
-    secret.instance_key(&key.namespace, &key.name, Generation::A)
+/// The key that the servers of an instance are asked and notified with.
+pub fn signing_key(master: &MasterKeys, instance: &NamespacedName) -> Result<Key, KeyError> {
+    master.signing(&instance.namespace, &instance.name)
 }
 
 /// The keys of all instances, by which the hidden primary knows them.
-pub fn keys(fleet: &Fleet, secret: &MasterSecret) -> BTreeMap<NamespacedName, Vec<Key>> {
+pub fn keys(fleet: &Fleet, master: &MasterKeys) -> BTreeMap<NamespacedName, Vec<Key>> {
     let instances = fleet.iter().map(|instance| &instance.metadata.key);
-    instances.filter_map(|key| Some((key.clone(), vec![instance_key(secret, key).ok()?]))).collect()
+    instances.filter_map(|key| Some((key.clone(), master.known(&key.namespace, &key.name).ok()?))).collect()
 }

@@ -20,6 +20,6 @@ mod store;
 
 pub use clock::Clock;
 pub use driver::{Engine, EngineHandle, Server, Snapshot, View};
-pub use keys::{HandoutError, InstanceKeys, instance_key, keys};
+pub use keys::{HandoutError, InstanceKeys, keys, signing_key};
 pub use ledger::{Ledger, Swap};
 pub use store::Store;

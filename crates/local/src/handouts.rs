@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bindy_engine::{HandoutError, InstanceKeys};
 use bindy_model::{Fleet, Instance};
-use bindy_wire::MasterSecret;
+use bindy_wire::MasterKeys;
 
 use crate::runner::{Others, make_private, replace};
 
@@ -27,15 +27,15 @@ pub(crate) fn write(
     state: &Path,
     instance: &Instance,
     fleet: &Fleet,
-    secret: &MasterSecret,
+    master: &MasterKeys,
 ) -> Result<Vec<PathBuf>, Error> {
     if instance.downstreams.is_empty() {
         return Ok(Vec::new());
     }
     let key = &instance.metadata.key;
-    let keys = InstanceKeys::new(key, fleet, secret).map_err(HandoutError::from)?;
+    let keys = InstanceKeys::new(key, fleet, master).map_err(HandoutError::from)?;
     let mut directories = Vec::new();
-    for handout in keys.handouts(instance, secret)? {
+    for handout in keys.handouts(instance, master)? {
         let directory = root(state).join(format!("{}.{}.{}", key.namespace, key.name, handout.downstream));
         make_private(&directory).map_err(|error| Error::File(directory.clone(), error))?;
         for (file, text) in &handout.files {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bindy_engine::InstanceKeys;
 use bindy_model::named_conf::{self, AccessError};
 use bindy_model::{Fleet, Instance, Link, Origin, OutsideUpstream};
-use bindy_wire::{KeyError, MasterSecret};
+use bindy_wire::{KeyError, MasterKeys};
 use bindy_zone::{Catalog, Name, NameError};
 
 use crate::runner::{ServerKey, SourceAddress, WantedServer, WantedSource};
@@ -29,12 +29,12 @@ pub(crate) enum PlanError {
 pub(crate) fn servers(
     instance: &Instance,
     fleet: &Fleet,
-    secret: &MasterSecret,
+    master: &MasterKeys,
     hidden_primary: SocketAddr,
     state: &Path,
 ) -> Result<Vec<WantedServer>, PlanError> {
     let key = &instance.metadata.key;
-    let keys = InstanceKeys::new(key, fleet, secret)?;
+    let keys = InstanceKeys::new(key, fleet, master)?;
     let catalog = Catalog::name(&key.namespace, &key.name)?;
     let (allow_query, rate_limit) = (named_conf::access(instance)?, named_conf::rate_limit(instance));
     let server = |index| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
 use bindy_model::{Instance, Kind, ObjectEvent, ServerId, ServerState};
-use bindy_wire::{Endpoint, MasterSecret, ServerOptions, Signatures};
+use bindy_wire::{Endpoint, Generation, MasterKeys, ServerOptions, Signatures};
 use tokio_util::sync::CancellationToken;
 
 use crate::handouts;
@@ -64,7 +64,7 @@ pub enum UpError {
 pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpError> {
     let state = prepare_state(&options.state)?;
     let ledger = Arc::new(LocalLedger::open(&state.join(LEDGER_FILE))?);
-    let secret = ledger.master_secret()?;
+    let master = MasterKeys::new(Generation::A, ledger.master_secret()?);
     let entries = ledger.entries()?;
     let store = Store::default();
     let (hidden_primary, server) = listen(&state, &store).await?;
@@ -78,7 +78,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
     let mut up = Up {
         state,
         ledger,
-        secret,
+        master,
         store,
         hidden_primary,
         runner,
@@ -106,7 +106,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
 struct Up {
     state: PathBuf,
     ledger: Arc<LocalLedger>,
-    secret: MasterSecret,
+    master: MasterKeys,
     store: Store,
     hidden_primary: SocketAddr,
     runner: Runner,
@@ -193,15 +193,15 @@ impl Up {
     /// Tells the runner and the store which servers there should be.
     async fn plan(&mut self, snapshot: &Snapshot) {
         let fleet = &snapshot.fleet;
-        self.store.set_keys(&bindy_engine::keys(fleet, &self.secret));
+        self.store.set_keys(&bindy_engine::keys(fleet, &self.master));
         self.plan_problems.clear();
         let (mut wanted, mut handed_out) = (Vec::new(), BTreeSet::new());
         for instance in fleet.iter() {
-            match plan::servers(instance, fleet, &self.secret, self.hidden_primary, &self.state) {
+            match plan::servers(instance, fleet, &self.master, self.hidden_primary, &self.state) {
                 Ok(servers) => wanted.extend(servers),
                 Err(error) => self.plan_problems.push(problem(instance, &error)),
             }
-            match handouts::write(&self.state, instance, fleet, &self.secret) {
+            match handouts::write(&self.state, instance, fleet, &self.master) {
                 Ok(directories) => handed_out.extend(directories),
                 Err(error) => self.plan_problems.push(problem(instance, &error)),
             }
@@ -221,7 +221,7 @@ impl Up {
         let mut servers = Vec::new();
         for server in running {
             let instance = server.key.instance.clone();
-            let Ok(key) = bindy_engine::instance_key(&self.secret, &instance) else { continue };
+            let Ok(key) = bindy_engine::signing_key(&self.master, &instance) else { continue };
             let id = ServerId { instance, name: server.key.index.to_string() };
             servers.push(Server {
                 state: ServerState { id, incarnation: server.incarnation, ready: server.ready },

@@ -35,13 +35,29 @@ impl Events {
         ))
     }
 
+    /// Tells of a step of the replacement of the keys.
+    pub(crate) async fn keys_replaced(&self, secret: &ObjectReference, note: &str) {
+        let event = Event {
+            type_: EventType::Normal,
+            reason: "KeyRotation".to_owned(),
+            note: Some(note.to_owned()),
+            action: "Rotate".to_owned(),
+            secondary: None,
+        };
+        self.publish(&event, secret).await;
+    }
+
     /// Tells what became of the conditions of an object.
     pub(crate) async fn tell(&self, object: &ObjectReference, old: &[Condition], new: &[Condition]) {
         for event in news(old, new) {
-            // An Event is a courtesy: the condition says the same.
-            if let Err(error) = self.0.publish(&event, object).await {
-                tracing::debug!(%error, "Event not written");
-            }
+            self.publish(&event, object).await;
+        }
+    }
+
+    async fn publish(&self, event: &Event, object: &ObjectReference) {
+        // An Event is a courtesy: the object says the same.
+        if let Err(error) = self.0.publish(event, object).await {
+            tracing::debug!(%error, "Event not written");
         }
     }
 }

@@ -7,7 +7,7 @@ use kube::core::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::rbac::{self, Access, Scope};
+use crate::rbac::{self, Access};
 use crate::{events, fleet, master, observe, servers, tell, term};
 
 /// The namespace in which the operator is installed, and the name of everything in it.
@@ -42,12 +42,9 @@ pub fn objects() -> Vec<Value> {
         namespace: namespace.map(str::to_owned),
         ..ObjectMeta::default()
     };
-    let cluster_role = ClusterRole {
-        metadata: names(None),
-        rules: Some(rbac::rules(Scope::Cluster, ACCESS)),
-        aggregation_rule: None,
-    };
-    let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(Scope::Own, ACCESS)) };
+    let cluster_role =
+        ClusterRole { metadata: names(None), rules: Some(rbac::rules(true, ACCESS)), aggregation_rule: None };
+    let role = Role { metadata: names(Some(NAMESPACE)), rules: Some(rbac::rules(false, ACCESS)) };
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
             // The operator's own manifest is as the restricted standard wants it; one without its settings may run as well.

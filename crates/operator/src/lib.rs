@@ -21,6 +21,7 @@ mod observe;
 mod patch;
 pub mod rbac;
 mod replica;
+mod rotation;
 mod run;
 mod servers;
 mod tell;

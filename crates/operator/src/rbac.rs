@@ -38,6 +38,8 @@ pub enum Scope {
     Cluster,
     /// In the operator's own namespace.
     Own,
+    /// The object of this name in the operator's own namespace. A list or watch has to select it by `metadata.name`.
+    Named(&'static str),
 }
 
 /// One row: what is done with one resource.
@@ -74,24 +76,33 @@ impl fmt::Display for Verb {
     }
 }
 
-/// The rules of one scope that allow what is in `tables`, and nothing else.
-pub fn rules(scope: Scope, tables: &[&[Access]]) -> Vec<PolicyRule> {
-    let mut verbs: BTreeMap<(&str, String), BTreeSet<Verb>> = BTreeMap::new();
-    for access in tables.iter().copied().flatten().filter(|access| access.scope == scope) {
+/// The rules of one kind of role, of the cluster or of the operator's own namespace, that allow what is in `tables`, and
+/// nothing else.
+pub fn rules(cluster: bool, tables: &[&[Access]]) -> Vec<PolicyRule> {
+    let mut verbs: BTreeMap<(&str, Option<&str>, String), BTreeSet<Verb>> = BTreeMap::new();
+    for access in
+        tables.iter().copied().flatten().filter(|access| cluster == (access.scope == Scope::Cluster))
+    {
+        let name = match access.scope {
+            Scope::Named(name) => Some(name),
+            Scope::Cluster | Scope::Own => None,
+        };
         for resource in resources(access.resource) {
-            verbs.entry((access.group, resource)).or_default().extend(access.verbs);
+            verbs.entry((access.group, name, resource)).or_default().extend(access.verbs);
         }
     }
-    let mut alike: BTreeMap<(&str, BTreeSet<Verb>), Vec<String>> = BTreeMap::new();
-    for ((group, resource), verbs) in verbs {
-        alike.entry((group, verbs)).or_default().push(resource);
+    let mut alike: BTreeMap<(&str, Option<&str>, BTreeSet<Verb>), Vec<String>> = BTreeMap::new();
+    for ((group, name, resource), verbs) in verbs {
+        alike.entry((group, name, verbs)).or_default().push(resource);
     }
-    let rule = |((group, verbs), resources): ((&str, BTreeSet<Verb>), Vec<String>)| PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
-        resources: Some(resources),
-        verbs: verbs.iter().map(Verb::to_string).collect(),
-        ..PolicyRule::default()
-    };
+    let rule =
+        |((group, name, verbs), resources): ((&str, Option<&str>, BTreeSet<Verb>), Vec<String>)| PolicyRule {
+            api_groups: Some(vec![group.to_owned()]),
+            resources: Some(resources),
+            resource_names: name.map(|name| vec![name.to_owned()]),
+            verbs: verbs.iter().map(Verb::to_string).collect(),
+            ..PolicyRule::default()
+        };
     alike.into_iter().map(rule).collect()
 }
 

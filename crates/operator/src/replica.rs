@@ -13,9 +13,9 @@ use std::sync::Arc;
 use bindy_election::State;
 use bindy_engine::{Engine, EngineHandle, Store, View};
 use bindy_model::{Kind, LedgerEntry, ObjectEvent};
-use bindy_wire::MasterSecret;
+use bindy_wire::MasterKeys;
 use kube::Client;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +24,10 @@ use crate::fleet;
 use crate::http::Synced;
 use crate::instances::{self, Addresses, Instances};
 use crate::ledger::{EntryKey, KubeLedger};
+use crate::master::Master;
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
+use crate::rotation::Rotation;
 use crate::servers;
 use crate::tell::Teller;
 use crate::term::{Leadership, Term, term_of};
@@ -39,7 +41,9 @@ pub(crate) struct Replica {
     pub(crate) context: fleet::Context,
     pub(crate) pod_name: Option<String>,
     pub(crate) leadership: Leadership,
-    pub(crate) secret: MasterSecret,
+    pub(crate) master: Master,
+    /// The servers that there are.
+    pub(crate) servers: watch::Sender<servers::Known>,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
     pub(crate) synced: Synced,
@@ -61,6 +65,14 @@ impl Replica {
             self.tasks.spawn(observe::run(self.client.clone(), kind, sender.clone(), cancel.clone()));
         }
         drop(sender);
+        self.tasks.spawn(servers::run(
+            self.client.clone(),
+            self.master.keys.subscribe(),
+            self.context.pods.clone(),
+            self.metrics.clone(),
+            self.servers.clone(),
+            cancel.clone(),
+        ));
         let Some(listing) = list(&mut observed, &ledger, cancel).await else { return };
         tracing::info!(
             objects = listing.events.len(),
@@ -77,7 +89,7 @@ impl Replica {
         handle.objects(vec![ObjectEvent::Listed]).await;
         self.tasks.spawn(keys(
             self.store.clone(),
-            self.secret.clone(),
+            self.master.keys.subscribe(),
             self.metrics.clone(),
             handle.view(),
             cancel.clone(),
@@ -160,31 +172,38 @@ impl Replica {
             }
         });
         tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
+        let events = Events::new(self.client.clone(), self.pod_name.clone());
+        let rotation = Rotation {
+            client: self.client.clone(),
+            namespace: self.context.transfer_service.namespace.clone(),
+            master: self.master.clone(),
+            servers: self.servers.subscribe(),
+            views: engine.view(),
+            events: events.clone(),
+            term: term.clone(),
+        };
+        tasks.spawn(over.clone().run_until_cancelled_owned(rotation.run()));
         let teller = Teller {
             client: self.client.clone(),
             engine: engine.clone(),
             instances: Instances::new(engine.clone(), reports, addresses.clone()),
             term: term.clone(),
             metrics: self.metrics.clone(),
-            events: Events::new(self.client.clone(), self.pod_name.clone()),
+            events,
         };
         tasks.spawn(teller.run(over.clone()));
     }
 
     /// Returns when the engine knows the servers that run.
     async fn follow_servers(&self, engine: &EngineHandle, tasks: &TaskTracker, over: &CancellationToken) {
-        let (sender, listed) = oneshot::channel();
-        tasks.spawn(servers::run(
-            self.client.clone(),
-            engine.clone(),
-            self.secret.clone(),
-            self.context.pods.clone(),
-            self.metrics.clone(),
-            sender,
-            over.clone(),
-        ));
-        // The sender is dropped when cancelled.
-        drop(listed.await);
+        let mut known = self.servers.subscribe();
+        let listed = tokio::select! {
+            () = over.cancelled() => return,
+            Ok(servers) = known.wait_for(Option::is_some) => servers.clone(),
+            else => return,
+        };
+        engine.servers(listed.as_deref().cloned().unwrap_or_default()).await;
+        tasks.spawn(servers::tell(engine.clone(), known, over.clone()));
     }
 }
 
@@ -265,20 +284,21 @@ async fn follow(
 /// Keeps the keys by which the hidden primary knows instances those of the instances that there are.
 async fn keys(
     store: Store,
-    secret: MasterSecret,
+    mut master: watch::Receiver<MasterKeys>,
     metrics: Metrics,
     mut views: watch::Receiver<Option<Arc<View>>>,
     cancel: CancellationToken,
 ) {
     loop {
-        let view = views.borrow_and_update().clone();
+        let (view, keys) = (views.borrow_and_update().clone(), master.borrow_and_update().clone());
         if let Some(view) = view {
             metrics.instances.set(view.fleet.iter().count() as u64);
-            store.set_keys(&bindy_engine::keys(&view.fleet, &secret));
+            store.set_keys(&bindy_engine::keys(&view.fleet, &keys));
         }
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = views.changed() => if changed.is_err() { return },
+            changed = master.changed() => if changed.is_err() { return },
         }
     }
 }

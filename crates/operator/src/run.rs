@@ -9,7 +9,7 @@ use std::time::Duration;
 use bindy_election::{Election, Invalid, LeaseStore, Settings, State};
 use bindy_engine::Store;
 use bindy_model::NamespacedName;
-use bindy_wire::{MasterSecret, ServerOptions, Signatures};
+use bindy_wire::{ServerOptions, Signatures};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::fleet;
 use crate::http::{self, Synced};
 use crate::install;
-use crate::master::{self, MasterSecretError};
+use crate::master::{self, Master, MasterSecretError, Stored};
 use crate::metrics::Metrics;
 use crate::observe;
 use crate::replica::Replica;
@@ -127,9 +127,15 @@ async fn begin(
     let http = listen(options.http_port).await?;
     tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let Some(secret) = master_secret(&client, &namespace, state.clone(), cancel).await? else {
+    let Some(stored) = master_secret(&client, &namespace, state.clone(), cancel).await? else {
         return Ok(());
     };
+    let master = Master::new(stored);
+    tasks.spawn({
+        let (master, client, namespace) = (master.clone(), client.clone(), namespace.clone());
+        let followed = async move { master.follow(client, &namespace).await };
+        cancel.clone().run_until_cancelled_owned(followed)
+    });
     let store = Store::default();
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.transfer_port));
     let primary = ServerOptions { address, signatures: Signatures::Required, limits: Default::default() };
@@ -140,7 +146,7 @@ async fn begin(
         client: client.clone(),
         agent_image: image(&client, &options, &namespace).await,
         transfer_service: NamespacedName::new(namespace, install::TRANSFER_SERVICE),
-        secret: secret.clone(),
+        keys: master.keys.subscribe(),
         pods: fleet::PodStates::default(),
     };
     let pod_name = options.pod_name;
@@ -150,7 +156,8 @@ async fn begin(
         context,
         pod_name,
         leadership,
-        secret,
+        master,
+        servers: watch::channel(None).0,
         store,
         metrics,
         synced,
@@ -194,11 +201,11 @@ async fn master_secret(
     namespace: &str,
     mut state: watch::Receiver<State>,
     cancel: &CancellationToken,
-) -> Result<Option<MasterSecret>, MasterSecretError> {
+) -> Result<Option<Stored>, MasterSecretError> {
     loop {
         let term = term_of(&state.borrow_and_update());
         match master::load(client, namespace, term.as_ref()).await {
-            Ok(Some(secret)) => return Ok(Some(secret)),
+            Ok(Some(stored)) => return Ok(Some(stored)),
             Ok(None) => tracing::info!(
                 secret = master::NAME,
                 namespace,
@@ -207,6 +214,8 @@ async fn master_secret(
             Err(MasterSecretError::Api(error)) => {
                 tracing::warn!(%error, secret = master::NAME, namespace, "the API server cannot be asked; tried again");
             }
+            // The next term, or another replica, makes it.
+            Err(MasterSecretError::Term(_)) => {}
             Err(error) => return Err(error),
         }
         tokio::select! {

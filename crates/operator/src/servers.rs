@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server};
 use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, POD_LABEL, TRANSFER_PORT};
 use bindy_model::{NamespacedName, ServerId, ServerState};
-use bindy_wire::{Endpoint, MasterSecret};
+use bindy_wire::{Endpoint, MasterKeys};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::PodStates;
@@ -34,58 +35,67 @@ pub(crate) const ACCESS: &[Access] = &[Access {
 /// Events that come within this time are told together: a rollout changes a pod several times in a row.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Follows the pods and tells the engine of them, until cancelled. `listed` is answered once the engine knows those
-/// that run already.
+/// The servers that there are; `None` before they have been listed.
+pub(crate) type Known = Option<Arc<Vec<Server>>>;
+
+/// Follows the pods until cancelled.
 pub(crate) async fn run(
     client: Client,
-    engine: EngineHandle,
-    secret: MasterSecret,
+    keys: watch::Receiver<MasterKeys>,
     states: PodStates,
     metrics: Metrics,
-    listed: oneshot::Sender<()>,
+    known: watch::Sender<Known>,
     cancel: CancellationToken,
 ) {
-    let mut servers = Servers { engine, secret, states, metrics, pods: BTreeMap::new(), told: Vec::new() };
+    let mut servers = Servers { keys, states, metrics, known, pods: BTreeMap::new() };
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = servers.follow(client, listed) => {}
+        () = servers.follow(client) => {}
+    }
+}
+
+/// Tells the engine of every change until cancelled.
+pub(crate) async fn tell(engine: EngineHandle, mut known: watch::Receiver<Known>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = known.changed() => if changed.is_err() { return },
+        }
+        let servers = known.borrow_and_update().clone();
+        engine.servers(servers.as_deref().cloned().unwrap_or_default()).await;
     }
 }
 
 struct Servers {
-    engine: EngineHandle,
-    secret: MasterSecret,
+    keys: watch::Receiver<MasterKeys>,
     /// What else is known of pods, for the status of their instances.
     states: PodStates,
     metrics: Metrics,
+    known: watch::Sender<Known>,
     pods: BTreeMap<NamespacedName, Server>,
-    told: Vec<(ServerState, SocketAddr)>,
 }
 
 impl Servers {
-    async fn follow(&mut self, client: Client, listed: oneshot::Sender<()>) {
+    async fn follow(&mut self, client: Client) {
         let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let mut events = std::pin::pin!(watch(Api::<Pod>::all(client), config).backoff(observe::pauses()));
+        let mut events =
+            std::pin::pin!(watch_objects(Api::<Pod>::all(client), config).backoff(observe::pauses()));
+        let mut keys = self.keys.clone();
         let (mut relisted, mut changed) = (BTreeMap::new(), false);
-        let mut listed = Some(listed);
         loop {
-            let next = match (changed, &listed) {
-                (true, None) => tokio::time::timeout(GATHER, events.next()).await.ok(),
-                _ => Some(events.next().await),
-            };
-            match next {
-                None => {
-                    changed = false;
-                    self.tell().await;
-                }
-                Some(None) => return,
-                Some(Some(event)) => {
+            tokio::select! {
+                event = events.next() => {
+                    let Some(event) = event else { return };
                     changed |= self.take(event, &mut relisted);
-                    if listed.is_some() && changed && relisted.is_empty() {
-                        self.tell().await;
-                        // Whoever waits for it may have been cancelled.
-                        let _cancelled = listed.take().map(|listed| listed.send(()));
+                    if changed && self.known.borrow().is_none() {
+                        self.tell();
+                        changed = false;
                     }
+                }
+                Ok(()) = keys.changed() => changed = self.known.borrow().is_some(),
+                () = tokio::time::sleep(GATHER), if changed => {
+                    self.tell();
+                    changed = false;
                 }
             }
         }
@@ -104,7 +114,7 @@ impl Servers {
             }
             Ok(Event::InitApply(pod)) => {
                 self.states.put(&pod);
-                relisted.insert(key_of(&pod), self.server(&pod));
+                relisted.insert(key_of(&pod), Self::server(&pod));
                 false
             }
             Ok(Event::InitDone) => {
@@ -115,7 +125,7 @@ impl Servers {
             }
             Ok(Event::Apply(pod)) => {
                 self.states.put(&pod);
-                match self.server(&pod) {
+                match Self::server(&pod) {
                     Some(server) => self.pods.insert(key_of(&pod), server),
                     None => self.pods.remove(&key_of(&pod)),
                 };
@@ -133,14 +143,13 @@ impl Servers {
     }
 
     /// The server that a pod is, once it has an address and until it has ended.
-    fn server(&self, pod: &Pod) -> Option<Server> {
+    fn server(pod: &Pod) -> Option<Server> {
         let status = pod.status.as_ref()?;
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return None;
         }
         let address: IpAddr = status.pod_ip.as_ref()?.parse().ok()?;
         let instance = NamespacedName::new(pod.namespace()?, pod.labels().get(POD_LABEL)?);
-        let key = bindy_engine::instance_key(&self.secret, &instance).ok()?;
         let ready =
             status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
         Some(Server {
@@ -150,21 +159,27 @@ impl Servers {
                 // One that is going away is told of changes as long as it answers, and nobody waits for it.
                 ready: ready && pod.metadata.deletion_timestamp.is_none(),
             },
-            endpoint: Endpoint { address: SocketAddr::new(address, TRANSFER_PORT), key: Some(key) },
+            endpoint: Endpoint { address: SocketAddr::new(address, TRANSFER_PORT), key: None },
         })
     }
 
-    async fn tell(&mut self) {
-        let servers: Vec<Server> = self.pods.values().cloned().collect();
-        let states: Vec<_> =
-            servers.iter().map(|server| (server.state.clone(), server.endpoint.address)).collect();
-        if states == self.told {
-            return;
-        }
-        self.metrics.servers.set(states.len() as u64);
-        self.metrics.servers_ready.set(states.iter().filter(|(state, _)| state.ready).count() as u64);
-        self.told = states;
-        self.engine.servers(servers).await;
+    /// Tells of the servers as they are, with the keys that requests to them are signed with now.
+    fn tell(&self) {
+        let keys = self.keys.borrow().clone();
+        let signed = |server: &Server| {
+            let key = bindy_engine::signing_key(&keys, &server.state.id.instance).ok();
+            Server { endpoint: Endpoint { key, ..server.endpoint.clone() }, ..server.clone() }
+        };
+        let servers: Vec<Server> = self.pods.values().map(signed).collect();
+        self.metrics.servers.set(servers.len() as u64);
+        self.metrics.servers_ready.set(servers.iter().filter(|server| server.state.ready).count() as u64);
+        self.known.send_if_modified(|known| {
+            let same = known.as_deref() == Some(&servers);
+            if !same {
+                *known = Some(Arc::new(servers));
+            }
+            !same
+        });
     }
 }
 

@@ -38,10 +38,10 @@ struct KeyParts {
 }
 
 /// The operator's secret that every instance's key comes from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MasterSecret([u8; SECRET]);
 
-/// Which of an instance's two keys; rotation makes the other one, switches, and deletes the old one.
+/// What an instance's key is called after: keys of the secret that replaces another have the other letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Generation {
     /// Called `a`.
@@ -263,7 +263,7 @@ impl fmt::Display for Generation {
 }
 
 impl Generation {
-    /// The one that rotation goes to.
+    /// That of the secret that replaces this one's.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {

@@ -16,6 +16,7 @@ mod keys;
 mod message;
 mod request;
 mod rndc;
+mod rotation;
 mod server;
 mod tsig;
 
@@ -28,6 +29,7 @@ pub use key_file::read_keys;
 pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, OUTSIDE_LABEL, instance_key_name};
 pub use request::{ParsedRequest, parse_request};
 pub use rndc::{Rndc, RndcError};
+pub use rotation::{MasterKeys, Phase, PhaseError};
 pub use server::{
     Opcode, Relayed, Reply, Request, Server, ServerCounters, ServerLimits, ServerOptions, Service,
     Signatures, Transport,

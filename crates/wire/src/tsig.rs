@@ -55,6 +55,8 @@ pub(crate) enum Rejected {
 pub(crate) enum BadAnswer {
     Malformed(&'static str),
     Signature(&'static str),
+    /// BADKEY.
+    UnknownKey,
     /// Seconds that the server's clock is ahead of ours.
     ClockSkew(i64),
 }
@@ -344,11 +346,11 @@ impl Verifier {
         let record = Record::find(message).map_err(|error| BadAnswer::Malformed(error.0))?;
         let Some(record) = record else { return self.take_unsigned(message) };
         if record.mac.is_empty() && record.error != 0 {
-            return Err(BadAnswer::Signature(match record.error {
-                16 => "the server finds our signature wrong (BADSIG)",
-                17 => "the server does not know our key (BADKEY)",
-                _ => "the server rejects our signature",
-            }));
+            return Err(match record.error {
+                16 => BadAnswer::Signature("the server finds our signature wrong (BADSIG)"),
+                17 => BadAnswer::UnknownKey,
+                _ => BadAnswer::Signature("the server rejects our signature"),
+            });
         }
         if record.name != *self.key.name() || record.algorithm != ALGORITHM {
             return Err(BadAnswer::Signature("the answer is signed with another key"));

@@ -150,7 +150,7 @@ impl Operator {
     /// undoes it.
     pub async fn take_the_right_to_watch_the_lease(&self) -> Result<()> {
         let page = json!({"rules": [
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch", "create", "patch"]},
             {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update", "patch"]},
         ]});
         let patch = ["patch", "role", "bindy", "-n", OPERATOR, "--type=merge", "-p", &page.to_string()];

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{
-    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_DIRECTORY, KEY_FILES, LOCAL_KEY_FILE,
-    NAMED_CONFIG, RELAY_PORT,
+    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_DIRECTORY, LOCAL_KEY_FILE,
+    NAMED_CONFIG, OWN_KEYS, RELAY_PORT,
 };
 use super::{
     DNS_PORT, HANDOUT_ANNOTATION, HTTP_PORT, Handout, Inputs, KEYS_ANNOTATION, KeyFile, PlanError,
@@ -143,6 +143,6 @@ fn source(inputs: &Inputs<'_>, operator: SocketAddr, link: &Link, key: &Name) ->
 /// The instance's own keys, and one file for each server outside that it pulls from.
 fn key_files(instance: &Instance) -> Vec<PathBuf> {
     let outside = instance.outside.iter().map(OutsideUpstream::source_name);
-    let outside = outside.map(|name| path(KEY_DIRECTORY, &name).into());
-    KEY_FILES.iter().map(Into::into).chain(outside).collect()
+    let names = std::iter::once(OWN_KEYS.to_owned()).chain(outside);
+    names.map(|name| path(KEY_DIRECTORY, &name).into()).collect()
 }

@@ -25,8 +25,8 @@ pub(super) const NAMED_CONFIG: &str = "named.conf";
 pub(super) const AGENT_CONFIG: &str = "agent.json";
 /// Mounted Secrets.
 pub(super) const KEY_DIRECTORY: &str = "/etc/bindy-keys";
-/// The file of each generation of keys; absent while there is no such Secret.
-pub(super) const KEY_FILES: [&str; 2] = ["/etc/bindy-keys/a", "/etc/bindy-keys/b"];
+/// The file with the instance's own keys; absent while the Secret is being replaced.
+pub(super) const OWN_KEYS: &str = "own";
 /// named's working directory.
 pub(super) const DATA_DIRECTORY: &str = "/var/lib/bindy";
 /// What agent and named share.

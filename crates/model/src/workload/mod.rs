@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!   ServiceAccount I   Service I (53)   Service I-transfer (5353)   NetworkPolicy I   PodDisruptionBudget I-pdb
-//!   Deployment I (StatefulSet I with volumes) ─► pod: agent, named ─► ConfigMap I-config, Secrets I-key-a and I-key-b (optional)
+//!   Deployment I (StatefulSet I with volumes) ─► pod: agent, named ─► ConfigMap I-config, Secret I-keys
 //!   Secret I-downstream-D for each downstream outside
 //! ```
 //! A change of configuration or keys changes the ConfigMap and the Secret, never the pod's template: the agent has named

@@ -30,10 +30,8 @@ pub struct ObjectNames {
     pub network_policy: String,
     /// ConfigMap.
     pub config_map: String,
-    /// Secret with the keys of the present generation.
+    /// Secret with the keys.
     pub secret: String,
-    /// Secret with the keys of the next generation, while keys are replaced.
-    pub other_secret: String,
     /// Deployment or StatefulSet.
     pub pods: String,
     /// PodDisruptionBudget.
@@ -52,8 +50,7 @@ impl ObjectNames {
             transfer_service: format!("{name}-transfer"),
             network_policy: name.clone(),
             config_map: format!("{name}-config"),
-            secret: format!("{name}-key-a"),
-            other_secret: format!("{name}-key-b"),
+            secret: format!("{name}-keys"),
             pods: name.clone(),
             disruption_budget: format!("{name}-pdb"),
             handouts: format!("{name}-downstream-"),

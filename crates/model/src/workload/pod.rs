@@ -159,10 +159,10 @@ fn pod_volumes(instance: &Instance, names: &ObjectNames) -> Vec<Volume> {
         ..VolumeProjection::default()
     };
     let config = ConfigMapVolumeSource { name: names.config_map.clone(), ..ConfigMapVolumeSource::default() };
-    let own = [keys(&names.secret, "a"), keys(&names.other_secret, "b")];
+    let own = keys(&names.secret, containers::OWN_KEYS);
     let outside = instance.outside.iter().map(|upstream| keys(&upstream.secret, &upstream.source_name()));
     let keys = ProjectedVolumeSource {
-        sources: Some(own.into_iter().chain(outside).collect()),
+        sources: Some(std::iter::once(own).chain(outside).collect()),
         default_mode: Some(0o440),
     };
     let run = EmptyDirVolumeSource {

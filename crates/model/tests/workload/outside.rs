@@ -72,13 +72,13 @@ fn servers_pull_zones_from_outside_with_the_key_of_a_secret_that_nobody_else_rea
     });
     assert_eq!(config["sources"][0], source);
     assert_eq!(config["sources"][1].get("zones"), None, "an older agent does not know the field");
-    assert_eq!(config["keys"][2], "/etc/bindy-keys/outside-hq");
+    assert_eq!(config["keys"][1], "/etc/bindy-keys/outside-hq");
     let volumes = pod(&with)["volumes"].as_array().unwrap();
     let keys = volumes.iter().find(|volume| volume["name"] == "keys").unwrap();
     let projected = json!({
         "secret": { "name": "hq-key", "items": [{ "key": "key", "path": "outside-hq" }], "optional": true },
     });
-    assert_eq!(keys["projected"]["sources"][2], projected);
+    assert_eq!(keys["projected"]["sources"][1], projected);
     let egress = the(&with, ObjectKind::NetworkPolicy)["spec"]["egress"].as_array().unwrap().clone();
     let to_hq = egress.iter().find(|rule| rule["to"][0]["ipBlock"]["cidr"] == "192.0.2.53/32").unwrap();
     assert_eq!(to_hq["ports"], json!([port("TCP", 5353), port("UDP", 5353)]));

@@ -36,7 +36,7 @@ use std::time::Instant;
 use bindy_engine::View;
 use bindy_model::NamespacedName;
 use bindy_model::workload::ObjectKind;
-use bindy_wire::MasterSecret;
+use bindy_wire::MasterKeys;
 use kube::Client;
 use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ pub struct Context {
     /// The Service of the hidden primary, in the operator's namespace.
     pub transfer_service: NamespacedName,
     /// What all keys come from.
-    pub secret: MasterSecret,
+    pub keys: channel::Receiver<MasterKeys>,
     /// The pods, kept up to date by whoever watches them.
     pub pods: PodStates,
 }
@@ -136,7 +136,7 @@ impl Runner {
         cancel: CancellationToken,
     ) {
         let mut looks: JoinSet<Look> = JoinSet::new();
-        let pods = self.context.pods.clone();
+        let (pods, mut keys) = (self.context.pods.clone(), self.context.keys.clone());
         let first = views.borrow_and_update().clone();
         self.take_view(first);
         loop {
@@ -148,6 +148,7 @@ impl Runner {
                     let view = views.borrow_and_update().clone();
                     self.take_view(view);
                 }
+                Ok(()) = keys.changed() => self.take_news(News::Everything),
                 Some(told) = news.recv() => self.take_news(told),
                 changed = pods.changed() => {
                     let now = Instant::now();

@@ -170,16 +170,16 @@ impl Pass<'_> {
     }
 
     fn parts(&mut self) -> Result<Parts, Stop> {
-        let secret = &self.context.secret;
-        let keys = match InstanceKeys::new(self.key(), &self.view.fleet, secret) {
+        let master = self.context.keys.borrow().clone();
+        let keys = match InstanceKeys::new(self.key(), &self.view.fleet, &master) {
             Ok(keys) => keys,
             Err(error) => return self.stop(Problem::Keys(error)),
         };
-        let handouts = match keys.handouts(self.instance, secret) {
+        let handouts = match keys.handouts(self.instance, &master) {
             Ok(handouts) => handouts,
             Err(error) => return self.stop(Problem::Handouts(error)),
         };
-        Ok(Parts { keys: keys.file(secret), links: keys.links, handouts })
+        Ok(Parts { keys: keys.file(&master), links: keys.links, handouts })
     }
 
     fn plan(&mut self, parts: &Parts) -> Result<Planned, Stop> {

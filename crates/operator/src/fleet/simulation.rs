@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
 use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
-use bindy_wire::MasterSecret;
+use bindy_wire::{Generation, MasterKeys, MasterSecret};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::Context;
 use super::kinds::resource;
@@ -44,6 +45,11 @@ fn instance(uid: &str, spec: &Value) -> Value {
     json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance", "metadata": metadata, "spec": spec })
 }
 
+/// What all keys come from, made of this octet.
+fn keys(octet: u8) -> watch::Receiver<MasterKeys> {
+    watch::channel(MasterKeys::new(Generation::A, MasterSecret::from_bytes([octet; 32]))).1
+}
+
 fn pod() -> Value {
     let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "dns-1", "uid": "r" });
     json!({ "metadata": { "name": "dns-1-x", "namespace": "default", "ownerReferences": [owner] } })
@@ -56,7 +62,7 @@ impl World {
             client: api.client(),
             agent_image: "bindy:1".to_owned(),
             transfer_service: NamespacedName::new("dns-system", "bindy-transfer"),
-            secret: MasterSecret::from_bytes([7; 32]),
+            keys: keys(7),
             pods: PodStates::default(),
         };
         let view = view(&[instance("u", &json!({ "replicas": 2 }))]);
@@ -147,10 +153,10 @@ async fn objects_are_made_in_an_order_in_which_pods_find_what_they_mount() {
             "patch services dns-transfer",
             "patch networkpolicies dns",
             "patch poddisruptionbudgets dns-pdb",
-            "check secrets dns-key-a",
+            "check secrets dns-keys",
             "patch configmaps dns-config",
             "patch serviceaccounts dns",
-            "post secrets dns-key-a",
+            "post secrets dns-keys",
             "patch deployments dns",
         ]
     );
@@ -166,7 +172,7 @@ async fn a_steady_instance_takes_no_request_and_a_restart_none_that_changes_anyt
     let before = world.api.contents();
     world.restart();
     world.look().await;
-    assert_eq!(world.api.take_log(), ["post secrets dns-key-a"]);
+    assert_eq!(world.api.take_log(), ["post secrets dns-keys"]);
     assert_eq!(world.api.contents(), before);
 }
 
@@ -180,17 +186,16 @@ async fn a_stop_at_any_request_of_the_first_look_is_made_good() {
 
 #[tokio::test]
 async fn keys_are_replaced_whatever_request_fails() {
-    let new_secret = MasterSecret::from_bytes([8; 32]);
     let mut wanted = World::settled().await;
-    wanted.context.secret = new_secret.clone();
+    wanted.context.keys = keys(8);
     wanted.look().await;
     assert_eq!(
         wanted.api.take_log(),
         [
-            "delete secrets dns-key-a",
+            "delete secrets dns-keys",
             "patch configmaps dns-config",
             "patch serviceaccounts dns",
-            "post secrets dns-key-a",
+            "post secrets dns-keys",
             "get pods *",
             "patch pods dns-1-x",
         ]
@@ -198,14 +203,14 @@ async fn keys_are_replaced_whatever_request_fails() {
     assert!(
         wanted.api.get("pods", "dns-1-x").unwrap()["metadata"]["annotations"][CONFIG_ANNOTATION].is_string()
     );
-    let (secret, noted) = (wanted.api.get("secrets", "dns-key-a").unwrap(), wanted.noted());
+    let (secret, noted) = (wanted.api.get("secrets", "dns-keys").unwrap(), wanted.noted());
     let prepare = async || {
         let mut world = World::settled().await;
-        world.context.secret = new_secret.clone();
+        world.context.keys = keys(8);
         world
     };
     at_every_stop(prepare, |world| {
-        let live = world.api.get("secrets", "dns-key-a").unwrap();
+        let live = world.api.get("secrets", "dns-keys").unwrap();
         assert_eq!((&live["stringData"], &world.noted()), (&secret["stringData"], &noted));
     })
     .await;
@@ -214,7 +219,7 @@ async fn keys_are_replaced_whatever_request_fails() {
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_never_touched_whatever_request_fails() {
     let precious =
-        json!({ "metadata": { "name": "dns-key-a", "namespace": "default" }, "data": { "mine": "MQ==" } });
+        json!({ "metadata": { "name": "dns-keys", "namespace": "default" }, "data": { "mine": "MQ==" } });
     for failing in [Failing::Before, Failing::After] {
         for number in 0..12 {
             let mut world = World::new();
@@ -224,9 +229,9 @@ async fn a_secret_of_somebody_else_is_never_touched_whatever_request_fails() {
             world.api.heal();
             world.restart();
             let report = world.look().await;
-            let name = "dns-key-a".to_owned();
+            let name = "dns-keys".to_owned();
             assert_eq!(report.problems, [Problem::Collision { kind: ObjectKind::Secret, name }]);
-            assert_eq!(world.api.get("secrets", "dns-key-a").unwrap()["data"], precious["data"]);
+            assert_eq!(world.api.get("secrets", "dns-keys").unwrap()["data"], precious["data"]);
             assert!(world.api.get("deployments", "dns").is_none(), "pods would mount it");
         }
     }
@@ -263,7 +268,7 @@ async fn what_somebody_deletes_comes_back() {
         ("networkpolicies", "dns"),
         ("deployments", "dns"),
         ("poddisruptionbudgets", "dns-pdb"),
-        ("secrets", "dns-key-a"),
+        ("secrets", "dns-keys"),
     ] {
         let mut world = World::settled().await;
         world.api.remove(resource, name);
@@ -382,7 +387,7 @@ async fn neither_new_nodes_nor_a_restart_make_new_pods() {
     assert_eq!(world.api.take_log(), [""; 0], "another node changes nothing");
     world.restart();
     world.look().await;
-    assert_eq!(world.api.take_log(), ["post secrets dns-key-a"], "nor does a restart that knows no node");
+    assert_eq!(world.api.take_log(), ["post secrets dns-keys"], "nor does a restart that knows no node");
     let mut changed = instance("u", &json!({ "replicas": 2 }));
     changed["metadata"]["generation"] = json!(2);
     world.view = view(&[changed]);

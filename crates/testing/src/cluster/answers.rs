@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bindy_zone::{Name, Rtype, Version};
 use domain::utils::base64;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -95,18 +95,35 @@ impl Namespace {
 
     /// The key with which servers of this instance sign.
     pub async fn key(&self, instance: &str) -> Result<Key> {
+        self.keys(instance).await?.into_iter().next().context("a Secret without keys")
+    }
+
+    /// The own keys that servers of this instance have.
+    pub async fn keys(&self, instance: &str) -> Result<Vec<Key>> {
         let api: Api<Secret> = Api::namespaced(self.cluster().client(), self.name());
-        let secret = api.get(&format!("{instance}-key-a")).await?;
-        let wanted = Name::parse(&format!("a.{instance}.{}.key.bindy.", self.name()))?;
+        let secret = api.get(&format!("{instance}-keys")).await?;
+        let own = Name::parse(&format!("{instance}.{}.key.bindy.", self.name()))?;
         let text = secret.data.and_then(|mut data| data.remove("key")).context("a Secret without key")?;
+        let mut keys = Vec::new();
         for line in String::from_utf8(text.0)?.lines() {
             let (name, secret) = line.split_once(' ').context("a line that is no key")?;
             let (name, secret) = (Name::parse(name)?, base64::decode::<Vec<u8>>(secret.trim())?);
-            if name == wanted {
-                return Ok(Key { name, secret });
+            if name.parent().as_ref() == Some(&own) {
+                keys.push(Key { name, secret });
             }
         }
-        bail!("no key {wanted} in Secret {instance}-key-a")
+        Ok(keys)
+    }
+
+    /// The key that is handed out for a server outside of Bindy, as BIND's `key` statement has it.
+    pub async fn downstream_key(&self, instance: &str, downstream: &str) -> Result<Key> {
+        let api: Api<Secret> = Api::namespaced(self.cluster().client(), self.name());
+        let secret = api.get(&format!("{instance}-downstream-{downstream}")).await?;
+        let text = secret.data.and_then(|mut data| data.remove("key")).context("a Secret without key")?;
+        let text = String::from_utf8(text.0)?;
+        let mut words = text.split('"').skip(1).step_by(2);
+        let (name, secret) = (words.next().context("no name")?, words.next().context("no secret")?);
+        Ok(Key { name: Name::parse(name)?, secret: base64::decode(secret)? })
     }
 }
 

@@ -27,7 +27,7 @@ use crate::message::Malformed;
 use crate::tsig::BadAnswer;
 
 /// A server to ask.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its address.
     pub address: SocketAddr,
@@ -124,6 +124,9 @@ pub enum ClientError {
         /// Seconds that the server's clock is ahead; negative when it is behind.
         ahead: i64,
     },
+    /// BADKEY.
+    #[error("signature: the server does not know our key (BADKEY)")]
+    UnknownKey,
     /// The answer is unsigned or wrongly signed, or the server rejected our signature.
     #[error("signature: {0}")]
     Signature(&'static str),
@@ -171,6 +174,7 @@ impl From<BadAnswer> for ClientError {
     fn from(error: BadAnswer) -> Self {
         match error {
             BadAnswer::Malformed(text) => Self::Malformed(text),
+            BadAnswer::UnknownKey => Self::UnknownKey,
             BadAnswer::Signature(text) => Self::Signature(text),
             BadAnswer::ClockSkew(ahead) => Self::ClockSkew { ahead },
         }

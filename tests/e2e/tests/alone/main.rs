@@ -5,6 +5,7 @@ mod api_server;
 mod cold_start;
 mod control_plane_gone;
 mod drains;
+mod keys_replaced;
 mod killed_between_writes;
 mod leaders;
 mod leases;

@@ -46,7 +46,7 @@ async fn the_secret_of_a_downstream_is_replaced_and_taken_back_whatever_request_
     let old = served().await.api.get("secrets", OUTSIDE).unwrap()["stringData"].clone();
     let renewed = async || {
         let mut world = served().await;
-        world.context.secret = MasterSecret::from_bytes([8; 32]);
+        world.context.keys = keys(8);
         world
     };
     at_every_stop(renewed, |world| {
