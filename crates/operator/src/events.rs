@@ -36,10 +36,10 @@ impl Events {
     }
 
     /// Tells of a step of the replacement of the keys.
-    pub(crate) async fn keys_replaced(&self, secret: &ObjectReference, note: &str) {
+    pub(crate) async fn keys_replaced(&self, secret: &ObjectReference, reason: &str, note: &str) {
         let event = Event {
             type_: EventType::Normal,
-            reason: "KeyRotation".to_owned(),
+            reason: reason.to_owned(),
             note: Some(note.to_owned()),
             action: "Rotate".to_owned(),
             secondary: None,

@@ -85,6 +85,10 @@ fn step(stored: &Stored) -> Step {
 impl Rotation {
     /// Does what there is to do until the term is over. Does not return.
     pub(crate) async fn run(mut self) {
+        // Who is followed from outside is not known before.
+        if self.views.wait_for(Option::is_some).await.is_err() {
+            return;
+        }
         let mut stored = self.master.stored.subscribe();
         // What has been said is not said again.
         let mut waits_for = None;
@@ -164,11 +168,15 @@ impl Rotation {
         self.term.check()?;
         let written = api.patch(master::NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
         self.master.see(&written);
-        let note = match next.phase() {
-            Some(Phase::Introduced) => "servers are given new keys beside those that they have",
-            Some(Phase::Switched) => "every server knows its new key: they are used from now on",
-            Some(Phase::Retired) => "servers are told to forget the old keys",
-            None => "no server knows an old key any more: the keys are replaced",
+        let (reason, note) = match next.phase() {
+            Some(Phase::Introduced) => {
+                ("KeysIntroduced", "servers are given new keys beside those that they have")
+            }
+            Some(Phase::Switched) => {
+                ("KeysSwitched", "every server knows its new key: they are used from now on")
+            }
+            Some(Phase::Retired) => ("KeysRetired", "servers are told to forget the old keys"),
+            None => ("KeysReplaced", "no server knows an old key any more"),
         };
         tracing::info!(secret = master::NAME, term = self.term.number(), "{note}");
         let object = ObjectReference {
@@ -178,21 +186,21 @@ impl Rotation {
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         };
-        self.events.keys_replaced(&object, note).await;
+        self.events.keys_replaced(&object, reason, note).await;
         Ok(Waits::Done)
     }
 
     /// The servers that have yet to show what the next step needs, in words; `None` when all have.
     async fn unproven(&self, keys: &MasterKeys) -> Option<String> {
-        let servers = self.servers.borrow().clone();
-        let ready = servers.iter().flat_map(|servers| servers.iter()).filter(|server| server.state.ready);
+        let known = self.servers.borrow().clone();
+        let Some(known) = known else { return Some("waits until the servers are listed".to_owned()) };
         let shown = |server: Server| async move {
             let id = &server.state.id;
             let (key, knows) = keys.awaited(&id.instance.namespace, &id.instance.name).ok()??;
             (knows_key(&id.instance, server.endpoint.address, key).await != Some(knows))
                 .then(|| id.to_string())
         };
-        let ready: Vec<Server> = ready.cloned().collect();
+        let ready: Vec<Server> = known.iter().filter(|server| server.state.ready).cloned().collect();
         let missing: Vec<String> = stream::iter(ready)
             .map(shown)
             .buffer_unordered(QUESTIONS)
