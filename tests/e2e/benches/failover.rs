@@ -36,8 +36,10 @@ async fn main() -> Result<()> {
 
         let planned = run.ends(Signal::TERM, HANDOVERS).await?;
         report(BENCH, "planned_p50_ms", quantile(&planned, 0.5) * 1e3, "ms", planned.len());
+        report(BENCH, "planned_p90_ms", quantile(&planned, 0.9) * 1e3, "ms", planned.len());
         report(BENCH, "planned_p99_ms", quantile(&planned, 0.99) * 1e3, "ms", planned.len());
         let after = run.edits_after_a_takeover(HANDOVERS / 2).await?;
+        report(BENCH, "after_planned_p50_ms", quantile(&after, 0.5) * 1e3, "ms", after.len());
         report(BENCH, "after_planned_p99_ms", quantile(&after, 0.99) * 1e3, "ms", after.len());
         run.crashes("crash_default").await?;
 

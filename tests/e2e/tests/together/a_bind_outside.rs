@@ -12,7 +12,7 @@ use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE};
 use bindy_testing::cluster::{LIMIT, Namespace, Outside, answers_at, in_namespace};
 use bindy_testing::manifest::{a, manifest, zone};
 use bindy_testing::{Process, wait_for};
-use bindy_zone::Rtype;
+use bindy_zone::{Name, Rtype};
 use tokio::net::TcpStream;
 
 /// Names of the document.
@@ -70,7 +70,7 @@ async fn port_is_open(namespace: &Namespace, port: &str) -> Result<()> {
 }
 
 /// Writes the `named.conf` of the document; an edit may be two seconds late instead of a minute.
-fn configure(namespace: &Namespace, directory: &Path, port: &str) -> Result<()> {
+fn configure(namespace: &Namespace, directory: &Path, port: &str, key: &Name) -> Result<()> {
     let nodes = &namespace.cluster().description().nodes;
     let [first, second, ..] = nodes.as_slice() else { bail!("two nodes are wanted") };
     let name = namespace.name();
@@ -80,7 +80,7 @@ fn configure(namespace: &Namespace, directory: &Path, port: &str) -> Result<()> 
         .replace("192.0.2.12", &second.address.to_string())
         .replace("30053", port)
         .replace("bindy-dns-", &format!("bindy-{name}-"))
-        .replace(".dns.key.", &format!(".{name}.key."))
+        .replace("branch-office._downstream.a.primary-dns.dns.key.bindy", &key.to_string())
         .replace("/etc/bind", &here)
         .replace("/var/cache/bind", &here)
         .replace("max-refresh-time 60", "max-refresh-time 2");
@@ -106,7 +106,8 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
         let directory = namespace.directory().join(MACHINE);
         std::fs::create_dir(&directory)?;
         fetch_files(namespace, &directory).await?;
-        configure(namespace, &directory, &port)?;
+        let key = namespace.downstream_key(INSTANCE, MACHINE).await?.name;
+        configure(namespace, &directory, &port, &key)?;
         let machine = Outside::new(namespace.cluster())?;
         let mut command: Command = machine.command("named");
         let log = directory.join("named.log");

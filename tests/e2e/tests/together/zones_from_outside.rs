@@ -48,7 +48,7 @@ async fn a_zone_of_another_cluster_is_served_and_outlives_it() -> Result<()> {
         namespace.ready("DNSZone", "hq").await?;
         let service = namespace.get("Service", "hq-transfer").await?;
         let address = service.data.pointer("/spec/clusterIP").and_then(|ip| ip.as_str()).context("no address")?;
-        let key = format!("east._downstream.a.hq.{}.key.bindy", namespace.name());
+        let key = namespace.downstream_key("hq", "east").await?.name;
         let upstream = format!(
             "{{name: hq, address: {address}, port: 5353, keyName: {key}, keySecret: hq-downstream-east, zones: [hq.example]}}"
         );
