@@ -63,7 +63,7 @@ impl InstanceKeys {
     /// The file with the keys that the servers have to be given.
     pub fn file(&self, master: &MasterKeys) -> KeyFile {
         let text: String = self.stored().map(Key::to_file).collect();
-        KeyFile { fingerprint: master.fingerprint(text.as_bytes()), text }
+        KeyFile { fingerprint: master.fingerprint(text.as_bytes()), text, mark: master.mark() }
     }
 
     /// What is handed out to the downstreams outside of Bindy.
@@ -81,7 +81,7 @@ impl InstanceKeys {
                 ("options.conf".to_owned(), downstream_options(&settings)?),
             ]);
             let all: String = files.values().map(String::as_str).collect();
-            let fingerprint = master.fingerprint(all.as_bytes());
+            let fingerprint = master.signing_fingerprint(all.as_bytes());
             Ok(Handout { downstream: downstream.clone(), files, fingerprint })
         };
         instance.downstreams.iter().map(handout).collect()

@@ -12,13 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Whether everything has been listed and compiled once.
+/// Whether everything has been listed and compiled once, and this replica is to stay.
 #[derive(Clone, Default)]
 pub(crate) struct Synced(Arc<AtomicBool>);
 
 impl Synced {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn unset(&self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -49,6 +53,9 @@ pub(crate) async fn serve(
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
     match app.synced.0.load(Ordering::Acquire) {
         true => (StatusCode::OK, "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "objects are being listed and zones compiled\n"),
+        false => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "objects are being listed and zones compiled, or this replica ends\n",
+        ),
     }
 }

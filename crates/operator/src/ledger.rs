@@ -18,6 +18,7 @@ use bindy_zone::{Digest, Serial};
 use kube::api::PatchParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::key::key_of;
 use crate::metrics::Metrics;
@@ -70,11 +71,19 @@ pub(crate) struct KubeLedger {
     leadership: Leadership,
     metrics: Metrics,
     known: Mutex<HashMap<EntryKey, Known>>,
+    /// Writes under way.
+    writes: TaskTracker,
 }
 
 impl KubeLedger {
     pub(crate) fn new(client: Client, leadership: Leadership, metrics: Metrics) -> Self {
-        Self { client, leadership, metrics, known: Mutex::default() }
+        Self { client, leadership, metrics, known: Mutex::default(), writes: TaskTracker::new() }
+    }
+
+    /// Waits until every write has ended that was begun, once there is no term any more.
+    pub(crate) async fn written(&self) {
+        self.writes.close();
+        self.writes.wait().await;
     }
 
     /// Takes note of an object as it was seen, and returns whose entry it may have, and the entry that its status has.
@@ -223,8 +232,11 @@ impl Ledger for KubeLedger {
             // It has no object, so nothing of it is ever published anew.
             Target::Orphan(_) => return Swapped::Failed,
         };
+        let writing = self.writes.token();
         let Some(term) = self.leadership.term() else { return self.lost().await };
-        match self.try_swap(&term, &key, &swap).await {
+        let swapped = self.try_swap(&term, &key, &swap).await;
+        drop(writing);
+        match swapped {
             Ok(Swapped::Done) => {
                 self.metrics.swap("done");
                 self.succeeded(&key);

@@ -8,6 +8,7 @@
 //! It is made by the first leader, watched by every replica, and made again when somebody deletes it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bindy_wire::{Generation, KeyError, MasterKeys, MasterSecret, Phase};
 use futures::StreamExt;
@@ -41,6 +42,8 @@ pub(crate) const REQUEST: &str = "bindy.firestoned.io/rotate";
 /// Annotation that tells how far a replacement has come.
 pub(crate) const PROGRESS: &str = "bindy.firestoned.io/rotation";
 
+/// Pause before the Secret is looked at again.
+const PAUSE: Duration = Duration::from_secs(1);
 const GENERATIONS: [Generation; 2] = [Generation::A, Generation::B];
 
 /// Why there is no master secret.
@@ -78,6 +81,8 @@ pub(crate) struct Stored {
     pub(crate) request: Option<Request>,
     /// Its `metadata.resourceVersion`; `None` when it does not exist any more.
     pub(crate) version: Option<String>,
+    /// Its content cannot be used: the keys are those of before.
+    pub(crate) damaged: bool,
 }
 
 /// The master secret for whoever needs it. Cloning gives another handle to the same one.
@@ -93,7 +98,7 @@ impl Master {
     }
 
     /// Takes in what there is now. Content that cannot be used is complained of and changes nothing.
-    pub(crate) fn see(&self, secret: &Secret) {
+    fn see(&self, secret: &Secret) {
         match read(secret) {
             Ok(now) => {
                 self.keys.send_if_modified(|keys| {
@@ -103,7 +108,33 @@ impl Master {
                 });
                 self.stored.send_replace(now);
             }
-            Err(error) => tracing::error!(%error, "the keys stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "the keys stay as they were");
+                self.stored.send_modify(|stored| {
+                    stored.version = secret.resource_version();
+                    stored.damaged = true;
+                });
+            }
+        }
+    }
+
+    /// Waits until the watch has brought what there is now: a leader must not make keys of a secret that was replaced.
+    pub(crate) async fn catch_up(&self, client: &Client, namespace: &str) {
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let mut stored = self.stored.subscribe();
+        loop {
+            let now = match api.get_metadata_opt(NAME).await {
+                Ok(now) => now.and_then(|now| now.resource_version()),
+                Err(error) => {
+                    tracing::warn!(secret = NAME, %error, "cannot be read; tried again");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let brought = stored.wait_for(|stored| stored.version == now);
+            if tokio::time::timeout(PAUSE, brought).await.is_ok() {
+                return;
+            }
         }
     }
 
@@ -224,7 +255,7 @@ pub(crate) fn read(secret: &Secret) -> Result<Stored, MasterSecretError> {
             None
         }
     };
-    Ok(Stored { keys, request, version: secret.resource_version() })
+    Ok(Stored { keys, request, version: secret.resource_version(), damaged: false })
 }
 
 /// Of two entries, one has to be known to be the newer one.

@@ -28,6 +28,7 @@ use crate::master::Master;
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
 use crate::rotation::Rotation;
+use crate::run::Stop;
 use crate::servers;
 use crate::tell::Teller;
 use crate::term::{Leadership, Term, term_of};
@@ -51,13 +52,14 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Runs until cancelled.
+    /// Runs until it is stopped.
     pub(crate) async fn run(
         &self,
         state: watch::Receiver<State>,
         term: &watch::Sender<Option<Term>>,
-        cancel: &CancellationToken,
+        stop: &Stop,
     ) {
+        let cancel = &stop.following;
         let (client, metrics) = (self.client.clone(), self.metrics.clone());
         let ledger = Arc::new(KubeLedger::new(client, self.leadership.clone(), metrics));
         let (sender, mut observed) = mpsc::channel(QUEUE);
@@ -73,7 +75,7 @@ impl Replica {
             self.servers.clone(),
             cancel.clone(),
         ));
-        let Some(listing) = list(&mut observed, &ledger, cancel).await else { return };
+        let Some(listing) = list(&mut observed, &ledger, &stop.leading).await else { return };
         tracing::info!(
             objects = listing.events.len(),
             entries = listing.entries.len(),
@@ -96,7 +98,12 @@ impl Replica {
         ));
         self.synced.set();
         let followed = follow(&mut observed, &ledger, &handle, &listing.addresses, &self.leadership, cancel);
-        tokio::join!(followed, self.lead_at_times(state, term, &handle, &listing.addresses, cancel));
+        let led = async {
+            self.lead_at_times(state, term, &handle, &listing.addresses, &stop.leading).await;
+            ledger.written().await;
+            stop.led.cancel();
+        };
+        tokio::join!(followed, led);
     }
 
     /// Leads whenever this replica has a term, until cancelled.
@@ -146,9 +153,9 @@ impl Replica {
         leader.send_replace(None);
         over.cancel();
         engine.follow().await;
-        engine.servers(Vec::new()).await;
         tasks.close();
         tasks.wait().await;
+        engine.servers(Vec::new()).await;
     }
 
     /// Keeps objects and statuses as they should be.
@@ -162,7 +169,16 @@ impl Replica {
     ) {
         let (sender, reports) = watch::channel(Arc::default());
         let context = self.context.clone();
-        let fleet = fleet::run(context, term.clone(), engine.view(), sender, over.clone());
+        let (master, client) = (self.master.clone(), self.client.clone());
+        let namespace = self.context.transfer_service.namespace.clone();
+        let (views, leading) = (engine.view(), term.clone());
+        let cancelled = over.clone();
+        let fleet = async move {
+            let caught_up = master.catch_up(&client, &namespace);
+            if cancelled.run_until_cancelled(caught_up).await.is_some() {
+                fleet::run(context, leading, views, sender, cancelled).await;
+            }
+        };
         let ended = term.clone();
         // An answer that is still on its way would hold up the next term.
         tasks.spawn(async move {

@@ -3,7 +3,8 @@
 //! ```text
 //!   rotate=start ─► introduced ─► switched ─► retired ─► done
 //!                       │             │           └ every ready server was asked, and knows no old key any more
-//!                       │             └ downstreams outside of Bindy: a person says finish
+//!                       │             └ every ready server was asked, and signs with its new key; where there are downstreams
+//!                       │               outside of Bindy, a person says finish
 //!                       └ every ready server was asked, and knows its new key
 //! ```
 //! All that is known of it is in the Secret: whoever leads goes on where the last leader was.
@@ -13,12 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_engine::{Server, View};
-use bindy_model::NamespacedName;
+use bindy_model::{NamespacedName, ServerId};
 use bindy_wire::{
     ClientError, Connection, Endpoint, Generation, Key, MasterKeys, MasterSecret, Phase, Timeouts,
 };
 use bindy_zone::Catalog;
 use futures::{StreamExt, stream};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -30,8 +32,9 @@ use crate::master::{self, Master, MasterSecretError, PROGRESS, REQUEST, Request,
 use crate::servers;
 use crate::term::Term;
 
-/// Pause before servers are asked again: what the kubelet has brought them cannot be watched.
+/// Pause before servers are asked again, which grows: what the kubelet has brought them cannot be watched.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Pause after a request that failed.
 const FAILED: Duration = Duration::from_secs(5);
 /// Servers that are asked at once.
@@ -66,19 +69,17 @@ enum Step {
     Begin,
     /// The next step, once every server has shown what it has to.
     Prove(MasterKeys),
-    /// The next step, once downstreams outside have their new keys.
-    HandOver(MasterKeys),
 }
 
 fn step(stored: &Stored) -> Step {
     if stored.version.is_none() {
         return Step::Restore;
     }
-    match (stored.keys.phase(), stored.keys.next()) {
-        (Some(Phase::Switched), Some(next)) => Step::HandOver(next),
-        (Some(_), Some(next)) => Step::Prove(next),
-        _ if stored.request == Some(Request::Start) => Step::Begin,
-        _ => Step::Rest,
+    match stored.keys.next() {
+        _ if stored.damaged => Step::Rest,
+        Some(next) => Step::Prove(next),
+        None if stored.request == Some(Request::Start) => Step::Begin,
+        None => Step::Rest,
     }
 }
 
@@ -90,22 +91,20 @@ impl Rotation {
             return;
         }
         let mut stored = self.master.stored.subscribe();
-        // What has been said is not said again.
-        let mut waits_for = None;
+        let (mut said, mut pause) = (None, PAUSE);
         loop {
             let now = stored.borrow_and_update().clone();
-            let pause = match self.act(&now).await {
-                Ok(Waits::Done) => None,
+            let next = match self.act(&now).await {
+                Ok(Waits::Changes) => None,
                 Ok(Waits::For(what)) => {
-                    if waits_for.as_ref() != Some(&what) {
-                        tracing::info!(
-                            secret = master::NAME,
-                            progress = master::progress(&now.keys),
-                            "keys are being replaced: {what}"
-                        );
-                        waits_for = Some(what);
+                    // What has been said is not said again.
+                    if said.as_ref() != Some(&what) {
+                        self.say("KeysWait", &what).await;
+                        (said, pause) = (Some(what), PAUSE);
                     }
-                    Some(PAUSE)
+                    let next = pause;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                    Some(next)
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the replacement of the keys waits; tried again");
@@ -114,60 +113,49 @@ impl Rotation {
             };
             tokio::select! {
                 changed = stored.changed() => if changed.is_err() { return },
-                () = sleep(pause) => {}
+                () = sleep(next) => {}
             }
         }
     }
 
-    async fn act(&mut self, now: &Stored) -> Result<Waits, MasterSecretError> {
+    /// Does what there is to do. What is written comes back by the watch.
+    async fn act(&self, now: &Stored) -> Result<Waits, MasterSecretError> {
         match step(now) {
-            Step::Rest => Ok(Waits::Done),
+            Step::Rest => {}
             Step::Restore => {
                 tracing::warn!(secret = master::NAME, "somebody deleted the master secret: it is made again");
-                let made = master::create(&self.client, &self.namespace, &now.keys, &self.term).await?;
-                self.master.see(&made);
-                Ok(Waits::Done)
+                master::create(&self.client, &self.namespace, &now.keys, &self.term).await?;
             }
             Step::Begin => {
                 let next = now.keys.clone().replaced_by(MasterSecret::generate()?, Phase::Introduced);
-                self.write(now, &next).await
+                self.write(now, &next).await?;
             }
-            Step::Prove(next) => match self.unproven(&now.keys).await {
-                None => self.write(now, &next).await,
-                Some(what) => Ok(Waits::For(what)),
-            },
-            Step::HandOver(next) => match self.outside() {
-                Some(followed) if now.request != Some(Request::Finish) => Ok(Waits::For(format!(
-                    "servers outside follow {followed}: give them their new files, then: kubectl annotate secret {} -n {} {REQUEST}=finish",
-                    master::NAME,
-                    self.namespace,
-                ))),
-                _ => self.write(now, &next).await,
-            },
+            Step::Prove(next) => {
+                if let Some(what) = self.unproven(&now.keys).await {
+                    return Ok(Waits::For(what));
+                }
+                let switched = now.keys.phase() == Some(Phase::Switched);
+                if switched
+                    && now.request != Some(Request::Finish)
+                    && let Some(followed) = self.followed()
+                {
+                    return Ok(Waits::For(format!(
+                        "servers outside follow {followed}: give them their new files, then: kubectl annotate secret {} -n {} {REQUEST}=finish",
+                        master::NAME,
+                        self.namespace,
+                    )));
+                }
+                self.write(now, &next).await?;
+            }
         }
+        Ok(Waits::Changes)
     }
 
     /// Writes the next step over the Secret as it was seen.
-    async fn write(&self, now: &Stored, next: &MasterKeys) -> Result<Waits, MasterSecretError> {
-        let secret = |(generation, secret): (Generation, &MasterSecret)| {
-            let octets = k8s_openapi::ByteString(secret.as_bytes().to_vec());
-            (generation.to_string(), serde_json::to_value(octets).unwrap_or_default())
-        };
-        // What is absent from a merge patch stays: entries that have to go are null (RFC 7396).
-        let gone = now.keys.secrets().map(|(generation, _)| (generation.to_string(), Value::Null));
-        let data: Map<String, Value> = gone.chain(next.secrets().map(secret)).collect();
-        let mut annotations = json!({ PROGRESS: master::progress(next) });
-        if next.phase() != Some(Phase::Switched) {
-            annotations[REQUEST] = Value::Null;
-        }
-        let patch = json!({
-            "metadata": { "resourceVersion": now.version, "annotations": annotations },
-            "data": data,
-        });
+    async fn write(&self, now: &Stored, next: &MasterKeys) -> Result<(), MasterSecretError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         self.term.check()?;
-        let written = api.patch(master::NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        self.master.see(&written);
+        api.patch(master::NAME, &PatchParams::default(), &Patch::Merge(patch(now, next))).await?;
         let (reason, note) = match next.phase() {
             Some(Phase::Introduced) => {
                 ("KeysIntroduced", "servers are given new keys beside those that they have")
@@ -178,29 +166,45 @@ impl Rotation {
             Some(Phase::Retired) => ("KeysRetired", "servers are told to forget the old keys"),
             None => ("KeysReplaced", "no server knows an old key any more"),
         };
-        tracing::info!(secret = master::NAME, term = self.term.number(), "{note}");
-        let object = ObjectReference {
+        self.say(reason, note).await;
+        Ok(())
+    }
+
+    /// Tells whoever looks at the log or at the Events of the Secret.
+    async fn say(&self, reason: &str, note: &str) {
+        tracing::info!(
+            secret = master::NAME,
+            term = self.term.number(),
+            reason,
+            "the keys are being replaced: {note}"
+        );
+        let secret = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Secret".to_owned()),
             name: Some(master::NAME.to_owned()),
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         };
-        self.events.keys_replaced(&object, reason, note).await;
-        Ok(Waits::Done)
+        self.events.keys_replaced(&secret, reason, note).await;
     }
 
     /// The servers that have yet to show what the next step needs, in words; `None` when all have.
     async fn unproven(&self, keys: &MasterKeys) -> Option<String> {
-        let known = self.servers.borrow().clone();
-        let Some(known) = known else { return Some("waits until the servers are listed".to_owned()) };
+        let (known, view) = (self.servers.borrow().clone(), self.views.borrow().clone());
+        let (Some(known), Some(view)) = (known, view) else {
+            return Some("waits until everything is listed".to_owned());
+        };
+        // Nobody gives new keys to pods whose instance was deleted without them.
+        let exists =
+            |id: &ServerId| view.fleet.get(&id.instance).is_some() || view.unknown.contains(&id.instance);
+        let ready = known.iter().filter(|server| server.state.ready && exists(&server.state.id)).cloned();
+        let ready: Vec<Server> = ready.collect();
         let shown = |server: Server| async move {
             let id = &server.state.id;
             let (key, knows) = keys.awaited(&id.instance.namespace, &id.instance.name).ok()??;
             (knows_key(&id.instance, server.endpoint.address, key).await != Some(knows))
                 .then(|| id.to_string())
         };
-        let ready: Vec<Server> = known.iter().filter(|server| server.state.ready).cloned().collect();
         let missing: Vec<String> = stream::iter(ready)
             .map(shown)
             .buffer_unordered(QUESTIONS)
@@ -216,18 +220,30 @@ impl Rotation {
     }
 
     /// An instance that servers outside of Bindy follow, if there is one.
-    fn outside(&self) -> Option<NamespacedName> {
+    fn followed(&self) -> Option<NamespacedName> {
         let view = self.views.borrow().clone()?;
         let mut followed = view.fleet.iter().filter(|instance| !instance.downstreams.is_empty());
         followed.next().map(|instance| instance.metadata.key.clone())
     }
 }
 
-/// How it went on.
+/// What writes the next step over the Secret as it was seen, as a merge patch (RFC 7396): what is absent from it stays, so
+/// entries that have to go are null. A request is obeyed once.
+fn patch(now: &Stored, next: &MasterKeys) -> Value {
+    let secret = |(generation, secret): (Generation, &MasterSecret)| {
+        (generation.to_string(), json!(ByteString(secret.as_bytes().to_vec())))
+    };
+    let gone = now.keys.secrets().map(|(generation, _)| (generation.to_string(), Value::Null));
+    let data: Map<String, Value> = gone.chain(next.secrets().map(secret)).collect();
+    let annotations = json!({ PROGRESS: master::progress(next), REQUEST: null });
+    json!({ "metadata": { "resourceVersion": now.version, "annotations": annotations }, "data": data })
+}
+
+/// What the next step waits for.
 enum Waits {
-    /// There is nothing to wait for but changes.
-    Done,
-    /// For this.
+    /// That something changes.
+    Changes,
+    /// This.
     For(String),
 }
 
@@ -241,17 +257,12 @@ async fn sleep(pause: Option<Duration>) {
 /// Whether a server of that instance knows the key; `None` when it does not say.
 async fn knows_key(instance: &NamespacedName, address: SocketAddr, key: Key) -> Option<bool> {
     let catalog = Catalog::name(&instance.namespace, &instance.name).ok()?;
-    let endpoint = Endpoint { address, key: Some(key) };
-    let answer = match Connection::open(&endpoint, TIMEOUTS).await {
-        Ok(mut connection) => connection.soa(&catalog).await,
-        Err(error) => Err(error),
-    };
-    match answer {
+    let mut connection = Connection::open(&Endpoint { address, key: Some(key) }, TIMEOUTS).await.ok()?;
+    match connection.soa(&catalog).await {
         Ok(_) => Some(true),
         Err(ClientError::UnknownKey) => Some(false),
-        // Signed, whatever it says.
-        Err(error) if error.leaves_connection_usable() => Some(true),
-        Err(_) => None,
+        // A connection is kept after answers that are signed, whatever they say.
+        Err(_) => connection.is_usable().then_some(true),
     }
 }
 
@@ -260,7 +271,7 @@ mod tests {
     use super::*;
 
     fn stored(keys: MasterKeys) -> Stored {
-        Stored { keys, request: None, version: Some("1".to_owned()) }
+        Stored { keys, request: None, version: Some("1".to_owned()), damaged: false }
     }
 
     #[test]
@@ -275,7 +286,7 @@ mod tests {
         for request in [None, Some(Request::Start), Some(Request::Finish)] {
             let step = |now| step(&asked(&phase(now), request));
             assert_eq!(step(Phase::Introduced), Step::Prove(phase(Phase::Switched)));
-            assert_eq!(step(Phase::Switched), Step::HandOver(phase(Phase::Retired)));
+            assert_eq!(step(Phase::Switched), Step::Prove(phase(Phase::Retired)));
             assert_eq!(step(Phase::Retired), Step::Prove(MasterKeys::new(Generation::B, new.clone())));
         }
     }
@@ -283,7 +294,54 @@ mod tests {
     #[test]
     fn a_deleted_secret_is_made_again_before_anything_else() {
         let keys = MasterKeys::new(Generation::A, MasterSecret::from_bytes([1; 32]));
-        let gone = Stored { keys, request: Some(Request::Start), version: None };
-        assert_eq!(step(&gone), Step::Restore);
+        let asked = Stored { request: Some(Request::Start), ..stored(keys) };
+        assert_eq!(step(&Stored { version: None, damaged: true, ..asked.clone() }), Step::Restore);
+        assert_eq!(
+            step(&Stored { damaged: true, ..asked }),
+            Step::Rest,
+            "nothing is written over what is not understood"
+        );
+    }
+
+    /// A Secret after a merge patch.
+    fn merged(secret: &Secret, patch: &Value) -> Secret {
+        fn merge(into: &mut Value, patch: &Value) {
+            let Value::Object(fields) = patch else { return into.clone_from(patch) };
+            for (name, value) in fields {
+                match (value, into.as_object_mut()) {
+                    (Value::Null, Some(into)) => drop(into.remove(name)),
+                    (_, Some(into)) => merge(into.entry(name).or_insert_with(|| json!({})), value),
+                    (_, None) => {}
+                }
+            }
+        }
+        let mut value = serde_json::to_value(secret).unwrap();
+        merge(&mut value, patch);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn every_step_is_written_over_the_one_before_and_ends_the_request() {
+        let asked = json!({ "metadata": {
+            "name": master::NAME, "resourceVersion": "7", "labels": { "mine": "1" }, "annotations": { "mine": "1", REQUEST: "start" } } });
+        let mut secret: Secret = serde_json::from_value(asked).unwrap();
+        let [old, new] = [1, 2].map(|octet| MasterSecret::from_bytes([octet; 32]));
+        secret.data = Some([("b".to_owned(), ByteString(old.as_bytes().to_vec()))].into());
+        let mut now = master::read(&secret).unwrap();
+        assert_eq!(now.keys, MasterKeys::new(Generation::B, old));
+        let mut next = Some(now.keys.clone().replaced_by(new.clone(), Phase::Introduced));
+        while let Some(keys) = next {
+            let patch = patch(&now, &keys);
+            assert_eq!(patch["metadata"]["resourceVersion"], "7", "what was not seen is not written over");
+            secret = merged(&secret, &patch);
+            now = master::read(&secret).unwrap();
+            assert_eq!((&now.keys, now.request), (&keys, None));
+            next = now.keys.next();
+        }
+        assert_eq!(now.keys, MasterKeys::new(Generation::A, new));
+        let kept = json!({ "mine": "1" });
+        assert_eq!(json!(secret.metadata.annotations), kept, "nothing of ours is left");
+        assert_eq!(json!(secret.metadata.labels), kept);
+        assert_eq!(secret.data.unwrap().len(), 1);
     }
 }

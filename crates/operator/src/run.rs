@@ -26,6 +26,9 @@ use crate::observe;
 use crate::replica::Replica;
 use crate::term::{Leadership, Term, term_of};
 
+/// For how long a replica that ends answers agents which have yet to hear of it, as a standby that is not ready: nodes need a
+/// moment to send them to another one.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Pause before the API server is asked again at the start.
 const START_PAUSE: Duration = Duration::from_secs(2);
 
@@ -80,54 +83,78 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
         true => Some(options.election.clone().check()?),
         false => None,
     };
-    let metrics = Metrics::new();
     let config = config().await?;
     let client = Client::try_from(config.clone()).map_err(RunError::Client)?;
-    let tasks = TaskTracker::new();
+    let parts =
+        Parts { client, metrics: Metrics::new(), synced: Synced::default(), tasks: TaskTracker::new() };
     let Some(settings) = settings else {
         tracing::warn!("no leader election: no other replica may run");
-        let leader = State::Leader(Term::unlimited());
-        return replica(options, client, metrics, watch::channel(leader).1, &tasks, &cancel).await;
+        let leader = watch::channel(State::Leader(Term::unlimited())).1;
+        let stop = Stop { leading: cancel.clone(), led: CancellationToken::new(), following: cancel };
+        return replica(options, &parts, leader, &stop).await;
     };
     let store = LeaseStore::new(config, &settings).map_err(RunError::Client)?;
     let election = Election::start(settings, store, cancel.clone()).map_err(RunError::Election)?;
-    metrics.add(election.metrics());
-    let result = replica(options, client, metrics, election.state(), &tasks, &cancel).await;
-    // Whoever leads next finds everything written that was begun here.
-    election.release(async { tasks.wait().await }).await;
-    result
+    parts.metrics.add(election.metrics());
+    let stop = Stop { leading: cancel, led: CancellationToken::new(), following: CancellationToken::new() };
+    let state = election.state();
+    let left = async {
+        // Whoever leads next finds everything written that was begun here.
+        election.release(stop.led.cancelled()).await;
+        parts.synced.unset();
+        let _ended = tokio::time::timeout(FAREWELL, stop.following.cancelled()).await;
+        stop.following.cancel();
+    };
+    tokio::join!(replica(options, &parts, state, &stop), left).0
+}
+
+/// What a replica is made of, besides its options.
+struct Parts {
+    client: Client,
+    metrics: Metrics,
+    synced: Synced,
+    tasks: TaskTracker,
+}
+
+/// How a replica ends: first it leads no more, then it follows no more.
+pub(crate) struct Stop {
+    /// Nothing is begun any more that writes.
+    pub(crate) leading: CancellationToken,
+    /// Nothing is written any more.
+    pub(crate) led: CancellationToken,
+    /// Everything ends.
+    pub(crate) following: CancellationToken,
 }
 
 /// What every replica does.
 async fn replica(
     options: Options,
-    client: Client,
-    metrics: Metrics,
+    parts: &Parts,
     state: watch::Receiver<State>,
-    tasks: &TaskTracker,
-    cancel: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(), RunError> {
-    let begun = begin(options, client, metrics, state, tasks, cancel).await;
+    let begun = begin(options, parts, state, stop).await;
     // Whatever ended it, the rest must not go on alone.
-    cancel.cancel();
-    tasks.close();
-    tasks.wait().await;
+    for stopped in [&stop.leading, &stop.led, &stop.following] {
+        stopped.cancel();
+    }
+    parts.tasks.close();
+    parts.tasks.wait().await;
     begun
 }
 
 async fn begin(
     options: Options,
-    client: Client,
-    metrics: Metrics,
+    parts: &Parts,
     state: watch::Receiver<State>,
-    tasks: &TaskTracker,
-    cancel: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(), RunError> {
-    let synced = Synced::default();
+    let Parts { client, metrics, synced, tasks } = parts;
+    let cancel = &stop.following;
     let http = listen(options.http_port).await?;
     tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let Some(stored) = master_secret(&client, &namespace, state.clone(), cancel).await? else {
+    let Some(stored) = master_secret(client, &namespace, state.clone(), &stop.leading).await? else {
         return Ok(());
     };
     let master = Master::new(stored);
@@ -144,7 +171,7 @@ async fn begin(
     tasks.spawn(primary.serve(cancel.clone()));
     let context = fleet::Context {
         client: client.clone(),
-        agent_image: image(&client, &options, &namespace).await,
+        agent_image: image(client, &options, &namespace).await,
         transfer_service: NamespacedName::new(namespace, install::TRANSFER_SERVICE),
         keys: master.keys.subscribe(),
         pods: fleet::PodStates::default(),
@@ -152,18 +179,18 @@ async fn begin(
     let pod_name = options.pod_name;
     let (term, leadership) = Leadership::new();
     let replica = Replica {
-        client,
+        client: client.clone(),
         context,
         pod_name,
         leadership,
         master,
         servers: watch::channel(None).0,
         store,
-        metrics,
-        synced,
+        metrics: metrics.clone(),
+        synced: synced.clone(),
         tasks: tasks.clone(),
     };
-    replica.run(state, &term, cancel).await;
+    replica.run(state, &term, stop).await;
     Ok(())
 }
 
@@ -211,12 +238,10 @@ async fn master_secret(
                 namespace,
                 "the leader has yet to make the master secret"
             ),
-            Err(MasterSecretError::Api(error)) => {
-                tracing::warn!(%error, secret = master::NAME, namespace, "the API server cannot be asked; tried again");
-            }
             // The next term, or another replica, makes it.
             Err(MasterSecretError::Term(_)) => {}
-            Err(error) => return Err(error),
+            Err(error @ MasterSecretError::Random(_)) => return Err(error),
+            Err(error) => tracing::warn!(%error, namespace, "tried again"),
         }
         tokio::select! {
             () = cancel.cancelled() => return Ok(None),

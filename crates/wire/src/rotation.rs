@@ -4,11 +4,12 @@
 //!              signs   servers are given   the hidden primary knows
 //!   one        a       a                   a
 //!   Introduced a       a b                 a b      until every server knows b
-//!   Switched   b       a b                 a b      until downstreams outside of Bindy have b
+//!   Switched   b       a b                 a b      until every server signs with b, and downstreams outside of Bindy have it
 //!   Retired    b         b                 a b      until no server knows a
 //!   one        b         b                   b
 //! ```
-//! Whoever signs with a key is understood by everybody at every step, also by those who have yet to hear of the step.
+//! Whoever signs with a key is understood by everybody who is at the same step, at the one before or at the next: so no
+//! step begins before every server has shown that it has taken the last one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -99,11 +100,21 @@ impl MasterKeys {
 
     /// The key that an instance signs with.
     pub fn signing(&self, namespace: &str, instance: &str) -> Result<Key, KeyError> {
-        let (generation, secret) = match &self.successor {
+        let (generation, secret) = self.signer();
+        secret.instance_key(namespace, instance, generation)
+    }
+
+    fn signer(&self) -> (Generation, &MasterSecret) {
+        match &self.successor {
             Some((successor, Phase::Switched | Phase::Retired)) => (self.generation.other(), successor),
             Some((_, Phase::Introduced)) | None => (self.generation, &self.secret),
-        };
-        secret.instance_key(namespace, instance, generation)
+        }
+    }
+
+    /// The downstream outside of Bindy that there is none of: servers which list it were told to sign with the same keys as
+    /// this says. No label of a name that a person gives begins with an underscore.
+    pub fn mark(&self) -> String {
+        format!("_signs-with-{}", self.signer().0)
     }
 
     /// The keys that an instance's servers are given, by generation.
@@ -125,19 +136,23 @@ impl MasterKeys {
 
     /// What each server of an instance has to show before the next step: whether it knows this key.
     pub fn awaited(&self, namespace: &str, instance: &str) -> Result<Option<(Key, bool)>, KeyError> {
-        let other = self.generation.other();
-        Ok(match &self.successor {
-            Some((new, Phase::Introduced)) => Some((new.instance_key(namespace, instance, other)?, true)),
-            Some((_, Phase::Retired)) => {
-                Some((self.secret.instance_key(namespace, instance, self.generation)?, false))
-            }
-            Some((_, Phase::Switched)) | None => None,
-        })
+        let Some((new, phase)) = &self.successor else { return Ok(None) };
+        let new = new.instance_key(namespace, instance, self.generation.other())?;
+        Ok(Some(match phase {
+            Phase::Introduced => (new, true),
+            Phase::Switched => (new.derive_outside(&self.mark())?, true),
+            Phase::Retired => (self.secret.instance_key(namespace, instance, self.generation)?, false),
+        }))
     }
 
-    /// Tells texts apart for whoever has the newest secret, and nothing about them to anybody else.
+    /// Tells texts with keys that are given apart, for whoever has the newest secret, and nothing about them to anybody else.
     pub fn fingerprint(&self, text: &[u8]) -> String {
         self.successor.as_ref().map_or(&self.secret, |(secret, _)| secret).fingerprint(text)
+    }
+
+    /// The same for texts with keys that sign.
+    pub fn signing_fingerprint(&self, text: &[u8]) -> String {
+        self.signer().1.fingerprint(text)
     }
 }
 
@@ -184,21 +199,34 @@ mod tests {
     fn each_phase_signs_gives_knows_and_awaits_what_the_table_says() {
         let expected = [
             (None, "a", "a", "a", None),
-            (Some(Phase::Introduced), "a", "ab", "ab", Some(("b", true))),
-            (Some(Phase::Switched), "b", "ab", "ab", None),
-            (Some(Phase::Retired), "b", "b", "ab", Some(("a", false))),
+            (Some(Phase::Introduced), "a", "ab", "ab", Some(("b.primary.dns.key.bindy.", true))),
+            (
+                Some(Phase::Switched),
+                "b",
+                "ab",
+                "ab",
+                Some(("_signs-with-b._downstream.b.primary.dns.key.bindy.", true)),
+            ),
+            (Some(Phase::Retired), "b", "b", "ab", Some(("a.primary.dns.key.bindy.", false))),
         ];
         for ((now, next), (phase, signs, given, known, awaited)) in steps().into_iter().zip(expected) {
             assert_eq!(now.phase(), phase);
-            assert_eq!(letters(&[now.signing("dns", "primary").unwrap()]), signs);
+            let signing = now.signing("dns", "primary").unwrap();
+            assert_eq!(letters(&[signing.clone()]), signs);
             assert_eq!(letters(&now.given("dns", "primary").unwrap()), given);
             assert_eq!(letters(&now.known("dns", "primary").unwrap()), known);
-            let shown = now.awaited("dns", "primary").unwrap().map(|(key, knows)| (letters(&[key]), knows));
-            assert_eq!(shown, awaited.map(|(letter, knows)| (letter.to_owned(), knows)));
+            let shown = now.awaited("dns", "primary").unwrap();
+            assert_eq!(
+                shown.map(|(key, knows)| (key.name().to_string(), knows)),
+                awaited.map(|(name, knows)| (name.to_owned(), knows))
+            );
             // A Secret is replaced only where the keys in it change.
             if now.given("dns", "primary") == next.given("dns", "primary") {
                 assert_eq!(now.fingerprint(b"k"), next.fingerprint(b"k"));
             }
+            let same = signing == next.signing("dns", "primary").unwrap();
+            assert_eq!(now.signing_fingerprint(b"k") == next.signing_fingerprint(b"k"), same);
+            assert_eq!(now.mark() == next.mark(), same);
         }
     }
 

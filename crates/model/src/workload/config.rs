@@ -106,6 +106,7 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
     // The family that the cluster uses first; IPv6 may be switched off altogether.
     let any: IpAddr =
         if operator.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let downstreams = inputs.handouts.iter().map(|handout| &handout.downstream).chain([&inputs.keys.mark]);
     let config = AgentConfig {
         instance: key.to_string(),
         catalog: Catalog::name(&key.namespace, &key.name)?,
@@ -119,7 +120,7 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
             config_file: path(CONFIG_DIRECTORY, NAMED_CONFIG).into(),
         },
         keys: key_files(inputs.instance),
-        downstreams: inputs.handouts.iter().map(|handout| handout.downstream.clone()).collect(),
+        downstreams: downstreams.cloned().collect(),
         sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
     };
     // Neither maps nor floating point: it cannot fail.

@@ -98,6 +98,8 @@ pub struct KeyFile {
     /// Tells whether a Secret that cannot be read was made of this text; of no use to anybody who lacks the master
     /// secret.
     pub fingerprint: String,
+    /// A downstream outside that there is none of, by which servers show which of the keys they sign with.
+    pub mark: String,
 }
 
 impl std::fmt::Debug for KeyFile {

@@ -56,7 +56,11 @@ fn links(fleet: &Fleet, key: &NamespacedName) -> Vec<(Link, Name)> {
 }
 
 fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desired> {
-    let keys = KeyFile { text: format!("k0.key.bindy. {SECRET}\n"), fingerprint: "0123".to_owned() };
+    let keys = KeyFile {
+        text: format!("k0.key.bindy. {SECRET}\n"),
+        fingerprint: "0123".to_owned(),
+        mark: "_m".to_owned(),
+    };
     let links = links(fleet, &instance.metadata.key);
     let node = Topology { region: None, zone: Some("a".to_owned()) };
     let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
@@ -362,7 +366,7 @@ fn what_is_not_wanted_is_surplus() {
         let mut instance = smallest();
         instance.replicas = replicas;
         let fleet = fleet(vec![Object::Instance(Box::new(instance.clone()))]);
-        let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+        let keys = KeyFile { text: String::new(), fingerprint: String::new(), mark: String::new() };
         let (links, cluster) = (links(&fleet, &instance.metadata.key), cluster(&[]));
         let spread = Spread::decide(&instance, None, None);
         let inputs = Inputs {
@@ -405,7 +409,7 @@ fn a_required_region_is_a_limit_and_has_to_be_known() {
     );
     let mut nowhere = smallest();
     required(&mut nowhere);
-    let keys = KeyFile { text: String::new(), fingerprint: String::new() };
+    let keys = KeyFile { text: String::new(), fingerprint: String::new(), mark: String::new() };
     let (spread, cluster) = (Spread::decide(&nowhere, None, None), cluster(&[]));
     let inputs = Inputs {
         instance: &nowhere,

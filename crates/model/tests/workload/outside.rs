@@ -41,8 +41,8 @@ fn a_downstream_outside_gets_a_secret_and_a_way_in_and_nobody_else_does() {
         let note = &named(&with, kind, name)["metadata"]["annotations"]["bindy.firestoned.io/downstream-vm"];
         assert_eq!(note, "print-vm", "{kind}");
     }
-    assert_eq!(agent(&with)["downstreams"], json!(["vm"]));
-    assert_eq!(agent(&without).get("downstreams"), None, "an older agent does not know the field");
+    assert_eq!(agent(&with)["downstreams"], json!(["_m", "vm"]));
+    assert_eq!(agent(&without)["downstreams"], json!(["_m"]), "by which it shows what it signs with");
     let dns = vec![port("UDP", 53), port("TCP", 53)];
     assert_eq!(open(&without), dns);
     assert_eq!(open(&with), [dns, vec![port("TCP", 5353), port("UDP", 5353)]].concat());

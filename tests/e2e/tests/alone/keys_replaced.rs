@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Load, Operator, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone};
+use bindy_e2e::{Load, Operator, Ports, STEADY, STEADY_ADDRESS, ZONE, alone};
 use bindy_testing::Key;
 use bindy_testing::cluster::{AGENT, LIMIT, NAMED, Namespace, OPERATOR, Server, in_namespace};
-use bindy_testing::manifest::{a, instance, manifest, zone};
+use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::{dns, wait_for};
 use bindy_zone::{Name, Rtype};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -70,101 +71,128 @@ async fn edit(namespace: &Namespace, address: &str) -> Result<()> {
     namespace.answers("edited.example.com", Rtype::A, &[address]).await
 }
 
-async fn replace(namespace: &Namespace, operator: &Operator) -> Result<()> {
-    let spec = "role: primary, replicas: 2, downstreams: [{name: vm}]";
-    let instances =
-        manifest("Bind9Instance", "primary", spec) + &instance("edge", "secondary", 1, &["primary"]);
-    let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
-    namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
-    namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
-    edit(namespace, "192.0.2.1").await?;
-    let mut published = namespace.contents_are_published().await?;
-    let before = namespace.servers().await?;
-    let old = [namespace.key("primary").await?, namespace.key("edge").await?];
-    let (old_outside, old_master) =
-        (namespace.downstream_key("primary", "vm").await?, master(namespace).await?.data);
-    let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-    let loads = [
-        Load::start(namespace, "primary", RATE, Ports::Kept).await?,
-        Load::start(namespace, "primary", RATE, Ports::New).await?,
-    ];
-    probes.more_answers(&before, 10).await?;
-
-    // Nobody signs with a key that a server does not know yet: one is kept from getting it.
-    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": true}})).await?;
-    rotate(namespace, "start").await?;
-    until_it_has(namespace, "introduced").await?;
-    wait_for("the operator to wait for the server that is behind", LIMIT, async || {
-        let log = operator.log().await?;
-        let line = log.lines().rfind(|line| line.contains("waits for")).unwrap_or_default();
-        ensure!(line.contains("edge-") && !line.contains("others"), "{line}");
-        Ok(())
-    })
-    .await?;
-    until_it_has(namespace, "introduced").await?;
-    edit(namespace, "192.0.2.2").await?;
-    add_versions(&mut published, namespace.contents_are_published().await?);
-    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": false}})).await?;
-
-    // The new keys are used; those outside have time until somebody says that they have theirs. Another leader goes on.
-    until_it_has(namespace, "switched").await?;
-    let replica = operator.scale_to(1).await?;
-    operator.delete(&replica).await?;
-    operator.until_ready().await?;
-    edit(namespace, "192.0.2.3").await?;
-    add_versions(&mut published, namespace.contents_are_published().await?);
-    let new_outside = wait_for("the new files to be handed out", LIMIT, async || {
-        let key = namespace.downstream_key("primary", "vm").await?;
-        ensure!(key != old_outside, "they are the old ones");
-        Ok(key)
-    })
-    .await?;
-    for key in [&old_outside, &new_outside] {
-        opens(namespace, "primary", key).await?;
-    }
-    let switched = operator.log().await?;
-    ensure!(switched.contains("rotate=finish"), "nobody is told what to do");
-
-    rotate(namespace, "finish").await?;
-    let new_master = wait_for("the old secret to be gone", LIMIT, async || {
+/// Waits until there is one secret, and nothing to be done.
+async fn until_it_is_over(namespace: &Namespace) -> Result<BTreeMap<String, ByteString>> {
+    wait_for("the old secret to be gone", LIMIT, async || {
         let secret = master(namespace).await?;
         let done = secret.annotations().keys().all(|name| !name.starts_with("bindy.firestoned.io/"));
         let data = secret.data.unwrap_or_default();
         ensure!(done && data.len() == 1, "{:?}", data.keys());
         Ok(data)
     })
-    .await?;
-    ensure!(old_master.is_some_and(|old| old.values().ne(new_master.values())), "it is the old one");
-    edit(namespace, "192.0.2.4").await?;
-    add_versions(&mut published, namespace.contents_are_published().await?);
-    for (instance, key) in [("primary", &old[0]), ("edge", &old[1]), ("primary", &old_outside)] {
-        opens_nothing(namespace, instance, key).await?;
-    }
-    opens(namespace, "primary", &new_outside).await?;
+    .await
+}
 
-    // Deleted by mistake, it comes back as it was.
-    namespace.cluster().kubectl(&["delete", "secret", SECRET, "-n", OPERATOR]).await?;
-    wait_for("the master secret to be made again", LIMIT, async || {
-        let data = master(namespace).await?.data.unwrap_or_default();
-        ensure!(data == new_master, "it is another one");
+/// Without anybody outside it goes on by itself, past no server that has yet to take a step.
+async fn replace(namespace: &Namespace, operator: &Operator) -> Result<()> {
+    let old = [namespace.key("primary").await?, namespace.key("edge").await?];
+    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": true}})).await?;
+    rotate(namespace, "start").await?;
+    until_it_has(namespace, "introduced").await?;
+    wait_for("the operator to wait for the server that is behind", LIMIT, async || {
+        let log = operator.log().await?;
+        let line = log.lines().rfind(|line| line.contains("waits for")).context("it does not say so")?;
+        ensure!(line.contains("edge-") && !line.contains("others"), "{line}");
         Ok(())
     })
     .await?;
+    until_it_has(namespace, "introduced").await?;
+    edit(namespace, "192.0.2.2").await?;
+    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": false}})).await?;
+    until_it_is_over(namespace).await?;
+    edit(namespace, "192.0.2.3").await?;
+    for (instance, key) in [("primary", &old[0]), ("edge", &old[1])] {
+        opens_nothing(namespace, instance, key).await?;
+    }
+    Ok(())
+}
 
+/// Those outside have time until somebody says that they have their new keys, also when another replica leads meanwhile.
+async fn replace_with_a_follower(namespace: &Namespace, operator: &Operator) -> Result<()> {
+    let followed = json!({"spec": {"downstreams": [{"name": "vm"}]}});
+    namespace.patch("Bind9Instance", "primary", followed).await?;
+    let old = wait_for("the files to be handed out", LIMIT, async || {
+        namespace.downstream_key("primary", "vm").await
+    })
+    .await?;
+    wait_for("the key that was handed out to be known", LIMIT, async || {
+        opens(namespace, "primary", &old).await
+    })
+    .await?;
+    // What is said before there is anything to give out does not count.
+    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": true}})).await?;
+    rotate(namespace, "start").await?;
+    until_it_has(namespace, "introduced").await?;
+    rotate(namespace, "finish").await?;
+    namespace.patch("Bind9Instance", "edge", json!({"spec": {"paused": false}})).await?;
+    until_it_has(namespace, "switched").await?;
+    let replica = operator.scale_to(1).await?;
+    operator.delete(&replica).await?;
+    operator.until_ready().await?;
+    edit(namespace, "192.0.2.4").await?;
+    let new = wait_for("the new files to be handed out", LIMIT, async || {
+        let key = namespace.downstream_key("primary", "vm").await?;
+        ensure!(key != old, "they are the old ones");
+        Ok(key)
+    })
+    .await?;
+    wait_for("somebody to be told what to do", LIMIT, async || {
+        ensure!(operator.log().await?.contains("rotate=finish"), "nobody is");
+        anyhow::Ok(())
+    })
+    .await?;
+    for key in [&old, &new] {
+        opens(namespace, "primary", key).await?;
+    }
+    rotate(namespace, "finish").await?;
+    until_it_is_over(namespace).await?;
+    edit(namespace, "192.0.2.5").await?;
+    opens_nothing(namespace, "primary", &old).await?;
+    opens(namespace, "primary", &new).await
+}
+
+/// Deleted by mistake, the master secret comes back as it was.
+async fn delete(namespace: &Namespace) -> Result<()> {
+    let before = master(namespace).await?.data;
+    namespace.cluster().kubectl(&["delete", "secret", SECRET, "-n", OPERATOR]).await?;
+    wait_for("the master secret to be made again", LIMIT, async || {
+        ensure!(master(namespace).await?.data == before, "it is another one");
+        anyhow::Ok(())
+    })
+    .await
+}
+
+async fn serve_meanwhile(namespace: &Namespace) -> Result<()> {
+    let instances = instance("primary", "primary", 2, &[]) + &instance("edge", "secondary", 1, &["primary"]);
+    let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+    namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
+    namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+    edit(namespace, "192.0.2.1").await?;
+    let before = namespace.servers().await?;
+    let questions = [(STEADY, Rtype::A)];
+    let published = namespace.contents_are_published().await?;
+    let probes = namespace.probe(&questions).await?;
+    let loads = [
+        Load::start(namespace, "primary", RATE, Ports::Kept).await?,
+        Load::start(namespace, "primary", RATE, Ports::New).await?,
+    ];
+    probes.more_answers(&before, 10).await?;
+    let operator = Operator::of(namespace.cluster());
+    replace(namespace, &operator).await?;
+    replace_with_a_follower(namespace, &operator).await?;
+    delete(namespace).await?;
     let after = namespace.servers().await?;
     ensure!(lives(&after) == lives(&before), "{:?}", lives(&after));
     probes.more_answers(&after, 10).await?;
     for load in loads {
         load.stop().await?.nothing_missed()?;
     }
+    namespace.contents_are_published().await?;
     probes.right(&published).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_of_all_servers_are_replaced_and_nobody_is_shut_out() -> Result<()> {
     let _alone = alone().await?;
-    in_namespace("keys-replaced", async |namespace| {
-        replace(namespace, &Operator::of(namespace.cluster())).await
-    })
-    .await
+    in_namespace("keys-replaced", serve_meanwhile).await
 }
