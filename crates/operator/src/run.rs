@@ -99,6 +99,7 @@ pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunE
     let stop = Stop { leading: cancel, led: CancellationToken::new(), following: CancellationToken::new() };
     let state = election.state();
     let left = async {
+        stop.leading.cancelled().await;
         // Whoever leads next finds everything written that was begun here.
         election.release(stop.led.cancelled()).await;
         parts.synced.unset();
