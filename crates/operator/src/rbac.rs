@@ -79,7 +79,7 @@ impl fmt::Display for Verb {
 /// The rules of one kind of role, of the cluster or of the operator's own namespace, that allow what is in `tables`, and
 /// nothing else.
 pub fn rules(cluster: bool, tables: &[&[Access]]) -> Vec<PolicyRule> {
-    let mut verbs: BTreeMap<(&str, Option<&str>, String), BTreeSet<Verb>> = BTreeMap::new();
+    let mut verbs: BTreeMap<(Place, String), BTreeSet<Verb>> = BTreeMap::new();
     for access in
         tables.iter().copied().flatten().filter(|access| cluster == (access.scope == Scope::Cluster))
     {
@@ -88,23 +88,25 @@ pub fn rules(cluster: bool, tables: &[&[Access]]) -> Vec<PolicyRule> {
             Scope::Cluster | Scope::Own => None,
         };
         for resource in resources(access.resource) {
-            verbs.entry((access.group, name, resource)).or_default().extend(access.verbs);
+            verbs.entry(((access.group, name), resource)).or_default().extend(access.verbs);
         }
     }
-    let mut alike: BTreeMap<(&str, Option<&str>, BTreeSet<Verb>), Vec<String>> = BTreeMap::new();
-    for ((group, name, resource), verbs) in verbs {
-        alike.entry((group, name, verbs)).or_default().push(resource);
+    let mut alike: BTreeMap<(Place, BTreeSet<Verb>), Vec<String>> = BTreeMap::new();
+    for ((place, resource), verbs) in verbs {
+        alike.entry((place, verbs)).or_default().push(resource);
     }
-    let rule =
-        |((group, name, verbs), resources): ((&str, Option<&str>, BTreeSet<Verb>), Vec<String>)| PolicyRule {
-            api_groups: Some(vec![group.to_owned()]),
-            resources: Some(resources),
-            resource_names: name.map(|name| vec![name.to_owned()]),
-            verbs: verbs.iter().map(Verb::to_string).collect(),
-            ..PolicyRule::default()
-        };
+    let rule = |(((group, name), verbs), resources): ((Place, BTreeSet<Verb>), Vec<String>)| PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources),
+        resource_names: name.map(|name| vec![name.to_owned()]),
+        verbs: verbs.iter().map(Verb::to_string).collect(),
+        ..PolicyRule::default()
+    };
     alike.into_iter().map(rule).collect()
 }
+
+/// Group, and name where only the object of that name is meant.
+type Place = (&'static str, Option<&'static str>);
 
 /// A wildcard would give rights on kinds that a later version brings.
 fn resources(name: &str) -> Vec<String> {

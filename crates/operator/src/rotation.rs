@@ -96,10 +96,10 @@ impl Rotation {
             let now = stored.borrow_and_update().clone();
             let next = match self.act(&now).await {
                 Ok(Waits::Changes) => None,
-                Ok(Waits::For(what)) => {
+                Ok(Waits::For(reason, what)) => {
                     // What has been said is not said again.
                     if said.as_ref() != Some(&what) {
-                        self.say("KeysWait", &what).await;
+                        self.say(reason, &what).await;
                         (said, pause) = (Some(what), PAUSE);
                     }
                     let next = pause;
@@ -132,18 +132,19 @@ impl Rotation {
             }
             Step::Prove(next) => {
                 if let Some(what) = self.unproven(&now.keys).await {
-                    return Ok(Waits::For(what));
+                    return Ok(Waits::For("KeysWaitForServers", what));
                 }
                 let switched = now.keys.phase() == Some(Phase::Switched);
                 if switched
                     && now.request != Some(Request::Finish)
                     && let Some(followed) = self.followed()
                 {
-                    return Ok(Waits::For(format!(
+                    let what = format!(
                         "servers outside follow {followed}: give them their new files, then: kubectl annotate secret {} -n {} {REQUEST}=finish",
                         master::NAME,
                         self.namespace,
-                    )));
+                    );
+                    return Ok(Waits::For("KeysWaitForFinish", what));
                 }
                 self.write(now, &next).await?;
             }
@@ -243,8 +244,8 @@ fn patch(now: &Stored, next: &MasterKeys) -> Value {
 enum Waits {
     /// That something changes.
     Changes,
-    /// This.
-    For(String),
+    /// This, with the reason that Events give.
+    For(&'static str, String),
 }
 
 async fn sleep(pause: Option<Duration>) {

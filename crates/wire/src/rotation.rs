@@ -212,7 +212,7 @@ mod tests {
         for ((now, next), (phase, signs, given, known, awaited)) in steps().into_iter().zip(expected) {
             assert_eq!(now.phase(), phase);
             let signing = now.signing("dns", "primary").unwrap();
-            assert_eq!(letters(&[signing.clone()]), signs);
+            assert_eq!(letters(std::slice::from_ref(&signing)), signs);
             assert_eq!(letters(&now.given("dns", "primary").unwrap()), given);
             assert_eq!(letters(&now.known("dns", "primary").unwrap()), known);
             let shown = now.awaited("dns", "primary").unwrap();
