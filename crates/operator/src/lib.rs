@@ -6,6 +6,7 @@
 //!                  servers ──pods────►   │  └─notices─► tell ───patch───────► API (status: the rest)
 //!                                        └─fleet──► fleet ──apply──────────► API (workloads)
 //!                                        hidden primary ◄──AXFR, IXFR, TSIG── agents
+//!   API ──watch──► master ──keys──► servers, fleet, hidden primary;  rotation ──patch──► API (the master secret)
 //! ```
 
 mod events;

@@ -1,7 +1,7 @@
 //! The wall clock of a server, wrong.
 //!
 //! Linux has no wall clock of its own for a pod. What a program reads is what the vDSO tells it, code that the kernel maps
-//! into every process; here that of named and of the agent, and of no other process, is replaced by code that asks the
+//! into every process; here that of a few processes, and of no other, is replaced by code that asks the
 //! kernel and adds to the answer. Their binaries, their configuration and their monotonic clock stay as they are.
 
 use std::fs::File;
@@ -30,11 +30,17 @@ struct Patch {
 }
 
 impl Server {
-    /// Sets the wall clock of its processes ahead by so many seconds, or back by a negative number.
+    /// Sets the wall clock of named and agent ahead by so many seconds, or back by a negative number.
     pub fn set_clock(&self, ahead: i32) -> Result<WrongClock> {
+        self.set_clock_of(&[AGENT, NAMED], ahead)
+    }
+
+    /// The same for these containers of the pod.
+    pub fn set_clock_of(&self, containers: &[&str], ahead: i32) -> Result<WrongClock> {
         ensure!(cfg!(target_arch = "x86_64"), "clocks are set on x86-64 only");
-        let patches = [AGENT, NAMED].map(|container| Patch::make(self.process(container)?, &reader(ahead)));
-        patches.into_iter().collect::<Result<_>>().map(WrongClock)
+        let patches =
+            containers.iter().map(|container| Patch::make(self.process(container)?, &reader(ahead)));
+        patches.collect::<Result<_>>().map(WrongClock)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What people do to the lease, and networks to its leader: it is deleted, edited, given to somebody who does not exist; one
-//! direction of the leader's packets vanishes; the right to watch is missing, as on the page; SIGTERM comes while 200 changes a
+//! direction of the leader's packets vanishes; wall clocks of replicas are wrong; the right to watch is missing, as on the page; SIGTERM comes while 200 changes a
 //! second are made. A term never comes twice, changes made afterwards arrive, and only the leader writes the lease.
 
 use std::collections::BTreeMap;
@@ -220,6 +220,32 @@ const RECORDS: u32 = 32;
 const WRITERS: u32 = 8;
 const PER_SECOND: u32 = 200;
 const CHANGES: u32 = 800;
+/// In seconds; twice what TSIG allows.
+const TEN_MINUTES: i32 = 600;
+
+/// The time of day decides nothing: wrong by ten minutes on the leader, and on a standby the other way, it neither ends a term nor
+/// makes one. Servers believe neither of the two (TSIG), so changes come by the third replica, and are proven when the clocks are right.
+async fn clocks_are_wrong(namespace: &Namespace, operator: &Operator) -> Result<()> {
+    let leader = operator.scale_to(3).await?;
+    let term = number(&operator.lease().await?)?;
+    let replicas = operator.replicas().await?;
+    let standby = replicas.iter().find(|one| one.name != leader.name).context("no standby")?;
+    let clocks = [(&leader, TEN_MINUTES), (standby, -TEN_MINUTES)]
+        .map(|(replica, ahead)| replica.set_clock_of(&["operator"], ahead));
+    let arrives = async |address: &str| {
+        namespace.apply(&a("edited", ZONE.0, "edited", address)).await?;
+        namespace.answers("edited.example.com", Rtype::A, &[address]).await
+    };
+    arrives("192.0.2.101").await?;
+    goes_on(operator, &leader, term).await?;
+    leader.signal("operator", Signal::TERM)?;
+    arrives("192.0.2.102").await?;
+    ensure!(number(&operator.lease().await?)? > term, "nobody has taken over");
+    for clock in clocks {
+        drop(clock?);
+    }
+    edit_arrives(namespace, "192.0.2.103").await
+}
 
 /// No change is lost when the leader is stopped under two hundred a second.
 async fn stopped_under_load(namespace: &Namespace, operator: &Operator) -> Result<()> {
@@ -257,12 +283,13 @@ async fn stopped_under_load(namespace: &Namespace, operator: &Operator) -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_people_nor_networks_nor_an_end_under_load_lose_a_change_or_make_a_term_twice() -> Result<()>
-{
+async fn neither_people_nor_networks_nor_clocks_nor_an_end_under_load_lose_a_change_or_make_a_term_twice()
+-> Result<()> {
     let _alone = alone().await?;
     with_replicas("leases", Way::Direct, async |namespace, operator, _, leader| {
         people_edit_the_lease(namespace, operator, &leader).await?;
         packets_vanish_one_way(namespace, operator).await?;
+        clocks_are_wrong(namespace, operator).await?;
         stopped_under_load(namespace, operator).await
     })
     .await

@@ -1,7 +1,7 @@
 //! Pods are made, deleted one by one and all at once: no server gives a wrong, empty or older answer at any time, and
 //! none is ready without its zone. What remains answers every question.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
@@ -28,10 +28,10 @@ async fn a_new_pod_and_one_less_disturb_nobody() -> Result<()> {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deleted_pod_is_replaced_and_clients_of_the_service_miss_nothing() -> Result<()> {
-    in_namespace("deleted-pod", async |namespace| {
-        let before = served(namespace, 2).await?;
+/// Deletes a pod again and again, always the one that has been there longest, while clients of the Service ask.
+async fn deleted_in_turn(test: &str, times: usize) -> Result<()> {
+    in_namespace(test, async |namespace| {
+        let mut servers = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
         // A pod is ready a moment before every node sends clients to it.
@@ -41,19 +41,34 @@ async fn a_deleted_pod_is_replaced_and_clients_of_the_service_miss_nothing() -> 
             Load::start(namespace, "primary", 50, Ports::New).await?,
             Load::start(namespace, "primary", 50, Ports::Kept).await?,
         );
-        probes.more_answers(&before, 20).await?;
-        let victim = before.first().context("no server")?;
-        namespace.delete_server(victim, Grace::Own).await?;
-        let servers = namespace.until_ready("primary", 2, &[victim]).await?;
+        probes.more_answers(&servers, 20).await?;
+        for _ in 0..times {
+            let victim = servers.remove(0);
+            namespace.delete_server(&victim, Grace::Own).await?;
+            let now = namespace.until_ready("primary", 2, &[&victim]).await?;
+            let new = now.into_iter().filter(|one| servers.iter().all(|old| old.name != one.name));
+            servers.extend(new.collect::<Vec<_>>());
+        }
         probes.more_answers(&servers, 20).await?;
         let (dig, resolver) = (dig.stop().await?, resolver.stop().await?);
-        dig.only_answers_under_way_missed(1)?;
-        resolver.only_answers_under_way_missed(1)?;
+        dig.only_answers_under_way_missed(times)?;
+        resolver.only_answers_under_way_missed(times)?;
         ensure!(dig.asked > 100 && resolver.asked > 100, "clients of the Service asked too little");
         ensure!(same_versions(namespace, &published).await?, "another version was published");
         probes.right(&published).await.map(drop)
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_pod_is_replaced_and_clients_of_the_service_miss_nothing() -> Result<()> {
+    deleted_in_turn("deleted-pod", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: some seven minutes"]
+async fn pods_are_deleted_in_a_loop() -> Result<()> {
+    deleted_in_turn("deleted-pods", 30).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
