@@ -2,13 +2,14 @@
 //!
 //! Files are read twice a second and compared: a mounted ConfigMap changes by swapped links, which file events tell in
 //! ways that differ between file systems, and the files are small. named is asked for its catalog's serial as often;
-//! a new boot time means a new process, which has to prove again what it has.
+//! a new boot time means a new process, which has to prove again what it has, and so does a new connection to one that is
+//! not a second old.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bindy_model::AgentConfig;
 use bindy_wire::{Rndc, RndcError};
@@ -183,9 +184,30 @@ impl Named {
 /// Which process named is.
 #[derive(Debug, Default)]
 struct Process {
-    boot_time: Option<String>,
+    life: Option<Life>,
     opened: Option<u64>,
     complained: bool,
+}
+
+/// When processes with one boot time were seen.
+#[derive(Debug)]
+struct Life {
+    boot_time: String,
+    first: Instant,
+    last: Instant,
+}
+
+impl Life {
+    /// Takes in that a process with this boot time was seen; whether it is the one that was seen last. Boot times are whole
+    /// seconds, and named may be started twice in one: only one that was seen after that second is the only one.
+    fn see(life: &mut Option<Self>, boot_time: &str, now: Instant) -> bool {
+        let Some(known) = life.as_mut().filter(|known| known.boot_time == boot_time) else {
+            *life = Some(Self { boot_time: boot_time.to_owned(), first: now, last: now });
+            return false;
+        };
+        let before = std::mem::replace(&mut known.last, now);
+        before - known.first >= Duration::from_secs(1)
+    }
 }
 
 /// Whether named still is that process.
@@ -198,18 +220,18 @@ enum Seen {
 impl Process {
     /// Asks named for its boot time whenever a connection to it had to be opened.
     async fn look(&mut self, agent: &Agent) -> Seen {
-        let opened = agent.named.opened();
-        if self.opened == Some(opened) {
+        let (opened, now) = (agent.named.opened(), Instant::now());
+        if let Some(life) = self.life.as_mut().filter(|_| self.opened == Some(opened)) {
+            life.last = now;
             return Seen::Same;
         }
         match boot_time(agent).await {
-            Ok(now) if Some(&now) == self.boot_time.as_ref() => {
-                self.opened = Some(opened);
-                Seen::Same
-            }
-            Ok(now) => {
-                info!(boot_time = now, "named has started");
-                *self = Self { boot_time: Some(now), opened: Some(opened), complained: false };
+            Ok(boot_time) => {
+                (self.opened, self.complained) = (Some(opened), false);
+                if Life::see(&mut self.life, &boot_time, now) {
+                    return Seen::Same;
+                }
+                info!(boot_time, "named has started");
                 Seen::Another
             }
             Err(error) => {
@@ -227,5 +249,31 @@ pub(crate) async fn tick(ticks: &mut tokio::time::Interval, cancel: &Cancellatio
     tokio::select! {
         () = cancel.cancelled() => false,
         _ = ticks.tick() => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_of_one_second_is_noticed_and_later_ones_are_known_by_their_boot_time() {
+        let begun = Instant::now();
+        let mut life = None;
+        let mut seen = |millis, second: u32| {
+            Life::see(
+                &mut life,
+                &format!("Sat, 21 Nov 2026 19:08:0{second} GMT"),
+                begun + Duration::from_millis(millis),
+            )
+        };
+        assert!(!seen(0, 2));
+        assert!(!seen(400, 2), "it may have been started anew within its second");
+        assert!(!seen(1_400, 2), "also since it was last seen, which was within that second");
+        assert!(seen(1_900, 2));
+        assert!(seen(60_000, 2));
+        assert!(!seen(60_500, 3));
+        assert!(!seen(61_500, 3));
+        assert!(seen(62_000, 3));
     }
 }
