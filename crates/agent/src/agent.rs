@@ -33,6 +33,8 @@ pub(crate) struct Agent {
     pools: RwLock<HashMap<String, Arc<Pool>>>,
     /// Connections to named with the local key.
     pub(crate) named: Arc<Pool>,
+    /// One connection to named, asked all the time: as long as it holds, named is the same process.
+    pub(crate) lifeline: Pool,
     pub(crate) local_key: Key,
     zones: Mutex<HashMap<Name, ZoneFacts>>,
     /// Why each lost source was lost.
@@ -78,7 +80,8 @@ impl Agent {
             keys: Keys::default(),
             sources: Mutex::default(),
             pools: RwLock::default(),
-            named: Arc::new(Pool::new(endpoint)),
+            named: Arc::new(Pool::new(endpoint.clone())),
+            lifeline: Pool::new(endpoint),
             local_key,
             zones: Mutex::default(),
             readiness: Mutex::default(),

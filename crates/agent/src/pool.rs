@@ -76,7 +76,7 @@ impl Pool {
         }
     }
 
-    /// How many connections were opened: unless it has changed, the server is the same process.
+    /// How many connections were opened. Where one question is asked at a time, it changes only when a connection broke.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }

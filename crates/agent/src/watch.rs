@@ -2,8 +2,8 @@
 //!
 //! Files are read twice a second and compared: a mounted ConfigMap changes by swapped links, which file events tell in
 //! ways that differ between file systems, and the files are small. named is asked for its catalog's serial as often;
-//! a new boot time means a new process, which has to prove again what it has, and so does a new connection to one that is
-//! not a second old.
+//! a new process has to prove again what it has. It shows by a connection that breaks, and then by a new boot time, or by one
+//! that is not a second old.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -168,7 +168,7 @@ impl Named {
         // One look at a time: two could tell the same new process twice, and forget what is seen of it in between.
         let mut process = self.process.lock().await;
         let catalog = agent.config().catalog.clone();
-        let answer = agent.named.soa(&catalog).await;
+        let answer = agent.lifeline.soa(&catalog).await;
         if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
             return Look::Gone;
         }
@@ -218,9 +218,9 @@ enum Seen {
 }
 
 impl Process {
-    /// Asks named for its boot time whenever a connection to it had to be opened.
+    /// Asks named for its boot time whenever the connection had to be opened anew.
     async fn look(&mut self, agent: &Agent) -> Seen {
-        let (opened, now) = (agent.named.opened(), Instant::now());
+        let (opened, now) = (agent.lifeline.opened(), Instant::now());
         if let Some(life) = self.life.as_mut().filter(|_| self.opened == Some(opened)) {
             life.last = now;
             return Seen::Same;
