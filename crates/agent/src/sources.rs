@@ -200,7 +200,12 @@ impl Sources {
             return false;
         }
         let found = self.list.iter_mut().find(|candidate| candidate.name == source);
-        found.is_some_and(|source| source.lost.take().is_some())
+        let returned = found.is_some_and(|source| source.lost.take().is_some());
+        if returned {
+            // Whoever answered meanwhile may know less.
+            self.zones.values_mut().for_each(|state| state.sticky = None);
+        }
+        returned
     }
 
     /// Every source and whether it is live, in order of preference.
@@ -256,6 +261,18 @@ mod tests {
     }
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_source_that_returns_is_asked_before_the_one_that_answered_meanwhile() {
+        let (mut sources, now) = (secondary(), Instant::now());
+        for upstream in ["up-1", "up-2"] {
+            assert!(sources.failed(upstream, &zone(), Failure::Unreachable, now));
+        }
+        sources.answered("sibling", &zone(), now);
+        assert_eq!(sources.candidates(&zone(), now)[0], "sibling");
+        assert!(sources.probed("up-2", true, now));
+        assert_eq!(sources.candidates(&zone(), now)[0], "up-2");
+    }
 
     #[test]
     fn upstreams_come_first_and_downstreams_last() {
