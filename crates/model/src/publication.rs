@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bindy_zone::{Content, Difference, Digest, OwnerName, Rtype, Serial, Version};
+use bindy_zone::{Content, Difference, Digest, OwnerName, Serial, Version};
 
 /// The time of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -470,15 +470,18 @@ impl Publication {
     }
 }
 
-/// Records of `served` that `wanted` has neither with this TTL nor with another.
+/// By how many records `wanted` has fewer than `served`, name by name: what is another one under its old name was edited.
 fn lost(served: &Version, wanted: &Content) -> usize {
     let next = Version { serial: served.serial.next(), content: wanted.clone() };
     let difference = Difference::between(served, &next);
-    let mut back: BTreeMap<(&OwnerName, Rtype, &[u8]), usize> = BTreeMap::new();
-    for record in &difference.added {
-        *back.entry((&record.owner, record.rtype, &*record.rdata)).or_default() += 1;
+    let mut removed: BTreeMap<&OwnerName, usize> = BTreeMap::new();
+    for record in &difference.removed {
+        *removed.entry(&record.owner).or_default() += 1;
     }
-    let gone =
-        |record: &&bindy_zone::Record| !back.contains_key(&(&record.owner, record.rtype, &*record.rdata));
-    difference.removed.iter().filter(gone).count()
+    for record in &difference.added {
+        if let Some(removed) = removed.get_mut(&record.owner) {
+            *removed = removed.saturating_sub(1);
+        }
+    }
+    removed.values().sum()
 }

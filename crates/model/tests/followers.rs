@@ -324,6 +324,33 @@ fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
     assert_eq!((served.serial, publication.ledger()), (later.serial, Some(later)));
 }
 
+/// Edits are no removals, however many there are, and whatever of them the last leader has still published.
+#[test]
+fn a_new_leader_publishes_edits_of_every_record_that_were_made_while_nobody_led() {
+    let mut cluster = Cluster::default();
+    let hosts = |last: fn(u8) -> u8| -> Vec<Object> {
+        (1..=100).map(|n| a(&format!("host-{n}"), &format!("host-{n}"), last(n))).collect()
+    };
+    let before = hosts(|n| n);
+    let (mut leader, mut follower) =
+        (Replica::new(&mut cluster, &before), Replica::new(&mut cluster, &before));
+    leader.lead(&mut cluster);
+    follower.see(&mut cluster);
+    // The last thing that the leader publishes is a version which the follower never had.
+    leader.edit(&mut cluster, &[a("host-1", "host-1", 250)]);
+    let published = serial(&cluster);
+    follower.see(&mut cluster);
+    leader.follow(&mut cluster);
+    follower.edit(&mut cluster, &hosts(|n| n + 100));
+    follower.lead(&mut cluster);
+    assert!(
+        serial(&cluster).is_after(published),
+        "{:?}",
+        follower.core.zone_report(&key("zone")).unwrap().hold
+    );
+    assert_eq!(follower.swaps, 1);
+}
+
 #[test]
 fn a_hold_survives_the_leader() {
     let mut cluster = Cluster::default();
