@@ -194,18 +194,23 @@ pub(crate) async fn create(
     keys: &MasterKeys,
     term: &Term,
 ) -> Result<Secret, MasterSecretError> {
-    let secret = |(generation, secret): (Generation, &MasterSecret)| {
-        (generation.to_string(), ByteString(secret.as_bytes().to_vec()))
-    };
     let annotations = progress(keys).map(|text| BTreeMap::from([(PROGRESS.to_owned(), text)]));
     let secret = Secret {
         metadata: ObjectMeta { name: Some(NAME.to_owned()), annotations, ..ObjectMeta::default() },
-        data: Some(keys.secrets().map(secret).collect()),
+        data: Some(entries(keys)),
         ..Secret::default()
     };
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     term.check()?;
     Ok(api.create(&PostParams::default(), &secret).await?)
+}
+
+/// The secrets as the entries of the Secret.
+pub(crate) fn entries(keys: &MasterKeys) -> BTreeMap<String, ByteString> {
+    let entry = |(generation, secret): (Generation, &MasterSecret)| {
+        (generation.to_string(), ByteString(secret.as_bytes().to_vec()))
+    };
+    keys.secrets().map(entry).collect()
 }
 
 /// How far a replacement has come, as the annotation says it.
@@ -284,13 +289,10 @@ mod tests {
             steps.extend(std::iter::successors(steps[1].next(), MasterKeys::next));
             assert_eq!(steps.len(), 5);
             for keys in steps {
-                let entry = |(letter, secret): (Generation, &MasterSecret)| {
-                    (letter.to_string(), ByteString(secret.as_bytes().to_vec()))
-                };
                 let annotations = progress(&keys).map(|text| BTreeMap::from([(PROGRESS.to_owned(), text)]));
                 let secret = Secret {
                     metadata: ObjectMeta { annotations, ..ObjectMeta::default() },
-                    data: Some(keys.secrets().map(entry).collect()),
+                    data: Some(entries(&keys)),
                     ..Secret::default()
                 };
                 assert_eq!(read(&secret).unwrap().keys, keys);

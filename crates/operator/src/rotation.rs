@@ -9,6 +9,7 @@
 //! ```
 //! All that is known of it is in the Secret: whoever leads goes on where the last leader was.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::events::Events;
@@ -231,11 +232,9 @@ impl Rotation {
 /// What writes the next step over the Secret as it was seen, as a merge patch (RFC 7396): what is absent from it stays, so
 /// entries that have to go are null. A request is obeyed once.
 fn patch(now: &Stored, next: &MasterKeys) -> Value {
-    let secret = |(generation, secret): (Generation, &MasterSecret)| {
-        (generation.to_string(), json!(ByteString(secret.as_bytes().to_vec())))
-    };
-    let gone = now.keys.secrets().map(|(generation, _)| (generation.to_string(), Value::Null));
-    let data: Map<String, Value> = gone.chain(next.secrets().map(secret)).collect();
+    let mut data: BTreeMap<String, Option<ByteString>> =
+        master::entries(&now.keys).into_keys().map(|gone| (gone, None)).collect();
+    data.extend(master::entries(next).into_iter().map(|(name, secret)| (name, Some(secret))));
     let annotations = json!({ PROGRESS: master::progress(next), REQUEST: null });
     json!({ "metadata": { "resourceVersion": now.version, "annotations": annotations }, "data": data })
 }
