@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use bindy_engine::{Server, View};
 use bindy_model::{NamespacedName, ServerId};
-use bindy_wire::{
-    ClientError, Connection, Endpoint, Generation, Key, MasterKeys, MasterSecret, Phase, Timeouts,
-};
+use bindy_wire::{ClientError, Connection, Endpoint, Key, MasterKeys, MasterSecret, Phase, Timeouts};
 use bindy_zone::Catalog;
 use futures::{StreamExt, stream};
 use k8s_openapi::ByteString;
@@ -268,6 +266,8 @@ async fn knows_key(instance: &NamespacedName, address: SocketAddr, key: Key) -> 
 
 #[cfg(test)]
 mod tests {
+    use bindy_wire::Generation;
+
     use super::*;
 
     fn stored(keys: MasterKeys) -> Stored {
