@@ -29,7 +29,7 @@ const BENCH: &str = "propagation";
 /// How a line of the log begins that ends a stage, and which of several lines for one change counts: the operator sees
 /// its own writes of status as well, and notifies one server after the other.
 const STAGES: [(&str, &str, Which); 4] = [
-    ("seen", "objects seen", Which::First),
+    ("seen", "objects seen", Which::LastBeforeNext),
     ("compiled", "compiled", Which::First),
     ("swapped", "swapped", Which::First),
     ("notified", "notified", Which::Last),
@@ -39,6 +39,8 @@ const STAGES: [(&str, &str, Which); 4] = [
 enum Which {
     First,
     Last,
+    /// The last one before the next stage ends: what is seen of the change before may come late.
+    LastBeforeNext,
 }
 
 /// One change: when the API had it, and how long it took to arrive.
@@ -119,11 +121,16 @@ fn ends(changes: &[Change], events: &[(usize, Timestamp)], stage: usize, which: 
         // The operator may have seen it before its response was here.
         let from = change.written - PAUSE;
         let until = changes.get(n + 1).map_or(Timestamp::MAX, |next| next.written - PAUSE);
-        let own = events.iter().filter(|(of, at)| *of == stage && (from..until).contains(at));
-        let own = own.map(|(_, at)| *at);
+        let of = |stage| {
+            let own = events.iter().filter(move |(of, at)| *of == stage && (from..until).contains(at));
+            own.map(|(_, at)| *at)
+        };
         let end = match which {
-            Which::First => own.min(),
-            Which::Last => own.max(),
+            Which::First => of(stage).min(),
+            Which::Last => of(stage).max(),
+            Which::LastBeforeNext => {
+                of(stage + 1).min().and_then(|next| of(stage).filter(|at| *at <= next).max())
+            }
         };
         found.extend(end.map(|end| change.written.duration_until(end).as_secs_f64() * 1e3));
     }
