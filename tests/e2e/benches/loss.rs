@@ -1,7 +1,7 @@
 //! Questions lost while a fleet changes: `cargo xtask bench loss`.
 //!
-//! Two clients ask the Service of an instance with three servers for half a minute each time, one from a port that it keeps, one from
-//! many; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change; `lost_EVENT` with one;
+//! Two clients ask the Service of an instance with three servers for half a minute each time, one from a port that it keeps, one always
+//! from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change; `lost_EVENT` with one;
 //! `wrong_answers` are all that were not the right answer, over the whole benchmark.
 
 use std::time::Duration;
@@ -15,8 +15,8 @@ use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
 const BENCH: &str = "loss";
-/// Questions a second of each client, and what the names of the figures end in.
-const RATES: [(u32, &str); 2] = [(1_000, ""), (2_500, "_5k")];
+/// Questions a second of the client that keeps its port and of the other, and what the names of the figures end in.
+const RATES: [([u32; 2], &str); 2] = [([1_000, 1_000], ""), ([3_750, 1_250], "_5k")];
 /// How long is asked at least.
 const TIME: Duration = Duration::from_secs(30);
 const CONTROLS: usize = 3;
@@ -30,17 +30,18 @@ async fn main() -> Result<()> {
         namespace.ready("Bind9Instance", "other").await?;
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let mut sums = Sums::default();
-        for (rate, suffix) in RATES {
-            let mut run = Run { namespace, rate, suffix, sums: &mut sums };
+        for (rates, suffix) in RATES {
+            let mut run = Run { namespace, rates, suffix, sums: &mut sums };
+            // Another one for each.
+            let number = rates.iter().sum::<u32>() / 1_000;
             for _ in 0..CONTROLS {
                 run.measure("control_lost", async || Ok(())).await?;
             }
             // The template of the pods differs, as with another image.
-            let cpu = format!("{}m", rate / 500);
+            let cpu = format!("{number}m");
             let template = json!({"spec": {"resources": {"requests": {"cpu": cpu}}}});
             run.measure("lost_rollout", async || replace_all(namespace, template).await).await?;
-            let access =
-                json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{}", rate / 500), "any"]}}});
+            let access = json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{number}"), "any"]}}});
             run.measure("lost_configuration", async || change(namespace, access).await).await?;
             run.measure("lost_scale", async || scale(namespace).await).await?;
             run.measure("lost_role", async || change_role(namespace).await).await?;
@@ -61,7 +62,7 @@ struct Sums {
 
 struct Run<'a> {
     namespace: &'a Namespace,
-    rate: u32,
+    rates: [u32; 2],
     suffix: &'static str,
     sums: &'a mut Sums,
 }
@@ -70,8 +71,9 @@ impl Run<'_> {
     /// Asks while `event` happens, and for a while in any case.
     async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
         let (namespace, suffix) = (self.namespace, self.suffix);
-        let kept = Load::start(namespace, "primary", self.rate, Ports::Kept).await?;
-        let new = Load::start(namespace, "primary", self.rate, Ports::New).await?;
+        let [kept, new] = self.rates;
+        let kept = Load::start(namespace, "primary", kept, Ports::Kept).await?;
+        let new = Load::start(namespace, "primary", new, Ports::New).await?;
         let time = tokio::time::sleep(TIME);
         event().await.with_context(|| metric.to_owned())?;
         time.await;

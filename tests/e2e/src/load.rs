@@ -4,12 +4,15 @@
 //! two seconds; any answer but the right one is wrong.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bindy_testing::cluster::{Namespace, within};
-use bindy_testing::dns::{self, Answer, AnswerRecord, Transport};
+use bindy_testing::dns::{self, Answer, AnswerRecord};
 use bindy_zone::{Name, Rtype};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,6 +26,12 @@ const LIMIT: Duration = Duration::from_secs(2);
 const BURST: Duration = Duration::from_millis(200);
 /// More are not under way at once at the rates of tests.
 const UNDER_WAY: usize = 20;
+/// The source ports of clients that change them. A node remembers a question and its answer for 30 s
+/// (`nf_conntrack_udp_timeout`) and sends what comes from that port meanwhile to the same server, so all clients of this process take
+/// them in turn: at 1 250 questions a second one comes again after 44 s.
+const NEW_PORTS: Range<u16> = 10_000..65_000;
+/// How many of them were taken.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// How often questions are sent, several at once where the rate asks for it.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -31,7 +40,7 @@ const TICK: Duration = Duration::from_millis(2);
 pub enum Ports {
     /// The same for all: what a resolver's connection tracking makes of a pod that is gone shows here.
     Kept,
-    /// Another for each.
+    /// Another for each, and none that the node still remembers.
     New,
 }
 
@@ -65,10 +74,8 @@ impl Tally {
         self.nothing_wrong()
     }
 
-    /// The same when that many servers were taken away: for each of them kube-proxy makes the node forget the connections to
-    /// it, and answers that are on their way at that moment find no way back. A port that is used again within the time for which
-    /// a node remembers connections (some 30 s) is a kept one: of random ports at 200 questions a second
-    /// every fifth is.
+    /// The same for a client with [`Ports::Kept`] when that many servers were taken away: for each of them kube-proxy makes the
+    /// node forget the connections to it, and answers that are on their way at that moment find no way back.
     pub fn only_answers_under_way_missed(&self, servers: usize) -> Result<()> {
         let bursts = 1 + self
             .lost
@@ -152,8 +159,7 @@ impl Pace {
 }
 
 async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
-    let socket = UdpSocket::bind(if service.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).await?;
-    socket.connect(service).await?;
+    let socket = bind(service, 0).await?;
     let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::default(), Pace::new(rate));
     let (mut waiting, mut next): (HashMap<u16, Instant>, u16) = (HashMap::new(), 0);
     let (mut buffer, mut ticks) = ([0; 4096], tokio::time::interval(TICK));
@@ -205,12 +211,9 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
             Some(answer) = asking.join_next() => take(&mut tally, answer?),
             _ = ticks.tick() => for _ in 0..pace.due() {
                 tally.asked += 1;
+                let socket = new_socket(service).await?;
                 let (question, sent) = (question.clone(), pace.begun.elapsed());
-                asking.spawn(async move {
-                    let asked = dns::ask(service, Transport::Udp, &question, Rtype::A);
-                    let answer = tokio::time::timeout(LIMIT, asked).await.map_err(anyhow::Error::from);
-                    (sent, answer.flatten())
-                });
+                asking.spawn(async move { (sent, ask_once(&socket, &question).await) });
             },
         }
     }
@@ -218,4 +221,29 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
         take(&mut tally, answer?);
     }
     Ok(tally)
+}
+
+/// A socket at the next port that nobody has.
+async fn new_socket(service: SocketAddr) -> Result<UdpSocket> {
+    for _ in NEW_PORTS {
+        let port = NEW_PORTS.start + (TAKEN.fetch_add(1, Ordering::Relaxed) % NEW_PORTS.len()) as u16;
+        match bind(service, port).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            socket => return Ok(socket?),
+        }
+    }
+    bail!("no port is left")
+}
+
+async fn bind(service: SocketAddr, port: u16) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((if service.is_ipv4() { "0.0.0.0" } else { "::" }, port)).await?;
+    socket.connect(service).await?;
+    Ok(socket)
+}
+
+async fn ask_once(socket: &UdpSocket, question: &Name) -> Result<Answer> {
+    socket.send(&dns::query_message(0, question, Rtype::A)?).await?;
+    let mut buffer = [0; 4096];
+    let length = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await??;
+    dns::parse_answer(buffer.get(..length).unwrap_or_default())
 }

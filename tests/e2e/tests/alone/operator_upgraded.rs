@@ -37,7 +37,7 @@ async fn upgrade(namespace: &Namespace, operator: &Operator) -> Result<()> {
     let after = namespace.until_ready("primary", 2, &before.iter().collect::<Vec<_>>()).await?;
     namespace.ready("Bind9Instance", "primary").await?;
     probes.more_answers(&after, 10).await?;
-    load.stop().await?.only_answers_under_way_missed(before.len())?;
+    load.stop().await?.nothing_missed()?;
     let now = versions(namespace, &SAME).await?;
     ensure!(now == objects, "there were {objects:#?}, there are {now:#?}");
     let rolled_out = namespace.get("Deployment", "primary").await?.metadata.generation;
