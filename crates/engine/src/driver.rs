@@ -118,6 +118,11 @@ impl EngineHandle {
         self.send(Message::Input(Input::Entry(key, entry))).await;
     }
 
+    /// The listing of this number has been told.
+    pub async fn caught_up(&self, number: u64) {
+        self.send(Message::Input(Input::CaughtUp(number))).await;
+    }
+
     /// This process may write from now on. Its servers have to be known.
     pub async fn lead(&self) {
         self.send(Message::Input(Input::Lead)).await;
@@ -188,6 +193,7 @@ pub struct Engine<L> {
     steps: u64,
     view: watch::Sender<Option<Arc<View>>>,
     fleet_version: Option<u64>,
+    listings: Option<watch::Sender<u64>>,
     tasks: TaskTracker,
 }
 
@@ -215,6 +221,7 @@ impl<L: Ledger> Engine<L> {
             steps: 0,
             view,
             fleet_version: None,
+            listings: None,
             tasks: TaskTracker::new(),
         };
         (engine, EngineHandle { messages: sender, changes, view: views })
@@ -224,6 +231,14 @@ impl<L: Ledger> Engine<L> {
     #[must_use]
     pub fn telling(mut self) -> Self {
         self.core = self.core.telling();
+        self
+    }
+
+    /// Asks by these numbers for listings of all objects, which [`EngineHandle::caught_up`] answers. Of an engine that has not
+    /// this, objects are told without delay.
+    #[must_use]
+    pub fn catching_up(mut self, listings: watch::Sender<u64>) -> Self {
+        self.listings = Some(listings);
         self
     }
 
@@ -344,9 +359,19 @@ impl<L: Ledger> Engine<L> {
                 tracing::debug!(?target, serial = %next.serial, "compiled");
                 self.swap(target, expected, next);
             }
+            Output::CatchUp(number) => self.catch_up(number),
             Output::Fetch(target, zone, wanted) => self.fetch(target, zone, wanted),
             Output::Probe(id, probes) => self.probe(&id, probes),
         }
+    }
+
+    fn catch_up(&mut self, number: u64) {
+        let Some(listings) = &self.listings else { return self.step(Input::CaughtUp(number)) };
+        tracing::info!(
+            number,
+            "another process has published: all objects are listed before anything follows"
+        );
+        listings.send_replace(number);
     }
 
     fn swap(&self, target: Target, expected: Option<bindy_zone::Serial>, next: LedgerEntry) {

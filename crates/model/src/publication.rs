@@ -9,6 +9,9 @@
 //!                          ▼
 //!   Held ◄──too much── guard ──► Swapping ──Swap──► Publish        (changes gather meanwhile for the next swap)
 //! ```
+//! A base that another process has published may have changes of which the watches here have not told yet. Before anything follows
+//! it, every object is listed anew (CatchUp), so no change is taken back.
+//!
 //! The ledger is the status of the object: (serial, digest), written by compare-and-swap before anyone serves the
 //! version, so a serial names one content, for ever. Serials only rise: the next one comes after the ledger's and
 //! after every serial that one of our own servers was seen to serve, and not before unix time.
@@ -70,6 +73,8 @@ pub enum Command {
         /// The version to name.
         next: Version,
     },
+    /// Take in every object as it is now; answer with [`Publication::caught_up`].
+    CatchUp,
     /// Serve this version, whose entry is in the ledger.
     Publish(Version),
 }
@@ -106,11 +111,22 @@ pub(crate) enum Writer {
     Other,
 }
 
+/// What is known of the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    /// All that the last version was made from, or later states of it.
+    Current,
+    /// Another process has made the last version, and may have seen what this one has not.
+    Behind,
+}
+
 #[derive(Clone, Debug)]
 enum Phase {
     Settled,
     Recovering,
-    Swapping(Version),
+    CatchingUp,
+    /// With the serial that the ledger has to have.
+    Swapping(Option<Serial>, Version),
 }
 
 /// One zone or catalog on its way from wanted content to served versions.
@@ -125,6 +141,7 @@ pub struct Publication {
     overheard: Option<LedgerEntry>,
     recovery_failed: bool,
     writer: Writer,
+    view: View,
     relisted: bool,
     paused: bool,
     seen: Option<Serial>,
@@ -150,6 +167,7 @@ impl Publication {
             overheard: None,
             recovery_failed: false,
             writer: Writer::This,
+            view: View::Current,
             // What is missing after a restart was not seen to be deleted.
             relisted: true,
             paused: false,
@@ -171,6 +189,9 @@ impl Publication {
     /// Somebody else writes the ledger from now on.
     pub fn follow(&mut self) {
         self.writer = Writer::Other;
+        if matches!(self.phase, Phase::CatchingUp) {
+            self.phase = Phase::Settled;
+        }
         // Another one may have written before this one knew that its time was over.
         if let Some(entry) = self.overheard.take().filter(|entry| !self.is_past(entry.serial)) {
             self.ledger = Some(entry);
@@ -205,6 +226,7 @@ impl Publication {
         self.overheard = None;
         self.recovery_failed = false;
         if self.served.as_ref().map(LedgerEntry::of) != self.ledger {
+            self.view = View::Behind;
             self.served = None;
             self.relisted = true;
         }
@@ -238,7 +260,7 @@ impl Publication {
 
     /// Whether any version was ever published, in this run or before it.
     pub fn was_published(&self) -> bool {
-        self.served.is_some() || self.ledger.is_some()
+        self.served.is_some() || self.ledger.is_some() || self.overheard.is_some()
     }
 
     /// Whether what is wanted is what is served.
@@ -292,6 +314,7 @@ impl Publication {
         self.phase = Phase::Settled;
         match version.filter(|version| self.ledger == Some(LedgerEntry::of(version))) {
             Some(version) => {
+                self.view = View::Behind;
                 self.served = Some(version.clone());
                 let mut commands = vec![Command::Publish(version)];
                 commands.extend(self.advance(now));
@@ -306,7 +329,7 @@ impl Publication {
 
     /// Takes the answer to a [`Command::Swap`].
     pub fn swapped(&mut self, result: Swapped, now: Now) -> Vec<Command> {
-        let Phase::Swapping(next) = std::mem::replace(&mut self.phase, Phase::Settled) else {
+        let Phase::Swapping(expected, next) = std::mem::replace(&mut self.phase, Phase::Settled) else {
             return Vec::new();
         };
         match result {
@@ -321,11 +344,9 @@ impl Publication {
                 self.give_way(entry);
                 self.advance(now)
             }
-            Swapped::Failed => {
-                let expected = self.ledger.map(|entry| entry.serial);
-                self.phase = Phase::Swapping(next.clone());
-                vec![Command::Swap { expected, next }]
-            }
+            // Another process has led and written meanwhile: this follows a version that is the last one no more.
+            Swapped::Failed if self.ledger.map(|entry| entry.serial) != expected => self.advance(now),
+            Swapped::Failed => self.swap(expected, next),
         }
     }
 
@@ -342,6 +363,17 @@ impl Publication {
         self.ledger = entry;
         self.served = None;
         self.recovery_failed = false;
+        self.view = View::Behind;
+    }
+
+    /// Takes the answer to a [`Command::CatchUp`]; what is wanted has been told.
+    pub fn caught_up(&mut self, now: Now) -> Vec<Command> {
+        if !matches!(self.phase, Phase::CatchingUp) {
+            return Vec::new();
+        }
+        self.phase = Phase::Settled;
+        self.view = View::Current;
+        self.advance(now)
     }
 
     fn publish(&mut self, version: Version, now: Now) -> Vec<Command> {
@@ -378,6 +410,7 @@ impl Publication {
         let overtaken = self.is_overtaken();
         if let (None, Some(entry)) = (&self.served, self.ledger) {
             if entry.digest == wanted.digest() && !overtaken {
+                self.view = View::Current;
                 self.relisted = false;
                 self.hold = None;
                 let version = Version { serial: entry.serial, content: wanted };
@@ -391,6 +424,7 @@ impl Publication {
         }
         let unchanged = self.served.as_ref().is_some_and(|served| served.content.digest() == wanted.digest());
         if unchanged && !overtaken && self.ledger.is_some() {
+            self.view = View::Current;
             self.relisted = false;
             self.hold = None;
             return Vec::new();
@@ -398,14 +432,21 @@ impl Publication {
         if self.paused && self.served.is_some() {
             return Vec::new();
         }
+        if self.view == View::Behind {
+            self.phase = Phase::CatchingUp;
+            return vec![Command::CatchUp];
+        }
         self.hold = self.too_much(&wanted, now);
         if self.hold.is_some() {
             return Vec::new();
         }
         self.relisted = false;
         let next = Version { serial: self.next_serial(now), content: wanted };
-        let expected = self.ledger.map(|entry| entry.serial);
-        self.phase = Phase::Swapping(next.clone());
+        self.swap(self.ledger.map(|entry| entry.serial), next)
+    }
+
+    fn swap(&mut self, expected: Option<Serial>, next: Version) -> Vec<Command> {
+        self.phase = Phase::Swapping(expected, next.clone());
         vec![Command::Swap { expected, next }]
     }
 
@@ -414,6 +455,7 @@ impl Publication {
         let Some(entry) = self.ledger.filter(|entry| entry.digest == wanted.digest()) else {
             return Vec::new();
         };
+        self.view = View::Current;
         let served = self.served.as_ref().map(LedgerEntry::of);
         if served == Some(entry) {
             return Vec::new();

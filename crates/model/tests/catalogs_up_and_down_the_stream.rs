@@ -86,7 +86,7 @@ impl Rig {
                         };
                         Input::Probed(id.clone(), probe, answer)
                     })),
-                    Output::Fetch(..) | Output::Retire(_) => {}
+                    Output::Fetch(..) | Output::CatchUp(_) | Output::Retire(_) => {}
                 }
             }
         }

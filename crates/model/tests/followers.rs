@@ -43,6 +43,8 @@ struct Replica {
     heard: bool,
     /// Fetches and probes: what only a leader does.
     questions: usize,
+    /// How often it has listed everything anew.
+    listings: usize,
     /// Whether anything is answered that it asks for on behalf of zones.
     zones_answered: bool,
     /// Members that catalogs lost by what it published.
@@ -61,6 +63,7 @@ impl Replica {
             swaps: 0,
             heard: true,
             questions: 0,
+            listings: 0,
             zones_answered: true,
             removed: Vec::new(),
         };
@@ -124,6 +127,13 @@ impl Replica {
                         }
                         self.serves.insert(name.clone(), version.serial);
                         cluster.servers.insert(name, version);
+                    }
+                    Output::CatchUp(number) => {
+                        self.listings += 1;
+                        // The last one is taken first.
+                        inputs.push(Input::CaughtUp(number));
+                        let entries = cluster.ledger.clone().into_iter();
+                        inputs.extend(entries.map(|(key, entry)| Input::Entry(key, Some(entry))));
                     }
                     Output::Fetch(target, name, _) => {
                         self.questions += 1;
@@ -322,6 +332,68 @@ fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
     let commands = publication.swapped(Swapped::Done, leader.now);
     let [Command::Publish(served)] = &commands[..] else { panic!("{commands:?}") };
     assert_eq!((served.serial, publication.ledger()), (later.serial, Some(later)));
+}
+
+/// The first version of a zone was heard of after this one began to lead, and no server has the catalog to go on from.
+#[test]
+fn a_catalog_that_nobody_has_gets_the_zones_that_a_new_leader_hears_of() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
+    leader.lead(&mut cluster);
+    let catalog = Catalog::name("default", "one").unwrap();
+    let mut follower = Replica::new(&mut Cluster::default(), &[a("www", "www", 2)]);
+    let entry = (key("one"), LedgerKind::Catalog);
+    let known = cluster.ledger[&entry];
+    follower.step(&mut cluster, Input::Entry(entry, Some(known)));
+    leader.follow(&mut cluster);
+    cluster.servers.remove(&catalog);
+    follower.zones_answered = false;
+    follower.lead(&mut cluster);
+    let members: Vec<Name> = Catalog::members(&cluster.servers[&catalog].content).collect();
+    assert_eq!((members, follower.listings), (vec![apex()], 1));
+}
+
+#[test]
+fn a_write_that_failed_is_not_repeated_after_the_version_of_another_one() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
+    leader.lead(&mut cluster);
+    let content = cluster.servers[&apex()].content.clone();
+    let mut publication = Publication::new(Guard::Relist, None);
+    let commands = publication.want(content, false, leader.now);
+    let [Command::Swap { next, .. }] = &commands[..] else { panic!("{commands:?}") };
+    publication.follow();
+    let digest = cluster.ledger[&(key("one"), LedgerKind::Catalog)].digest;
+    let later = LedgerEntry { serial: next.serial.next(), digest, records: 1 };
+    publication.named(Some(later), leader.now);
+    publication.lead();
+    let commands = publication.swapped(Swapped::Failed, leader.now);
+    assert_eq!(commands, [Command::Fetch(later)]);
+}
+
+/// It may have been made from edits that this one has not seen.
+#[test]
+fn nothing_follows_a_version_that_was_fetched_before_everything_is_listed() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
+    leader.lead(&mut cluster);
+    let base = cluster.servers[&apex()].clone();
+    let mut other = Replica::new(&mut Cluster::default(), &[]);
+    let mut empty = Cluster::default();
+    other.lead(&mut empty);
+    let wanted = empty.servers[&apex()].content.clone();
+
+    let entry = LedgerEntry::of(&base);
+    let mut publication = Publication::new(Guard::Relist, Some(entry));
+    assert_eq!(publication.want(wanted.clone(), false, leader.now), [Command::Fetch(entry)]);
+    // The answer comes when somebody else leads.
+    publication.follow();
+    assert_eq!(publication.fetched(Some(base.clone()), leader.now), [Command::Publish(base)]);
+    publication.lead();
+    assert_eq!(publication.want(wanted.clone(), false, leader.now), [Command::CatchUp]);
+    let commands = publication.caught_up(leader.now);
+    let [Command::Swap { expected, next }] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!((*expected, next.content.digest()), (Some(entry.serial), wanted.digest()));
 }
 
 /// Edits are no removals, however many there are, and whatever of them the last leader has still published.

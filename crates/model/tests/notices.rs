@@ -98,6 +98,7 @@ impl Rig {
                     self.served.insert(name, version.serial);
                 }
             }
+            Output::CatchUp(number) => inputs.push(Input::CaughtUp(number)),
             Output::Fetch(target, ..) => inputs.push(Input::Fetched(target, None)),
             Output::Probe(id, probes) => {
                 for probe in probes {

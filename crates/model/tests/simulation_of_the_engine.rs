@@ -225,6 +225,7 @@ impl Simulation {
                     self.step(Input::Probed(id.clone(), probe, answer));
                 }
             }
+            Output::CatchUp(number) => self.step(Input::CaughtUp(number)),
             Output::Publish(..) | Output::Grant(..) | Output::Retire(_) => {}
         }
     }

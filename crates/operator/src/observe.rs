@@ -8,7 +8,8 @@
 //! One watch a kind. A watch asks the server to end it after [`WATCH_SECONDS`], and a connection on which nothing
 //! arrives for longer than that is given up: one that is open on our side only is noticed within half a minute. A
 //! watch goes on where it was; only when the server has forgotten that place (410 Gone) everything is listed again,
-//! and what is missing then was not seen to be deleted (invariant 5).
+//! and what is missing then was not seen to be deleted (invariant 5). The same is done on demand: a leader that goes on from
+//! what another one has published has to know all that was written before.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -21,11 +22,11 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What is read here: the custom resources, and zone files.
@@ -52,8 +53,8 @@ pub(crate) enum Observed {
     Objects(Vec<ObjectEvent>),
     /// A zone or instance, for what the ledger needs of it: its identity and what its status says.
     Entry(Box<bindy_api::Object>),
-    /// It has been listed for the first time.
-    Listed(Kind),
+    /// It has been listed, for the first time or because this number asked for it.
+    Listed(Kind, u64),
 }
 
 /// Every kind that has to be listed before anything is compiled.
@@ -73,23 +74,24 @@ pub(crate) fn resource(kind: Kind) -> Option<ApiResource> {
     Some(ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, name), plural))
 }
 
-/// Watches one kind until cancelled or nobody listens any more.
+/// Watches one kind until cancelled or nobody listens any more. Each new number of `listings` asks for another listing.
 pub(crate) async fn run(
     client: Client,
     kind: Kind,
     events: mpsc::Sender<Observed>,
+    listings: watch::Receiver<u64>,
     cancel: CancellationToken,
 ) {
     let watch = async {
         match resource(kind) {
             Some(resource) => {
                 let api: Api<DynamicObject> = Api::all_with(client, &resource);
-                follow(api, config(), kind, |object| convert(kind, object), events).await;
+                follow(api, config(), kind, |object| convert(kind, object), events, listings).await;
             }
             None => {
                 let labelled = config().labels(&format!("{ZONE_FILE_LABEL}=true"));
                 let api: Api<ConfigMap> = Api::all(client);
-                follow(api, labelled, kind, |map| convert_config_map(&map), events).await;
+                follow(api, labelled, kind, |map| convert_config_map(&map), events, listings).await;
             }
         }
     };
@@ -120,21 +122,34 @@ async fn follow<K>(
     kind: Kind,
     convert: impl Fn(K) -> Vec<Observed>,
     sender: mpsc::Sender<Observed>,
+    mut listings: watch::Receiver<u64>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut stream = std::pin::pin!(watch(api, config).backoff(pauses()));
-    let mut listed = false;
-    while let Some(event) = stream.next().await {
+    let begin = || Box::pin(watcher(api.clone(), config.clone()).backoff(pauses()));
+    let (mut stream, mut listed) = (begin(), false);
+    let mut number = *listings.borrow_and_update();
+    loop {
+        let event = tokio::select! {
+            Ok(()) = listings.changed() => {
+                number = *listings.borrow_and_update();
+                stream = begin();
+                continue;
+            }
+            Some(event) = stream.next() => event,
+            else => return,
+        };
         let observed = match event {
             Ok(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
             Ok(Event::Init) => Vec::new(),
             Ok(Event::InitApply(object) | Event::Apply(object)) => convert(object),
-            Ok(Event::InitDone) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisted(kind)])],
             Ok(Event::InitDone) => {
-                listed = true;
-                tracing::info!(%kind, "listed");
-                vec![Observed::Listed(kind)]
+                let again = std::mem::replace(&mut listed, true);
+                if !again {
+                    tracing::info!(%kind, "listed");
+                }
+                let relisted = again.then(|| Observed::Objects(vec![ObjectEvent::Relisted(kind)]));
+                relisted.into_iter().chain([Observed::Listed(kind, number)]).collect()
             }
             Ok(Event::Delete(object)) => {
                 let key = key_of(&object);

@@ -8,6 +8,7 @@
 //! Nothing is compiled before every kind has been listed; nothing is written before the servers that run are known: the
 //! version that a status names may have to come from them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bindy_election::State;
@@ -63,8 +64,10 @@ impl Replica {
         let (client, metrics) = (self.client.clone(), self.metrics.clone());
         let ledger = Arc::new(KubeLedger::new(client, self.leadership.clone(), metrics));
         let (sender, mut observed) = mpsc::channel(QUEUE);
+        let (listings, wanted) = watch::channel(0);
         for kind in observe::kinds() {
-            self.tasks.spawn(observe::run(self.client.clone(), kind, sender.clone(), cancel.clone()));
+            let (client, sender, cancel) = (self.client.clone(), sender.clone(), cancel.clone());
+            self.tasks.spawn(observe::run(client, kind, sender, wanted.clone(), cancel));
         }
         drop(sender);
         self.tasks.spawn(servers::run(
@@ -82,7 +85,7 @@ impl Replica {
             "everything is listed"
         );
         let (engine, handle) = Engine::new(ledger.clone(), listing.entries, self.store.clone());
-        self.tasks.spawn(engine.telling().run(cancel.clone()));
+        self.tasks.spawn(engine.telling().catching_up(listings).run(cancel.clone()));
         handle.follow().await;
         handle.objects(listing.events).await;
         for (instance, addresses) in listing.addresses.all() {
@@ -250,7 +253,7 @@ async fn list(
                 let _noted = listing.addresses.recall(&entry);
                 listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
             }
-            Observed::Listed(kind) => missing.retain(|other| *other != kind),
+            Observed::Listed(kind, _) => missing.retain(|other| *other != kind),
         }
     }
     Some(listing)
@@ -265,6 +268,8 @@ async fn follow(
     leadership: &Leadership,
     cancel: &CancellationToken,
 ) {
+    let mut listed: HashMap<Kind, u64> = observe::kinds().into_iter().map(|kind| (kind, 0)).collect();
+    let mut complete = 0;
     loop {
         let next = tokio::select! {
             () = cancel.cancelled() => return,
@@ -291,7 +296,13 @@ async fn follow(
                     engine.entry(key, entry).await;
                 }
             }
-            Some(Observed::Listed(_)) => {}
+            Some(Observed::Listed(kind, number)) => {
+                listed.insert(kind, number);
+                let now = listed.values().min().copied().unwrap_or_default();
+                if std::mem::replace(&mut complete, now) != now {
+                    engine.caught_up(now).await;
+                }
+            }
             None => return,
         }
     }

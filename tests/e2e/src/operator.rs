@@ -45,7 +45,8 @@ pub async fn alone() -> Result<MutexGuard<'static, ()>> {
     static ONE: Mutex<()> = Mutex::const_new(());
     let guard = ONE.lock().await;
     let operator = Operator::of(&Cluster::connect().await?);
-    operator.start().await?;
+    // It may not become ready before: the proxy that it was diverted to is gone.
+    operator.scale("1").await?;
     operator.direct().await?;
     Ok(guard)
 }

@@ -67,7 +67,7 @@ impl World {
                 }
                 Output::Grant(target, zone, instances) => self.store.grant(&target, &zone, instances),
                 Output::Retire(target) => self.store.retire(&target),
-                Output::Fetch(..) | Output::Probe(..) => {}
+                Output::Fetch(..) | Output::CatchUp(_) | Output::Probe(..) => {}
             }
         }
         // One version of a zone a second, as its serial would have it.

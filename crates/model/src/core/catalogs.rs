@@ -191,13 +191,23 @@ impl Core {
         }
     }
 
+    /// Tells the publication of a catalog the members that the catalog has by now, without the pause.
+    pub(super) fn want_catalog_now(&mut self, key: &NamespacedName, now: Now) -> Vec<Command> {
+        match self.catalogs.get_mut(key) {
+            // What is hidden is known only when the catalog that was served is.
+            Some(catalog) if !self.world.hides_zones() => {
+                catalog.publication.want(catalog.wanted(false), false, now)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn take_fetched_catalog(
         &mut self,
         key: &NamespacedName,
         version: Option<Version>,
         now: Now,
     ) -> Option<Vec<Command>> {
-        let hidden = self.world.hides_zones();
         let catalog = self.catalogs.get_mut(key)?;
         // What is wanted may depend on what was served: a zone that another process has put there before this one knew of
         // its first version stays.
@@ -210,12 +220,8 @@ impl Core {
         for apex in self.zones.iter().filter_map(carried).filter(|apex| before.contains(apex)) {
             catalog.insert(&apex);
         }
-        let mut commands = match hidden {
-            // What is hidden is known only after this.
-            true => Vec::new(),
-            false => catalog.publication.want(catalog.wanted(hidden), false, now),
-        };
-        commands.extend(catalog.publication.fetched(version, now));
+        let mut commands = self.want_catalog_now(key, now);
+        commands.extend(self.catalogs.get_mut(key)?.publication.fetched(version, now));
         Some(commands)
     }
 

@@ -16,7 +16,7 @@ use super::outbox::Outbox;
 use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::NamespacedName;
-use crate::publication::{Command, LedgerEntry, Now, Publication, Writer};
+use crate::publication::{LedgerEntry, Now, Writer};
 use crate::record_table::RecordId;
 
 impl Core {
@@ -25,6 +25,7 @@ impl Core {
         self.world.set_writer(Writer::Other);
         self.outbox = None;
         self.proving.clear();
+        self.catching_up.forget();
         // What was proven here is in the statuses, or will be written again by whoever leads now.
         for zone in self.zones.values_mut() {
             zone.latch = Latch::of(None);
@@ -43,36 +44,49 @@ impl Core {
     ) {
         if !self.world.is_following() {
             let Some(entry) = entry else { return };
-            return self.with_publication((key, kind), |one| one.overheard(entry, now), now, outputs);
+            return self.overhear(key, kind, entry, now, outputs);
         }
         match entry {
             Some(entry) => drop(self.ledger.insert((key.clone(), kind), entry)),
             None => drop(self.ledger.remove(&(key.clone(), kind))),
         }
-        self.with_publication((key, kind), |one| one.named(entry, now), now, outputs);
+        let Some(target) = self.target(key, kind) else { return };
+        self.with_publication(&target, |one| one.named(entry, now), now, outputs);
     }
 
-    /// Tells the publication of a zone or catalog, if there is one.
-    fn with_publication(
+    fn overhear(
         &mut self,
-        (key, kind): (NamespacedName, LedgerKind),
-        tell: impl FnOnce(&mut Publication) -> Vec<Command>,
+        key: NamespacedName,
+        kind: LedgerKind,
+        entry: LedgerEntry,
         now: Now,
         outputs: &mut Vec<Output>,
     ) {
-        let (target, publication) = match kind {
-            LedgerKind::Zone => {
-                let Some(apex) = self.current.get(&key).cloned() else { return };
-                let zone = self.zones.get_mut(&(key.clone(), apex.clone()));
-                (Target::Zone(key, apex), zone.map(|zone| &mut zone.publication))
-            }
-            LedgerKind::Catalog => {
-                let catalog = self.catalogs.get_mut(&key);
-                (Target::Catalog(key), catalog.map(|catalog| &mut catalog.publication))
-            }
+        let Some(target) = self.target(key, kind) else { return };
+        let unpublished = match &target {
+            Target::Zone(key, apex) => self
+                .zones
+                .get(&(key.clone(), apex.clone()))
+                .filter(|zone| !zone.is_published())
+                .map(|_| (key.clone(), apex.clone())),
+            Target::Catalog(_) | Target::Orphan(_) => None,
         };
-        let commands = publication.map(tell).unwrap_or_default();
-        self.carry_out(&target, commands, now, outputs);
+        self.with_publication(&target, |one| one.overheard(entry, now), now, outputs);
+        // Servers may have it already, and catalogs name it.
+        if let Some((key, apex)) = unpublished {
+            self.enroll(&apex, &key, now);
+        }
+    }
+
+    /// What has this entry of the ledger now.
+    fn target(&self, key: NamespacedName, kind: LedgerKind) -> Option<Target> {
+        Some(match kind {
+            LedgerKind::Zone => {
+                let apex = self.current.get(&key)?.clone();
+                Target::Zone(key, apex)
+            }
+            LedgerKind::Catalog => Target::Catalog(key),
+        })
     }
 
     /// This is the leader from now on, which goes on where the statuses say the one before has come to.

@@ -11,6 +11,7 @@
 //! any event, and a crash, between any two steps.
 
 mod catalogs;
+mod catching_up;
 mod latch;
 mod lead;
 mod outbox;
@@ -30,10 +31,11 @@ pub use servers::{ServerId, ServerState};
 
 use crate::delivery::{Answer, Probe};
 use crate::object::{Kind, NamespacedName, Object, ObjectKey};
-use crate::publication::{LedgerEntry, Now, Swapped};
+use crate::publication::{Command, LedgerEntry, Now, Publication, Swapped};
 use crate::told::Told;
 use crate::world::{Removal, World};
 use catalogs::CatalogState;
+use catching_up::CatchingUp;
 use outbox::{Outbox, SERVER_PATIENCE};
 use servers::Server;
 use zones::{Orphan, ZonePublication};
@@ -85,6 +87,8 @@ pub enum Input {
     Fetched(Target, Option<Version>),
     /// The answer to a probe of [`Output::Probe`].
     Probed(ServerId, Probe, Answer),
+    /// The answer to [`Output::CatchUp`], after the objects.
+    CaughtUp(u64),
     /// What a zone or catalog is published with was seen to be written, by this process or another.
     Entry((NamespacedName, LedgerKind), Option<LedgerEntry>),
     /// This writes from now on.
@@ -95,7 +99,7 @@ pub enum Input {
     Tick,
 }
 
-/// Something to be done. Fetch, Swap and Probe are answered by an input.
+/// Something to be done. Fetch, Swap, CatchUp and Probe are answered by an input.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Get from any of our servers the version that the entry names; any version when there is no entry.
@@ -109,6 +113,8 @@ pub enum Output {
         /// What it has to say then.
         next: LedgerEntry,
     },
+    /// List all objects anew, and say everything of them. The number comes back in the answer.
+    CatchUp(u64),
     /// Serve this version.
     Publish(Target, Name, Version),
     /// Let exactly these instances have it.
@@ -141,6 +147,7 @@ pub struct Core {
     ready_before: BTreeSet<NamespacedName>,
     /// Zones in which something waits for proof.
     proving: BTreeSet<(NamespacedName, Name)>,
+    catching_up: CatchingUp,
 }
 
 /// Whose ledger entry it is.
@@ -169,6 +176,7 @@ impl Core {
             tells: false,
             ready_before: BTreeSet::new(),
             proving: BTreeSet::new(),
+            catching_up: CatchingUp::default(),
         }
     }
 
@@ -179,7 +187,7 @@ impl Core {
 
     /// Takes in what happened and says what has to be done.
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Output> {
-        let mut outputs = Vec::new();
+        let (mut outputs, mut caught_up) = (Vec::new(), Vec::new());
         match input {
             Input::Objects(events) => self.take_objects(events, now),
             Input::Servers(states) => self.take_servers(states, now),
@@ -189,12 +197,21 @@ impl Core {
             Input::Probed(server, probe, answer) => {
                 self.take_answer(&server, &probe, answer, now, &mut outputs);
             }
+            Input::CaughtUp(number) => caught_up = self.catching_up.end(number),
             Input::Entry(key, entry) => self.take_entry(key, entry, now, &mut outputs),
             Input::Lead => self.lead(now),
             Input::Follow => self.follow(),
             Input::Tick => {}
         }
         self.settle(now, &mut outputs);
+        for target in caught_up {
+            if let Target::Catalog(key) = &target {
+                let commands = self.want_catalog_now(key, now);
+                self.carry_out(&target, commands, now, &mut outputs);
+            }
+            self.with_publication(&target, |one| one.caught_up(now), now, &mut outputs);
+        }
+        outputs.extend(self.catching_up.begin().map(Output::CatchUp));
         outputs
     }
 
@@ -248,15 +265,26 @@ impl Core {
     }
 
     fn take_swapped(&mut self, target: &Target, result: Swapped, now: Now, outputs: &mut Vec<Output>) {
-        let commands = match target {
-            Target::Zone(key, apex) => self
-                .zones
-                .get_mut(&(key.clone(), apex.clone()))
-                .map(|zone| zone.publication.swapped(result, now)),
-            Target::Catalog(key) => self.catalogs.get_mut(key).map(|c| c.publication.swapped(result, now)),
+        self.with_publication(target, |one| one.swapped(result, now), now, outputs);
+    }
+
+    /// Tells a publication something, if there is one, and does what it says.
+    fn with_publication(
+        &mut self,
+        target: &Target,
+        tell: impl FnOnce(&mut Publication) -> Vec<Command>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let publication = match target {
+            Target::Zone(key, apex) => {
+                self.zones.get_mut(&(key.clone(), apex.clone())).map(|zone| &mut zone.publication)
+            }
+            Target::Catalog(key) => self.catalogs.get_mut(key).map(|catalog| &mut catalog.publication),
             Target::Orphan(_) => None,
         };
-        self.carry_out(target, commands.unwrap_or_default(), now, outputs);
+        let commands = publication.map(tell).unwrap_or_default();
+        self.carry_out(target, commands, now, outputs);
     }
 
     fn take_fetched(

@@ -164,6 +164,7 @@ impl Core {
                 Command::Fetch(entry) => {
                     outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)));
                 }
+                Command::CatchUp => self.catching_up.ask(target.clone()),
                 Command::Swap { expected, next } => {
                     if let Target::Zone(key, apex) = target
                         && let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone()))

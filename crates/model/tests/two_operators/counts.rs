@@ -15,6 +15,8 @@ pub struct Counts {
     pub late_in_effect: usize,
     pub stopped_by_term: usize,
     pub stale_statuses: usize,
+    /// Listings of everything, before a leader goes on from a version that it has not made.
+    pub listings: usize,
 }
 
 impl Counts {
@@ -28,13 +30,14 @@ impl Counts {
         self.late_in_effect += other.late_in_effect;
         self.stopped_by_term += other.stopped_by_term;
         self.stale_statuses += other.stale_statuses;
+        self.listings += other.listings;
     }
 
     /// A simulation in which nothing happens proves nothing.
     pub fn all_happened(&self) {
         let Self { takeovers, crashes, swaps, tells, late, late_in_vain, late_in_effect, .. } = *self;
         let counts = [takeovers, crashes, swaps, tells, late, late_in_vain, late_in_effect];
-        let rest = [self.stopped_by_term, self.stale_statuses];
+        let rest = [self.stopped_by_term, self.stale_statuses, self.listings];
         assert!(counts.iter().chain(&rest).all(|count| *count > 0), "{self:?}");
     }
 }

@@ -5,7 +5,8 @@
 //! 1. a serial names one content, and nobody serves a version that the ledger did not name;
 //! 2. serials of the ledger, of each operator while it runs, and of every server only rise;
 //! 4. a record that was told to be served in a generation is not told the contrary in it;
-//! 5. a record that is wanted all the time is in every version, and its zone in every catalog;
+//! 5. a record that is wanted all the time is in every version, and its zone in every catalog; an edit that a version has is not
+//!    taken back by a later one;
 //! 6. nothing that was sent without a live term has an effect, nor anything that the next leader's write has overtaken.
 //!
 //! When the faults stop, both operators and every server have what a fresh compilation gives, every status says so, and a

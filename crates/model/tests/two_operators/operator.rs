@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bindy_api::RecordKind;
 use bindy_model::{
-    Answer, Answered, Ask, Core, Input, LedgerKind, Notices, Now, ObjectEvent, Output, Target, Told, told,
+    Answer, Answered, Ask, Core, Input, Kind, LedgerKind, Notices, Now, Object, ObjectEvent, ObjectKey,
+    Output, Target, Told, told,
 };
 use bindy_zone::{Name, Rcode, Version};
 
@@ -43,12 +45,7 @@ impl Operator {
             new: Vec::new(),
         };
         operator.step(Input::Follow);
-        let mut events = Vec::new();
-        for (key, (object, told)) in &api.objects {
-            events.push(ObjectEvent::Applied(object.clone()));
-            events.push(ObjectEvent::Told(key.clone(), *told));
-        }
-        operator.step(Input::Objects(events));
+        operator.step(Input::Objects(events(api)));
         operator.step(Input::Objects(vec![ObjectEvent::Listed]));
         operator
     }
@@ -83,6 +80,19 @@ impl Operator {
         }
     }
 
+    /// It lists everything, and watches from there on.
+    pub fn list(&mut self, api: &Api, number: u64) {
+        self.position = api.log.len();
+        let kinds = [Kind::Instance, Kind::Zone, Kind::Record(RecordKind::A)];
+        let (begun, ended) = (kinds.map(ObjectEvent::Relisting), kinds.map(ObjectEvent::Relisted));
+        let listed = begun.into_iter().chain(events(api)).chain(ended).collect();
+        for (slot, entry) in &api.ledger {
+            self.step(Input::Entry(slot.clone(), Some(*entry)));
+        }
+        self.step(Input::Objects(listed));
+        self.step(Input::CaughtUp(number));
+    }
+
     pub fn pass(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.step(Input::Tick);
@@ -91,6 +101,14 @@ impl Operator {
     pub fn notices(&mut self) -> Notices {
         self.core.take_notices(8, self.now)
     }
+}
+
+/// Every object as it is.
+fn events(api: &Api) -> Vec<ObjectEvent> {
+    let of = |(key, (object, told)): (&ObjectKey, &(Object, Told))| {
+        [ObjectEvent::Applied(object.clone()), ObjectEvent::Told(key.clone(), *told)]
+    };
+    api.objects.iter().flat_map(of).collect()
 }
 
 /// Whose entry a target has.
@@ -103,7 +121,7 @@ pub fn slot(target: &Target) -> Slot {
 }
 
 /// What the statuses of a batch of notices say, with what was thought that they said before.
-pub fn statuses(notices: &Notices) -> Vec<(bindy_model::ObjectKey, Of, u32, Told)> {
+pub fn statuses(notices: &Notices) -> Vec<(ObjectKey, Of, u32, Told)> {
     let ready = bindy_api::ConditionType::Ready;
     let records = notices.records.iter().map(|one| {
         let generation = Some(i64::from(one.generation));
@@ -112,7 +130,7 @@ pub fn statuses(notices: &Notices) -> Vec<(bindy_model::ObjectKey, Of, u32, Told
         (one.key.clone(), Of { created: one.created, generation: one.generation }, one.told, told)
     });
     let zones = notices.zones.iter().map(|one| {
-        let key = bindy_model::ObjectKey { kind: bindy_model::Kind::Zone, key: one.key.clone() };
+        let key = ObjectKey { kind: Kind::Zone, key: one.key.clone() };
         let generation = one.status.observed_generation;
         let ready = bindy_api::is_true(&one.status.conditions, ready, generation);
         let told = Told { print: told::zone_print(&one.status), ready };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bindy_model::{Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target};
 use bindy_model::{LedgerEntry, Told};
-use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
+use bindy_zone::{Catalog, Digest, Name, OwnerName, Rtype, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -63,6 +63,9 @@ pub struct Simulation {
     replies: Vec<Reply>,
     contents: BTreeMap<(Name, u32), Digest>,
     members: BTreeMap<Name, BTreeSet<Name>>,
+    /// How often a record of each zone was edited, and what the versions have of it.
+    edits: [u8; ZONES.len()],
+    edited: BTreeMap<(Name, u32), u8>,
     faults: bool,
     counts: Counts,
 }
@@ -110,6 +113,8 @@ impl Simulation {
             replies: Vec::new(),
             contents,
             members,
+            edits: [0; ZONES.len()],
+            edited: BTreeMap::new(),
             faults: true,
             counts: Counts::default(),
         }
@@ -229,6 +234,10 @@ impl Simulation {
                     };
                     self.operators[n].step(Input::Probed(id.clone(), probe, answer));
                 }
+            }
+            Output::CatchUp(number) => {
+                self.counts.listings += 1;
+                self.operators[n].list(&self.api, number);
             }
             Output::Publish(..) | Output::Grant(..) | Output::Retire(_) => {}
         }
@@ -406,6 +415,10 @@ impl Simulation {
 
     fn change(&mut self) {
         let n = self.random.random_range(0..ZONES.len());
+        if self.random.random_ratio(1, 4) && self.edits[n] < u8::MAX {
+            self.edits[n] += 1;
+            return self.api.apply(in_zone(a(&format!("edited-{n}"), "edited", self.edits[n]), n));
+        }
         let record = self.random.random_range(0..6);
         // Few values, so that contents come back.
         let last = self.random.random_range(1..4);
@@ -452,11 +465,26 @@ impl Simulation {
                 Target::Zone(..) => {
                     let steady = OwnerName::parse("steady", &name).unwrap();
                     assert!(version.content.get(&steady).is_some(), "a wanted record vanished from {name}");
+                    self.check_edit(&name, &version);
                 }
                 Target::Catalog(_) => self.check_members(&name, &version),
                 Target::Orphan(_) => {}
             }
         }
+    }
+
+    /// Later versions have later edits: none is taken back.
+    fn check_edit(&mut self, name: &Name, version: &Version) {
+        let edited = version.content.get(&OwnerName::parse("edited", name).unwrap());
+        let rrset = edited.and_then(|rrsets| rrsets.get(Rtype::A));
+        let last = rrset.and_then(|set| set.rdatas().next()?.last().copied()).unwrap_or_default();
+        let serial = version.serial.get();
+        self.edited.insert((name.clone(), serial), last);
+        let earlier = self.edited.range((name.clone(), 0)..(name.clone(), serial)).next_back();
+        let later = self.edited.range((name.clone(), serial + 1)..=(name.clone(), u32::MAX)).next();
+        let ordered = earlier.is_none_or(|(_, before)| *before <= last)
+            && later.is_none_or(|(_, after)| last <= *after);
+        assert!(ordered, "{name} {serial} has edit {last}, between {earlier:?} and {later:?}");
     }
 
     /// The newest version of a catalog has every zone that an earlier one had: all are wanted all the time.

@@ -7,6 +7,7 @@ mod control_plane_gone;
 mod drains;
 mod keys_replaced;
 mod killed_between_writes;
+mod late_watches;
 mod leaders;
 mod leases;
 mod missing_definitions;
