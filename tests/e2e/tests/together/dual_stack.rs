@@ -26,8 +26,8 @@ async fn told(namespace: &Namespace, families: usize) -> Result<Vec<IpAddr>> {
             Ok(found)
         })
         .await?;
-    let is_ipv6: Vec<bool> = addresses.iter().map(IpAddr::is_ipv6).collect();
-    ensure!(is_ipv6 == [false, true][..families], "the families of {addresses:?}");
+    let in_order = addresses.iter().map(IpAddr::is_ipv6).eq([false, true].into_iter().take(families));
+    ensure!(in_order, "the families of {addresses:?}");
     namespace
         .until(("Bind9Instance", "primary"), &format!("the status to say {addresses:?}"), |instance| {
             let found = self::addresses(instance.data.pointer("/status/addresses"));
@@ -143,15 +143,15 @@ async fn servers_are_reached_and_told_in_every_family_that_cluster_and_policy_ha
 
         set_policy(namespace, Some("SingleStack")).await?;
         let single = told(namespace, 1).await?;
-        ensure!(single == both[..1], "{single:?} is another address than {both:?}");
+        ensure!(single.first() == both.first(), "{single:?} is another address than {both:?}");
         services_answer(namespace, &single, &servers).await?;
-        for gone in &both[1..] {
+        for gone in both.iter().skip(1) {
             nobody_answers(namespace, *gone).await?;
         }
 
         set_policy(namespace, None).await?;
         let again = told(namespace, families).await?;
-        ensure!(again[0] == both[0], "{again:?} begins with another address than {both:?}");
+        ensure!(again.first() == both.first(), "{again:?} begins with another address than {both:?}");
         services_answer(namespace, &again, &servers).await?;
 
         set_policy(namespace, Some("RequireDualStack")).await?;
