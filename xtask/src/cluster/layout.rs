@@ -78,7 +78,7 @@ pub(crate) enum Families {
 
 impl Families {
     /// What there is for each of them, in their order.
-    fn each<T>(self, v4: T, v6: T) -> Vec<T> {
+    pub(crate) fn each<T>(self, v4: T, v6: T) -> Vec<T> {
         match self {
             Self::Ipv4 => vec![v4],
             Self::Dual => vec![v4, v6],

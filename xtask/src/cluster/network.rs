@@ -42,10 +42,10 @@ pub(crate) fn ensure(layout: &Layout) -> Result<()> {
 }
 
 fn route_pods(from: Option<&Node>, to: &Node) -> Result<()> {
-    let pairs = to.pod_networks.iter().zip(&to.addresses);
-    pairs
-        .into_iter()
-        .try_for_each(|(pods, address)| ip(from, &["route", "replace", pods, "via", &address.to_string()]))
+    for (pods, address) in to.pod_networks.iter().zip(&to.addresses) {
+        ip(from, &["route", "replace", pods, "via", &address.to_string()])?;
+    }
+    Ok(())
 }
 
 fn ensure_bridge(layout: &Layout) -> Result<()> {
@@ -116,7 +116,8 @@ pub(crate) fn check_free(layout: &Layout) -> Result<()> {
     let routes = |family: &str| -> Result<Vec<Value>> {
         Ok(serde_json::from_str(&output(Command::new("ip").args(["-json", family, "route", "show"]))?)?)
     };
-    for route in [routes("-4")?, routes("-6")?].concat() {
+    let families = layout.families.each("-4", "-6").into_iter();
+    for route in families.map(routes).collect::<Result<Vec<_>>>()?.concat() {
         let field = |name: &str| route.get(name).and_then(Value::as_str).unwrap_or_default();
         let used = Network::parse(field("dst"));
         for ours in [layout.node_networks(), layout.pod_networks()].concat() {

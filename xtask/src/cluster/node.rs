@@ -2,7 +2,6 @@
 //! `STATE/NODE`.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,9 +85,8 @@ impl NodeAgents {
 /// between them without bridge filtering.
 fn pod_network(layout: &Layout, node: &Node) -> Value {
     let ranges: Vec<Value> = node.pod_networks.iter().map(|network| json!([{"subnet": network}])).collect();
-    let everywhere = |address: &IpAddr| if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-    let routes: Vec<Value> =
-        node.addresses.iter().map(|address| json!({"dst": everywhere(address)})).collect();
+    let everywhere = layout.families.each("0.0.0.0/0", "::/0");
+    let routes: Vec<Value> = everywhere.iter().map(|network| json!({"dst": network})).collect();
     let addresses = json!({
         "type": "host-local",
         "dataDir": node.directory.join("addresses"),
