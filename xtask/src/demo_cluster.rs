@@ -23,7 +23,7 @@ const EDITED: &str = "mail.example.com";
 /// Up, installed, shown, down. After a failure the cluster stays, and the error says how to look at it.
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     let name: Name = CLUSTER.parse()?;
-    let made = cluster::up(steps, &name, Wish { nodes: Some(NODES), range: None })
+    let made = cluster::up(steps, &name, Wish { nodes: Some(NODES), ..Wish::default() })
         .and_then(|()| cluster::load_images(steps, &name))
         .and_then(|()| cluster::install(steps, &name))
         .and_then(|()| cluster::administrator(steps, &name));

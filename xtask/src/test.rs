@@ -75,7 +75,7 @@ pub(crate) fn with_cluster(
 ) -> Result<()> {
     let given = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
     let name: Name = given.as_deref().unwrap_or(CLUSTER).parse()?;
-    let wish = Wish { nodes: given.is_none().then_some(NODES), range: None };
+    let wish = Wish { nodes: given.is_none().then_some(NODES), ..Wish::default() };
     let up = cluster::up(steps, &name, wish).and_then(|()| cluster::load_images(steps, &name));
     let installed = up.and_then(|()| cluster::install(steps, &name));
     let installed = installed.and_then(|()| cluster::one_replica(steps, &name));

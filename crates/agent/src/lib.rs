@@ -30,13 +30,12 @@ mod transfer;
 mod watch;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures};
+use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures, listen};
 use bindy_zone::NameError;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -83,7 +82,8 @@ pub enum AgentError {
 pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), AgentError> {
     let config = config::load(config_path)?;
     let key = local_key::load_or_create(&config.named.key_file)?;
-    let (relay_at, transfer_at, http_at) = (config.relay, config.transfer, config.http);
+    let (relay_at, transfer_at, http_at) =
+        (config.relay, everywhere(config.transfer), everywhere(config.http));
     let agent = Arc::new(Agent::new(config, key));
     let tasks = TaskTracker::new();
     let relay = Relay::new(Arc::clone(&agent), tasks.clone())?;
@@ -95,7 +95,7 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     let options = ServerOptions { address: transfer_at, signatures: Signatures::Required, limits };
     let port = bind("transfer", options, agent.keys.clone(), port).await?;
     let bind_error = |error| AgentError::Bind { purpose: "http", address: http_at, error };
-    let listener = TcpListener::bind(http_at).await.map_err(bind_error)?;
+    let listener = listen(http_at).map_err(bind_error)?;
     info!(instance = agent.config().instance, relay = %relay_at, transfer = %transfer_at, http = %http_at, "agent runs");
 
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(task));
@@ -120,6 +120,12 @@ fn relay_limits() -> ServerLimits {
     ServerLimits { datagrams: 20_000, per_client: 2_000, ..ServerLimits::default() }
 }
 
+/// Where an agent listens that is told this address: one that names no address stands for every address of both families.
+fn everywhere(address: SocketAddr) -> SocketAddr {
+    let any = Ipv6Addr::UNSPECIFIED;
+    if address.ip().is_unspecified() { SocketAddr::from((any, address.port())) } else { address }
+}
+
 async fn bind<S: Service>(
     purpose: &'static str,
     options: ServerOptions,
@@ -128,4 +134,21 @@ async fn bind<S: Service>(
 ) -> Result<Server<S>, AgentError> {
     let address = options.address;
     Server::bind(options, keys, service).await.map_err(|error| AgentError::Bind { purpose, address, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_names_none_stands_for_both_families() {
+        for (told, at) in [
+            ("0.0.0.0:5353", "[::]:5353"),
+            ("[::]:5353", "[::]:5353"),
+            ("127.0.0.1:5353", "127.0.0.1:5353"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(everywhere(told.parse().unwrap()), at.parse().unwrap());
+        }
+    }
 }

@@ -22,9 +22,10 @@ pub struct AgentConfig {
     pub catalog: Name,
     /// Where named's queries for its zones arrive; a loopback address.
     pub relay: SocketAddr,
-    /// Where siblings, downstreams and the operator are answered, signed requests only.
+    /// Where siblings, downstreams and the operator are answered, signed requests only. An unspecified address, of either
+    /// family, stands for every address of both.
     pub transfer: SocketAddr,
-    /// Where health, readiness and metrics are told.
+    /// Where health, readiness and metrics are told; the same holds for it.
     pub http: SocketAddr,
     /// The server.
     pub named: NamedConfig,

@@ -152,7 +152,7 @@ async fn begin(
 ) -> Result<(), RunError> {
     let Parts { client, metrics, synced, tasks } = parts;
     let cancel = &stop.following;
-    let http = listen(options.http_port).await?;
+    let http = listen(options.http_port)?;
     tasks.spawn(http::serve(http, synced.clone(), metrics.clone(), cancel.clone()));
     let namespace = options.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let Some(stored) = master_secret(client, &namespace, state.clone(), &stop.leading).await? else {
@@ -195,9 +195,9 @@ async fn begin(
     Ok(())
 }
 
-async fn listen(port: u16) -> Result<TcpListener, RunError> {
+fn listen(port: u16) -> Result<TcpListener, RunError> {
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    TcpListener::bind(address).await.map_err(|error| RunError::Listen { port, error })
+    bindy_wire::listen(address).map_err(|error| RunError::Listen { port, error })
 }
 
 /// The image of the agents: as it was told, else that of the operator's own pod, else the released one.

@@ -3,7 +3,7 @@
 //! Written on the `domain` crate's messages and TSIG alone, so that it shares no code with what it checks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -131,6 +131,19 @@ pub async fn texts(
     let mut texts: Vec<String> = own.map(text).collect();
     texts.sort();
     Ok(texts)
+}
+
+/// Who the server says it is (`id.server`).
+pub async fn server_name(server: SocketAddr, transport: Transport) -> Result<String> {
+    let query = build_query(rand::random(), &Name::parse("id.server")?, Rtype::TXT, Class::CH)?.finish();
+    let answer = match transport {
+        Transport::Udp => ask_udp(server, &query).await?,
+        Transport::Tcp => ask_tcp(server, &query).await?,
+    };
+    let answer = parse_answer(&answer)?;
+    let record = answer.records.first().with_context(|| format!("{server} says {}", answer.rcode))?;
+    let text = Rdata::from_canonical(&record.rdata).display(record.rtype).to_string();
+    Ok(text.trim_matches('"').to_owned())
 }
 
 /// Whether something answers DNS there, whatever it says.
@@ -275,7 +288,12 @@ fn tsig_key(key: &Key) -> Result<tsig::Key> {
 /// A socket that sends to this server alone. Towards loopback it is bound there too: what a test asks of its own
 /// processes never leaves the machine.
 pub(crate) async fn udp_socket(server: SocketAddr) -> std::io::Result<UdpSocket> {
-    let own = if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let own: IpAddr = match (server.is_ipv4(), server.ip().is_loopback()) {
+        (true, true) => Ipv4Addr::LOCALHOST.into(),
+        (true, false) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, true) => Ipv6Addr::LOCALHOST.into(),
+        (false, false) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     let socket = UdpSocket::bind((own, 0)).await?;
     socket.connect(server).await?;
     Ok(socket)

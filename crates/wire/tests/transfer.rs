@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bindy_wire::{
@@ -209,6 +210,34 @@ async fn a_transfer_that_ends_early_is_an_error() {
     let result = connection.transfer(&name("t"), None).await;
     assert!(matches!(result, Err(ClientError::Closed)), "{result:?}");
     assert!(!connection.is_usable());
+    server.stop().await;
+}
+
+/// Tells who asked.
+struct Peers(mpsc::Sender<IpAddr>);
+
+impl Service for Peers {
+    async fn call(&self, request: Request) -> Reply {
+        self.0.send(request.peer.ip()).await.unwrap();
+        Reply::Refused
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_both_families_are_served_at_one_port_and_known_by_their_own_addresses() {
+    let (sink, mut peers) = mpsc::channel(4);
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let server = serve_at(everywhere, Peers(sink), ServerLimits::default()).await;
+    let families = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    for own in families.into_iter().filter(|own: &IpAddr| own.is_ipv4() || server.address.is_ipv6()) {
+        let endpoint = Endpoint { address: SocketAddr::new(own, server.address.port()), key: Some(key()) };
+        let mut connection = Connection::open(&endpoint, Timeouts::default()).await.unwrap();
+        assert!(matches!(connection.soa(&name("t")).await, Err(ClientError::Refused)));
+        assert_eq!(peers.recv().await, Some(own));
+        let answer = udp_soa(&endpoint, &name("t"), Duration::from_secs(2)).await;
+        assert!(matches!(answer, Err(ClientError::Refused)), "{answer:?}");
+        assert_eq!(peers.recv().await, Some(own));
+    }
     server.stop().await;
 }
 

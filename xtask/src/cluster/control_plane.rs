@@ -89,7 +89,7 @@ fn api(layout: &Layout) -> Vec<String> {
         option("bind-address", layout.gateway()),
         option("advertise-address", layout.gateway()),
         option("secure-port", 6443),
-        option("service-cluster-ip-range", layout.service_network()),
+        option("service-cluster-ip-range", layout.service_networks().join(",")),
         option("authorization-mode", "Node,RBAC"),
         option("enable-admission-plugins", "NodeRestriction"),
         option("allow-privileged", true),

@@ -1,5 +1,5 @@
-//! What a cluster is called and which addresses it has. Everything follows from three things that are written down:
-//! its name, the number of its range, and how many nodes it has.
+//! What a cluster is called and which addresses it has. Everything follows from what is written down: its name, the
+//! number of its range, how many nodes it has, and whether it has IPv6.
 //!
 //! ```text
 //!                    bridge bc-NAME, 10.89.RANGE.1: API server, registry
@@ -7,10 +7,13 @@
 //!   NAME-node1           NAME-node2           NAME-node3      network namespace, link, cgroup and Kubernetes node
 //!   10.89.RANGE.11       10.89.RANGE.12       10.89.RANGE.13  of the same name
 //!   pods 10.(244-RANGE).1.0/24, …2.0/24, …3.0/24              services 10.(96+RANGE).0.0/16, in the nodes only
+//!
+//!   with IPv6 also: fd10:89:RANGE::1 on the bridge, nodes …::11, …::12, …::13,
+//!   pods fd10:244:RANGE:1::/64, …:2::/64, …:3::/64, services fd10:96:RANGE::/112
 //! ```
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -65,19 +68,38 @@ impl Name {
     }
 }
 
+/// Which addresses nodes, pods and Services have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Families {
+    Ipv4,
+    /// IPv4 first.
+    Dual,
+}
+
+impl Families {
+    /// What there is for each of them, in their order.
+    pub(crate) fn each<T>(self, v4: T, v6: T) -> Vec<T> {
+        match self {
+            Self::Ipv4 => vec![v4],
+            Self::Dual => vec![v4, v6],
+        }
+    }
+}
+
 /// A whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) name: Name,
     pub(crate) range: u8,
     pub(crate) nodes: u8,
+    pub(crate) families: Families,
 }
 
 impl Layout {
-    pub(crate) fn new(name: Name, range: u8, nodes: u8) -> Result<Self> {
+    pub(crate) fn new(name: Name, range: u8, nodes: u8, families: Families) -> Result<Self> {
         ensure!((1..=MOST_NODES).contains(&nodes), "a cluster has 1 to {MOST_NODES} nodes, not {nodes}");
         ensure!(range < RANGES, "ranges are 0 to {}, not {range}", RANGES - 1);
-        Ok(Self { name, range, nodes })
+        Ok(Self { name, range, nodes, families })
     }
 
     pub(crate) fn directory(&self) -> PathBuf {
@@ -89,21 +111,33 @@ impl Layout {
         Ipv4Addr::new(10, 89, self.range, 1)
     }
 
+    /// The same in every family.
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        self.families.each(self.gateway().into(), self.node_ipv6(1).into())
+    }
+
+    fn node_ipv6(&self, last: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd10, 0x89, self.range.into(), 0, 0, 0, 0, last)
+    }
+
     /// For what only the control plane itself asks.
     pub(crate) fn loopback(&self) -> Ipv4Addr {
         Ipv4Addr::new(127, 89, self.range, 1)
     }
 
-    pub(crate) fn node_network(&self) -> String {
-        format!("10.89.{}.0/24", self.range)
+    pub(crate) fn node_networks(&self) -> Vec<String> {
+        let range = self.range;
+        self.families.each(format!("10.89.{range}.0/24"), format!("fd10:89:{range:x}::/64"))
     }
 
-    pub(crate) fn pod_network(&self) -> String {
-        format!("10.{}.0.0/16", 244 - self.range)
+    pub(crate) fn pod_networks(&self) -> Vec<String> {
+        let range = self.range;
+        self.families.each(format!("10.{}.0.0/16", 244 - range), format!("fd10:244:{range:x}::/48"))
     }
 
-    pub(crate) fn service_network(&self) -> String {
-        format!("10.{}.0.0/16", 96 + self.range)
+    pub(crate) fn service_networks(&self) -> Vec<String> {
+        let range = self.range;
+        self.families.each(format!("10.{}.0.0/16", 96 + range), format!("fd10:96:{range:x}::/112"))
     }
 
     /// The Service `kubernetes`.
@@ -151,10 +185,14 @@ impl Layout {
         let (round, place) = (usize::from((number - 1) / 3), usize::from((number - 1) % 3));
         let region = REGIONS.get(place).copied().unwrap_or_default();
         let zone = ZONES.get(round).copied().unwrap_or_default();
+        let (range, address) = (self.range, Ipv4Addr::new(10, 89, self.range, 10 + number));
+        let ipv6 = self.node_ipv6(0x10 + u16::from(number));
+        let pods = format!("10.{}.{number}.0/24", 244 - range);
         Node {
             directory: self.directory().join(&name),
-            address: Ipv4Addr::new(10, 89, self.range, 10 + number),
-            pod_network: format!("10.{}.{number}.0/24", 244 - self.range),
+            address,
+            addresses: self.families.each(address.into(), ipv6.into()),
+            pod_networks: self.families.each(pods, format!("fd10:244:{range:x}:{number}::/64")),
             zone: format!("{region}{zone}"),
             region,
             name,
@@ -168,7 +206,10 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) directory: PathBuf,
     pub(crate) address: Ipv4Addr,
-    pub(crate) pod_network: String,
+    /// The same in every family.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Of every family.
+    pub(crate) pod_networks: Vec<String>,
     pub(crate) region: &'static str,
     pub(crate) zone: String,
 }
@@ -195,7 +236,7 @@ mod tests {
     use super::*;
 
     fn layout(range: u8) -> Layout {
-        Layout::new("dev".parse().unwrap(), range, MOST_NODES).unwrap()
+        Layout::new("dev".parse().unwrap(), range, MOST_NODES, Families::Dual).unwrap()
     }
 
     #[test]
@@ -211,9 +252,21 @@ mod tests {
     #[test]
     fn no_two_ranges_share_a_network() {
         let all = (0..RANGES).map(layout);
-        let networks: Vec<String> =
-            all.flat_map(|each| [each.node_network(), each.pod_network(), each.service_network()]).collect();
-        assert_eq!(networks.iter().collect::<BTreeSet<_>>().len(), 3 * usize::from(RANGES));
+        let networks: BTreeSet<String> = all
+            .flat_map(|each| [each.node_networks(), each.pod_networks(), each.service_networks()].concat())
+            .collect();
+        assert_eq!(networks.len(), 6 * usize::from(RANGES));
+    }
+
+    #[test]
+    fn ipv6_stands_behind_ipv4_and_is_left_out_of_clusters_without_it() {
+        let dual = layout(10).nodes().remove(2);
+        let texts: Vec<String> = dual.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.89.10.13", "fd10:89:a::13"]);
+        assert_eq!(dual.pod_networks, ["10.234.3.0/24", "fd10:244:a:3::/64"]);
+        let single = Layout { families: Families::Ipv4, ..layout(10) };
+        assert_eq!(single.nodes().remove(2).pod_networks, ["10.234.3.0/24"]);
+        assert_eq!(single.gateways(), [IpAddr::V4(single.gateway())]);
     }
 
     #[test]
@@ -226,8 +279,9 @@ mod tests {
     #[test]
     fn sizes_out_of_bounds_are_refused() {
         let name: Name = "dev".parse().unwrap();
-        assert!(Layout::new(name.clone(), 0, 0).is_err());
-        assert!(Layout::new(name.clone(), 0, MOST_NODES + 1).is_err());
-        assert!(Layout::new(name, RANGES, 1).is_err());
+        let new = |range, nodes| Layout::new(name.clone(), range, nodes, Families::Ipv4);
+        assert!(new(0, 0).is_err());
+        assert!(new(0, MOST_NODES + 1).is_err());
+        assert!(new(RANGES, 1).is_err());
     }
 }

@@ -62,6 +62,9 @@ enum Command {
         /// Which of the sixteen address ranges [default: as it is, or the lowest free one]
         #[arg(long, value_name = "N")]
         range: Option<u8>,
+        /// Without IPv6 on a machine that has it
+        #[arg(long)]
+        ipv4_only: bool,
     },
     /// Takes it down; nothing is left
     Down,
@@ -79,7 +82,7 @@ enum Command {
 pub(crate) fn run(steps: &mut Steps, arguments: Arguments) -> Result<()> {
     let name = arguments.name;
     match arguments.command {
-        Command::Up { nodes, range } => up(steps, &name, Wish { nodes, range }),
+        Command::Up { nodes, range, ipv4_only } => up(steps, &name, Wish { nodes, range, ipv4_only }),
         Command::Down => down(steps, &name),
         Command::Status => status::show(&known(&name)?, &kube::ensure(steps)?),
         Command::Kubectl { arguments } => {

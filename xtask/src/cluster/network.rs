@@ -1,15 +1,29 @@
 //! The network of a cluster: one bridge on the host, one network namespace for each node, plain routes between their
 //! pods. Nothing of the host is changed besides: no address translation, no forwarding, no packet filter.
 
-use std::net::Ipv4Addr;
+use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cluster::layout::{Layout, Name, Node};
+use crate::cluster::layout::{Families, Layout, Name, Node};
 use crate::steps::{output, run};
+
+/// What a link that is made on this host has at once.
+const NO_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+const FORWARD: &str = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+/// Nobody looks for duplicates of IPv6 addresses, which nobody could use meanwhile, for one or two seconds.
+const FORWARD_IPV6: &str = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; \
+    echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
+
+/// What this machine has.
+pub(crate) fn families() -> Families {
+    let has_ipv6 = fs::read_to_string(NO_IPV6).is_ok_and(|text| text.trim() == "0");
+    if has_ipv6 { Families::Dual } else { Families::Ipv4 }
+}
 
 /// Makes what is missing and mends what tests left: links that are down, routes that are gone.
 pub(crate) fn ensure(layout: &Layout) -> Result<()> {
@@ -20,26 +34,42 @@ pub(crate) fn ensure(layout: &Layout) -> Result<()> {
     }
     for node in &nodes {
         for other in nodes.iter().filter(|other| other.name != node.name) {
-            ip(Some(node), &["route", "replace", &other.pod_network, "via", &other.address.to_string()])?;
+            route_pods(Some(node), other)?;
         }
-        ip(None, &["route", "replace", &node.pod_network, "via", &node.address.to_string()])?;
+        route_pods(None, node)?;
+    }
+    Ok(())
+}
+
+fn route_pods(from: Option<&Node>, to: &Node) -> Result<()> {
+    for (pods, address) in to.pod_networks.iter().zip(&to.addresses) {
+        ip(from, &["route", "replace", pods, "via", &address.to_string()])?;
     }
     Ok(())
 }
 
 fn ensure_bridge(layout: &Layout) -> Result<()> {
     let bridge = layout.name.bridge();
-    let address = format!("{}/24", layout.gateway());
     if !exists(&bridge) {
         ip(None, &["link", "add", &bridge, "type", "bridge"])?;
     }
-    ip(None, &["address", "replace", &address, "dev", &bridge])?;
-    ip(None, &["link", "set", &bridge, "up"])
+    ip(None, &["link", "set", &bridge, "up"])?;
+    layout.gateways().into_iter().try_for_each(|address| set_address(None, &bridge, address))
+}
+
+fn set_address(node: Option<&Node>, link: &str, address: IpAddr) -> Result<()> {
+    let (length, options): (u8, &[&str]) = if address.is_ipv4() { (24, &[]) } else { (64, &["nodad"]) };
+    let address = format!("{address}/{length}");
+    ip(node, &[&["address", "replace", &address, "dev", link], options].concat())
 }
 
 fn ensure_node(layout: &Layout, node: &Node) -> Result<()> {
     if !node.netns().exists() {
         ip(None, &["netns", "add", &node.name])?;
+    }
+    run(enter(node).args(["sh", "-c", FORWARD]))?;
+    if layout.families == Families::Dual {
+        run(enter(node).args(["sh", "-c", FORWARD_IPV6]))?;
     }
     if !exists(&node.name) {
         let peer = ["peer", "name", "eth0", "netns", &node.name];
@@ -47,12 +77,13 @@ fn ensure_node(layout: &Layout, node: &Node) -> Result<()> {
     }
     ip(None, &["link", "set", &node.name, "master", &layout.name.bridge(), "up"])?;
     ip(Some(node), &["link", "set", "lo", "up"])?;
-    ip(Some(node), &["address", "replace", &format!("{}/24", node.address), "dev", "eth0"])?;
     ip(Some(node), &["link", "set", "eth0", "up"])?;
-    ip(Some(node), &["route", "replace", "default", "via", &layout.gateway().to_string()])?;
+    for (address, gateway) in node.addresses.iter().zip(layout.gateways()) {
+        set_address(Some(node), "eth0", *address)?;
+        ip(Some(node), &["route", "replace", "default", "via", &gateway.to_string()])?;
+    }
     // Whoever asks it is refused at once, instead of waiting.
-    ip(Some(node), &["route", "replace", "prohibit", &layout.absent_dns().to_string()])?;
-    run(enter(node).args(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]))
+    ip(Some(node), &["route", "replace", "prohibit", &layout.absent_dns().to_string()])
 }
 
 /// The beginning of a command that runs in the node's network. `ip netns exec` would not do: it mounts another /sys, in
@@ -82,12 +113,14 @@ fn exists(link: &str) -> bool {
 /// Refuses ranges that overlap with a network this host already uses.
 pub(crate) fn check_free(layout: &Layout) -> Result<()> {
     let bridge = layout.name.bridge();
-    let routes: Value =
-        serde_json::from_str(&output(Command::new("ip").args(["-json", "-4", "route", "show"]))?)?;
-    for route in routes.as_array().into_iter().flatten() {
+    let routes = |family: &str| -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(&output(Command::new("ip").args(["-json", family, "route", "show"]))?)?)
+    };
+    let families = layout.families.each("-4", "-6").into_iter();
+    for route in families.map(routes).collect::<Result<Vec<_>>>()?.concat() {
         let field = |name: &str| route.get(name).and_then(Value::as_str).unwrap_or_default();
         let used = Network::parse(field("dst"));
-        for ours in [layout.node_network(), layout.pod_network()] {
+        for ours in [layout.node_networks(), layout.pod_networks()].concat() {
             let wanted = Network::parse(&ours).context("a network of our own")?;
             let clashes = used.is_some_and(|used| used.overlaps(wanted)) && field("dev") != bridge;
             let (used, device) = (field("dst"), field("dev"));
@@ -101,23 +134,30 @@ pub(crate) fn check_free(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// Of either family: IPv4 as it is mapped into IPv6 (RFC 4291 section 2.5.5.2).
 #[derive(Clone, Copy, Debug)]
 struct Network {
-    address: u32,
+    address: u128,
     length: u32,
 }
 
 impl Network {
     /// `10.0.0.0/8`, or a single address. Not the default route, which everything overlaps.
     fn parse(text: &str) -> Option<Self> {
-        let (address, length) = text.split_once('/').unwrap_or((text, "32"));
-        let address: Ipv4Addr = address.parse().ok()?;
-        Some(Self { address: address.into(), length: length.parse().ok()? })
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let (address, before) = match address.parse().ok()? {
+            IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
+            IpAddr::V6(address) => (address, 0),
+        };
+        Some(Self { address: address.into(), length: length.map_or(128, |length| before + length) })
     }
 
     fn overlaps(self, other: Self) -> bool {
         let shorter = self.length.min(other.length);
-        let bits = |network: Self| network.address.checked_shr(32 - shorter).unwrap_or(0);
+        let bits = |network: Self| network.address.checked_shr(128 - shorter).unwrap_or(0);
         bits(self) == bits(other)
     }
 }
@@ -159,6 +199,10 @@ mod tests {
         assert!(overlap("10.89.0.7", "10.89.0.0/24"));
         assert!(overlap("0.0.0.0/0", "10.89.0.0/24"));
         assert!(!overlap("10.243.0.0/16", "10.244.0.0/16"));
+        assert!(overlap("fd10::/16", "fd10:244:3::/48"));
+        assert!(overlap("fd10:89::7", "fd10:89::/64"));
+        assert!(!overlap("fd10:89:1::/64", "fd10:89::/64"));
+        assert!(!overlap("0.0.0.0/0", "fd10:89::/64"));
         assert!(Network::parse("default").is_none());
     }
 }

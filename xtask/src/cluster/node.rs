@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::cluster::cgroups;
-use crate::cluster::layout::{Layout, Node};
+use crate::cluster::layout::{Families, Layout, Node};
 use crate::cluster::process::{Process, Start};
 use crate::image::PAUSE;
 
@@ -84,18 +84,25 @@ impl NodeAgents {
 /// Point-to-point links instead of a bridge: also packets between two pods of one node are routed, so that Services work
 /// between them without bridge filtering.
 fn pod_network(layout: &Layout, node: &Node) -> Value {
+    let ranges: Vec<Value> = node.pod_networks.iter().map(|network| json!([{"subnet": network}])).collect();
+    let everywhere = layout.families.each("0.0.0.0/0", "::/0");
+    let routes: Vec<Value> = everywhere.iter().map(|network| json!({"dst": network})).collect();
     let addresses = json!({
         "type": "host-local",
         "dataDir": node.directory.join("addresses"),
-        "ranges": [[{"subnet": node.pod_network}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
+        "ranges": ranges,
+        "routes": routes,
     });
+    let links = json!({"type": "ptp", "ipMasq": false, "ipam": addresses});
     let ports = json!({"type": "portmap", "capabilities": {"portMappings": true}});
-    json!({
-        "cniVersion": "0.4.0",
-        "name": layout.name.bridge(),
-        "plugins": [{"type": "ptp", "ipMasq": false, "ipam": addresses}, ports],
-    })
+    // As in the nodes, nobody looks for duplicates. `tuning` is never the first plugin.
+    let sysctl = json!({"net.ipv6.conf.default.accept_dad": "0"});
+    let first = [json!({"type": "loopback"}), json!({"type": "tuning", "sysctl": sysctl})];
+    let plugins = match layout.families {
+        Families::Ipv4 => vec![links, ports],
+        Families::Dual => first.into_iter().chain([links, ports]).collect(),
+    };
+    json!({"cniVersion": "0.4.0", "name": layout.name.bridge(), "plugins": plugins})
 }
 
 /// Whatever registry an image's name has, it comes from ours; what is not there is nowhere.
@@ -184,13 +191,14 @@ fn kubelet_options(layout: &Layout, node: &Node) -> Vec<String> {
     let labels =
         format!("topology.kubernetes.io/region={},topology.kubernetes.io/zone={}", node.region, node.zone);
     let kubeconfig = layout.pki(&format!("{}.kubeconfig", node.name));
+    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
     vec![
         format!("--config={}", node.directory.join("kubelet.json").display()),
         format!("--kubeconfig={}", kubeconfig.display()),
         format!("--root-dir={}", node.directory.join("kubelet").display()),
         format!("--cert-dir={}", node.directory.join("kubelet/pki").display()),
         format!("--hostname-override={}", node.name),
-        format!("--node-ip={}", node.address),
+        format!("--node-ip={}", addresses.join(",")),
         format!("--node-labels={labels}"),
     ]
 }
@@ -201,7 +209,7 @@ fn proxy(layout: &Layout, node: &Node) -> Value {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "iptables",
-        "clusterCIDR": layout.pod_network(),
+        "clusterCIDR": layout.pod_networks().join(","),
         "hostnameOverride": node.name,
         "clientConnection": {"kubeconfig": layout.pki("proxy.kubeconfig")},
         "healthzBindAddress": "127.0.0.1:10256",

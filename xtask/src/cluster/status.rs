@@ -13,8 +13,8 @@ use crate::cluster::verify;
 pub(crate) fn show(layout: &Layout, kube: &Path) -> Result<()> {
     let (name, directory) = (&layout.name, layout.directory());
     println!("cluster {name}, range {}, {}", layout.range, directory.display());
-    println!("  nodes {}, pods {}", layout.node_network(), layout.pod_network());
-    println!("  services {}, API {}", layout.service_network(), layout.api_url());
+    println!("  nodes {}, pods {}", listed(&layout.node_networks()), listed(&layout.pod_networks()));
+    println!("  services {}, API {}", listed(&layout.service_networks()), layout.api_url());
 
     let ended = |process: &String| !Files::of(layout, process).is_running();
     let ended: Vec<String> = layout.processes().into_iter().filter(ended).collect();
@@ -31,6 +31,10 @@ pub(crate) fn show(layout: &Layout, kube: &Path) -> Result<()> {
     }
     ensure!(ended.is_empty() && ready.len() == nodes.len(), "not whole; `cargo xtask cluster up` mends it");
     Ok(())
+}
+
+fn listed(networks: &[String]) -> String {
+    networks.join(" and ")
 }
 
 /// `firestoned/bindy:latest`, as the registry keeps them on disk.

@@ -103,7 +103,8 @@ fn with_probes(access: Vec<AclElement>) -> Vec<AclElement> {
 
 fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError> {
     let key = &inputs.instance.metadata.key;
-    // The family that the cluster uses first; IPv6 may be switched off altogether.
+    // Everywhere. It is written in the family that the cluster uses first, as agents that run were told at their start: they
+    // take in nothing of a file with another one.
     let any: IpAddr =
         if operator.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let downstreams = inputs.handouts.iter().map(|handout| &handout.downstream).chain([&inputs.keys.mark]);

@@ -226,12 +226,13 @@ mod tests {
     #[test]
     fn clients_ask_the_load_balancer_else_fixed_addresses_else_those_within_the_cluster() {
         let given = |kind: &str, external: Value, ingress: Value| {
-            let spec = json!({ "type": kind, "clusterIPs": ["10.0.0.1"], "externalIPs": external });
+            let own = ["10.0.0.1", "fd00::1"];
+            let spec = json!({ "type": kind, "clusterIPs": own, "externalIPs": external });
             let service = json!({ "spec": spec, "status": { "loadBalancer": { "ingress": ingress } } });
             client_addresses(&service).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (none, fixed) = (json!(null), json!(["192.0.2.53"]));
-        assert_eq!(given("ClusterIP", none.clone(), none.clone()), ["10.0.0.1"]);
+        assert_eq!(given("ClusterIP", none.clone(), none.clone()), ["10.0.0.1", "fd00::1"]);
         assert_eq!(given("NodePort", fixed, none.clone()), ["192.0.2.53"]);
         let ingress =
             json!([{ "ip": "198.51.100.1" }, { "hostname": "lb.example" }, { "ip": "2001:db8::1" }]);
@@ -241,6 +242,10 @@ mod tests {
             [""; 0],
             "it has not been given any yet"
         );
-        assert_eq!(given("ClusterIP", none, ingress), ["10.0.0.1"], "what is left of a load balancer");
+        assert_eq!(
+            given("ClusterIP", none, ingress),
+            ["10.0.0.1", "fd00::1"],
+            "what is left of a load balancer"
+        );
     }
 }

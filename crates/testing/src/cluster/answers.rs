@@ -50,9 +50,14 @@ impl Namespace {
 
     /// The ClusterIP of a Service.
     pub async fn service_address(&self, name: &str) -> Result<IpAddr> {
+        self.service_addresses(name).await?.first().copied().context("a Service without ClusterIP")
+    }
+
+    /// The ClusterIPs of a Service, one of each of its families.
+    pub async fn service_addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
         let api: Api<Service> = Api::namespaced(self.cluster().client(), self.name());
         let spec = api.get(name).await?.spec.context("a Service without spec")?;
-        Ok(spec.cluster_ip.context("a Service without ClusterIP")?.parse()?)
+        spec.cluster_ips.iter().flatten().map(|address| Ok(address.parse()?)).collect()
     }
 
     /// Every server has exactly the published version of every zone: its digest over a transfer of everything, and every

@@ -30,6 +30,9 @@ pub struct Description {
     pub bridge: String,
     /// The host's address on it.
     pub gateway: Ipv4Addr,
+    /// Whether pods and Services have IPv6 addresses beside those of IPv4.
+    #[serde(default)]
+    pub dual_stack: bool,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// The processes by name.

@@ -33,6 +33,8 @@ pub struct Server {
     pub node: String,
     /// Its address.
     pub address: IpAddr,
+    /// The same in every family that pods of the cluster have, in their order.
+    pub addresses: Vec<IpAddr>,
     /// Whether Kubernetes calls it ready.
     pub ready: bool,
     /// Whether it has been told to end.
@@ -61,6 +63,7 @@ impl Server {
                 .unwrap_or_default(),
             node: pod.spec.as_ref()?.node_name.clone()?,
             address: status.pod_ip.as_ref()?.parse().ok()?,
+            addresses: status.pod_ips.iter().flatten().filter_map(|one| one.ip.parse().ok()).collect(),
             ready,
             going: pod.metadata.deletion_timestamp.is_some(),
             uid: pod.metadata.uid.clone()?,

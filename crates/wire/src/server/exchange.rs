@@ -100,7 +100,8 @@ pub(super) async fn answer<S: Service>(
         return Answer { body: short(Rcode::REFUSED, 0), signer, id };
     }
     let request = Request {
-        peer,
+        // A socket for both families has clients of IPv4 as addresses of IPv6.
+        peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
         transport,
         key: signer.as_ref().map(|signer| signer.key().name().clone()),
         opcode,

@@ -16,7 +16,7 @@ pub(crate) use exchange::unix_time;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -228,8 +228,23 @@ impl<S: Service> Server<S> {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+/// Listens on a port. `[::]` stands for every address of both families; where the kernel has no IPv6 it stands for those of
+/// IPv4.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    listen_on(address, TcpSocket::new_v6)
+}
+
+fn listen_on(address: SocketAddr, new_v6: impl FnOnce() -> io::Result<TcpSocket>) -> io::Result<TcpListener> {
+    let (socket, address) = if address.is_ipv4() {
+        (TcpSocket::new_v4()?, address)
+    } else {
+        match new_v6() {
+            Err(_) if address.ip().is_unspecified() => {
+                (TcpSocket::new_v4()?, SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+            }
+            socket => (socket?, address),
+        }
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -250,5 +265,18 @@ impl Default for ServerLimits {
             request_size: 4_096,
             datagrams: 256,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_ipv6_in_the_kernel_everywhere_is_every_address_of_ipv4() {
+        let none = || Err(io::Error::from(io::ErrorKind::Unsupported));
+        let bound = listen_on("[::]:0".parse().unwrap(), none).unwrap();
+        assert_eq!(bound.local_addr().unwrap().ip(), Ipv4Addr::UNSPECIFIED);
+        assert!(listen_on("[::1]:0".parse().unwrap(), none).is_err());
     }
 }

@@ -107,7 +107,10 @@ impl Running {
 }
 
 pub(crate) async fn serve(service: impl Service, limits: ServerLimits) -> Running {
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    serve_at(SocketAddr::from(([127, 0, 0, 1], 0)), service, limits).await
+}
+
+pub(crate) async fn serve_at(address: SocketAddr, service: impl Service, limits: ServerLimits) -> Running {
     let options = ServerOptions { address, signatures: Signatures::Required, limits };
     let server = Server::bind(options, key(), service).await.unwrap();
     let (address, counters) = (server.local_addr().unwrap(), server.counters());

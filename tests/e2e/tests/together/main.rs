@@ -12,6 +12,7 @@ mod conflicts;
 mod containers_die;
 mod deletion_leaves_nothing;
 mod disk_trouble;
+mod dual_stack;
 mod foreign_objects;
 mod frozen_agent;
 mod kubectl_tells_the_truth;
