@@ -28,3 +28,11 @@ impl Clock {
         (self.started + at).into()
     }
 }
+
+/// Sleeps until that instant; for ever when there is none.
+pub async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, sleep_until};
 use crate::fetch::fetch;
 use crate::ledger::{Ledger, Swap};
 use crate::probe;
@@ -413,13 +413,6 @@ fn gather(messages: Vec<Message>) -> Vec<Message> {
         }
     }
     gathered
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Snapshot {

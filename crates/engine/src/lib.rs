@@ -18,7 +18,7 @@ mod ledger;
 mod probe;
 mod store;
 
-pub use clock::Clock;
+pub use clock::{Clock, sleep_until};
 pub use driver::{Engine, EngineHandle, Server, Snapshot, View};
 pub use keys::{HandoutError, InstanceKeys, keys, signing_key};
 pub use ledger::{Ledger, Swap};

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bindy_engine::{Server, View};
+use bindy_engine::{Server, View, sleep_until};
 use bindy_model::{NamespacedName, ServerId};
 use bindy_wire::{ClientError, Connection, Endpoint, Key, MasterKeys, MasterSecret, Phase, Timeouts};
 use bindy_zone::Catalog;
@@ -25,6 +25,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::events::Events;
 use crate::master::{self, Master, MasterSecretError, PROGRESS, REQUEST, Request, Stored};
@@ -112,7 +113,7 @@ impl Rotation {
             };
             tokio::select! {
                 changed = stored.changed() => if changed.is_err() { return },
-                () = sleep(next) => {}
+                () = sleep_until(next.map(|pause| Instant::now() + pause)) => {}
             }
         }
     }
@@ -243,13 +244,6 @@ enum Waits {
     Changes,
     /// This, with the reason that Events give.
     For(&'static str, String),
-}
-
-async fn sleep(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Whether a server of that instance knows the key; `None` when it does not say.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, ConditionType, DNSZone, GROUP, dated};
-use bindy_engine::EngineHandle;
+use bindy_engine::{EngineHandle, sleep_until};
 use bindy_model::{InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
@@ -310,13 +310,6 @@ fn replace<'a>(
         }
     }
     patch
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

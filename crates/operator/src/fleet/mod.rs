@@ -33,7 +33,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bindy_engine::View;
+use bindy_engine::{View, sleep_until};
 use bindy_model::NamespacedName;
 use bindy_model::workload::ObjectKind;
 use bindy_wire::MasterKeys;
@@ -155,7 +155,7 @@ impl Runner {
                     changed.into_iter().for_each(|key| self.queue.add(key, now));
                 }
                 Some(look) = looks.join_next() => self.finish(look),
-                () = sleep_until(due) => {}
+                () = sleep_until(due.map(Into::into)) => {}
             }
         }
         // Writes under way are waited for; each has its limit.
@@ -247,12 +247,5 @@ impl Runner {
             Arc::make_mut(reports).insert(key.clone(), report);
             true
         });
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
