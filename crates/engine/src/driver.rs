@@ -86,14 +86,16 @@ pub struct View {
     pub fleet: Fleet,
     /// Those of which nothing is known but that they exist.
     pub unknown: BTreeSet<NamespacedName>,
+    /// Those that are in `fleet` as they were when they could be read.
+    pub outdated: BTreeSet<NamespacedName>,
 }
 
 impl View {
     fn of(world: &World) -> Self {
         let unreadable = world.unreadable_objects().map(|(object, _)| object);
-        let unknown = unreadable
-            .filter(|object| object.kind == Kind::Instance && world.fleet().get(&object.key).is_none());
-        Self { unknown: unknown.map(|object| object.key.clone()).collect(), fleet: world.fleet().clone() }
+        let unreadable = unreadable.filter(|object| object.kind == Kind::Instance).map(|one| one.key.clone());
+        let (outdated, unknown) = unreadable.partition(|key| world.fleet().get(key).is_some());
+        Self { fleet: world.fleet().clone(), unknown, outdated }
     }
 }
 
@@ -369,7 +371,7 @@ impl<L: Ledger> Engine<L> {
         let Some(listings) = &self.listings else { return self.step(Input::CaughtUp(number)) };
         tracing::info!(
             number,
-            "another process has published: all objects are listed before anything follows"
+            "goes on from what another process has published: all objects are listed first"
         );
         listings.send_replace(number);
     }

@@ -136,6 +136,8 @@ pub struct Publication {
     ledger: Option<LedgerEntry>,
     served: Option<Version>,
     wanted: Option<Content>,
+    /// What was wanted before, while another process writes: it may name that yet.
+    recent: VecDeque<Content>,
     phase: Phase,
     /// What the ledger was last seen to say while this process wrote it.
     overheard: Option<LedgerEntry>,
@@ -152,6 +154,9 @@ pub struct Publication {
     left: VecDeque<(Duration, usize)>,
 }
 
+/// Contents that a follower remembers.
+const RECENT: usize = 16;
+
 /// A catalog may lose its share of members once in this time.
 const MEMBERS_WINDOW: Duration = Duration::from_secs(60);
 
@@ -159,15 +164,16 @@ impl Publication {
     /// A publication of which the ledger says `ledger`, and of which nothing is served yet.
     pub fn new(guard: Guard, ledger: Option<LedgerEntry>) -> Self {
         Self {
+            view: if ledger.is_some() { View::Behind } else { View::Current },
             guard,
             ledger,
             served: None,
             wanted: None,
+            recent: VecDeque::new(),
             phase: Phase::Settled,
             overheard: None,
             recovery_failed: false,
             writer: Writer::This,
-            view: View::Current,
             // What is missing after a restart was not seen to be deleted.
             relisted: true,
             paused: false,
@@ -223,6 +229,7 @@ impl Publication {
     /// here is found first, as after a restart.
     pub fn lead(&mut self) {
         self.writer = Writer::This;
+        self.recent.clear();
         self.overheard = None;
         self.recovery_failed = false;
         if self.served.as_ref().map(LedgerEntry::of) != self.ledger {
@@ -273,7 +280,12 @@ impl Publication {
 
     /// Wants `content` from now on. `relisted`: records may be missing that nobody was seen to delete.
     pub fn want(&mut self, content: Content, relisted: bool, now: Now) -> Vec<Command> {
-        self.wanted = Some(content);
+        if let Some(before) = self.wanted.replace(content)
+            && self.writer == Writer::Other
+        {
+            self.recent.push_back(before);
+            self.recent.drain(..self.recent.len().saturating_sub(RECENT));
+        }
         self.relisted |= relisted;
         self.advance(now)
     }
@@ -337,8 +349,16 @@ impl Publication {
             Swapped::Done if self.is_past(next.serial) => self.advance(now),
             Swapped::Done => self.publish(next, now),
             // Our own write, whose answer was lost.
-            Swapped::Conflict(Some(entry)) if entry == LedgerEntry::of(&next) => self.publish(next, now),
-            Swapped::Conflict(entry) if self.writer == Writer::Other => self.named(entry, now),
+            Swapped::Conflict(Some(entry))
+                if entry == LedgerEntry::of(&next) && !self.is_past(entry.serial) =>
+            {
+                self.publish(next, now)
+            }
+            Swapped::Conflict(entry) if self.writer == Writer::Other => {
+                let mut commands = self.named(entry, now);
+                commands.extend(self.advance(now));
+                commands
+            }
             Swapped::Failed if self.writer == Writer::Other => self.advance(now),
             Swapped::Conflict(entry) => {
                 self.give_way(entry);
@@ -363,7 +383,9 @@ impl Publication {
         self.ledger = entry;
         self.served = None;
         self.recovery_failed = false;
-        self.view = View::Behind;
+        if entry.is_some() {
+            self.view = View::Behind;
+        }
     }
 
     /// Takes the answer to a [`Command::CatchUp`]; what is wanted has been told.
@@ -402,8 +424,8 @@ impl Publication {
         if self.writer == Writer::Other {
             return self.follow_ledger(wanted);
         }
-        if let Some((entry, own)) = self.overheard.take().zip(self.ledger)
-            && entry.serial.is_after(own.serial)
+        if let Some(entry) = self.overheard.take()
+            && self.ledger.is_none_or(|own| entry.serial.is_after(own.serial))
         {
             self.give_way(Some(entry));
         }
@@ -450,10 +472,17 @@ impl Publication {
         vec![Command::Swap { expected, next }]
     }
 
-    /// Serves `wanted` when it is what the ledger names.
+    /// Serves what the ledger names when that is `wanted`, or was before further edits.
     fn follow_ledger(&mut self, wanted: Content) -> Vec<Command> {
-        let Some(entry) = self.ledger.filter(|entry| entry.digest == wanted.digest()) else {
-            return Vec::new();
+        let Some(entry) = self.ledger else { return Vec::new() };
+        let named = |content: &Content| content.digest() == entry.digest;
+        let content = if named(&wanted) {
+            self.recent.clear();
+            wanted
+        } else {
+            let Some(at) = self.recent.iter().rposition(named) else { return Vec::new() };
+            let Some(content) = self.recent.drain(..=at).next_back() else { return Vec::new() };
+            content
         };
         self.view = View::Current;
         let served = self.served.as_ref().map(LedgerEntry::of);
@@ -462,7 +491,7 @@ impl Publication {
         }
         self.relisted = false;
         self.hold = None;
-        let version = Version { serial: entry.serial, content: wanted };
+        let version = Version { serial: entry.serial, content };
         self.served = Some(version.clone());
         vec![Command::Publish(version)]
     }

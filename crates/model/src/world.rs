@@ -107,9 +107,9 @@ impl World {
         self.relisting.insert(kind, Seen::default());
     }
 
-    /// All objects of a kind have been listed again: those that were not seen are gone.
-    pub fn relisted(&mut self, kind: Kind) {
-        let Some(seen) = self.relisting.remove(&kind) else { return };
+    /// All objects of a kind have been listed again: those that were not seen are gone, and returned.
+    pub fn relisted(&mut self, kind: Kind) -> Vec<ObjectKey> {
+        let Some(seen) = self.relisting.remove(&kind) else { return Vec::new() };
         let is_seen = |key: &NamespacedName| match kind {
             Kind::Record(record) => self
                 .records
@@ -131,9 +131,9 @@ impl World {
         let unreadable = self.unreadable.keys().filter(|key| key.kind == kind).map(|key| key.key.clone());
         let gone: BTreeSet<NamespacedName> =
             known.into_iter().chain(unreadable).filter(|key| !is_seen(key)).collect();
-        for key in gone {
-            self.remove(&ObjectKey { kind, key }, Removal::Relisted);
-        }
+        let gone: Vec<ObjectKey> = gone.into_iter().map(|key| ObjectKey { kind, key }).collect();
+        gone.iter().for_each(|key| self.remove(key, Removal::Relisted));
+        gone
     }
 
     /// Notes that an object exists, while its kind is being listed again.

@@ -32,6 +32,8 @@ type Entries = BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>;
 struct Cluster {
     ledger: Entries,
     servers: BTreeMap<Name, Version>,
+    /// What a listing finds.
+    objects: Vec<Object>,
 }
 
 struct Replica {
@@ -132,6 +134,8 @@ impl Replica {
                         self.listings += 1;
                         // The last one is taken first.
                         inputs.push(Input::CaughtUp(number));
+                        let applied = cluster.objects.iter().cloned().map(ObjectEvent::Applied);
+                        inputs.push(Input::Objects(applied.collect()));
                         let entries = cluster.ledger.clone().into_iter();
                         inputs.extend(entries.map(|(key, entry)| Input::Entry(key, Some(entry))));
                     }
@@ -351,6 +355,54 @@ fn a_catalog_that_nobody_has_gets_the_zones_that_a_new_leader_hears_of() {
     follower.lead(&mut cluster);
     let members: Vec<Name> = Catalog::members(&cluster.servers[&catalog].content).collect();
     assert_eq!((members, follower.listings), (vec![apex()], 1));
+}
+
+/// A listing tells of an entry before it tells of its zone.
+#[test]
+fn a_catalog_keeps_a_zone_that_a_new_leader_has_never_heard_of() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[]);
+    leader.lead(&mut cluster);
+    let mut follower = Replica::new(&mut Cluster::default(), &[]);
+    let other = zone("other", "example.net", 2);
+    leader.edit(&mut cluster, std::slice::from_ref(&other));
+    leader.pass(&mut cluster, Duration::from_secs(5));
+    let entry = (key("one"), LedgerKind::Catalog);
+    let known = cluster.ledger[&entry];
+    assert_eq!(
+        known.records,
+        cluster.servers[&Catalog::name("default", "one").unwrap()].content.record_count()
+    );
+    follower.step(&mut cluster, Input::Entry(entry, Some(known)));
+    leader.follow(&mut cluster);
+    cluster.objects.push(other);
+    follower.zones_answered = false;
+    follower.lead(&mut cluster);
+    assert_eq!(follower.removed, []);
+    assert_eq!(follower.listings, 1);
+}
+
+/// Under constant edits the ledger names what was wanted a moment ago.
+#[test]
+fn a_follower_that_is_ahead_of_the_ledger_serves_what_it_names() {
+    let mut cluster = Cluster::default();
+    let mut leader = Replica::new(&mut cluster, &[]);
+    leader.lead(&mut cluster);
+    let mut follower = Replica::new(&mut cluster, &[]);
+    leader.edit(&mut cluster, &[a("www", "www", 1)]);
+    for last in 1..=3 {
+        follower.edit(&mut cluster, &[a("www", "www", last)]);
+    }
+    follower.see(&mut cluster);
+    assert_eq!(follower.serves[&apex()], serial(&cluster));
+    leader.edit(&mut cluster, &[a("www", "www", 2)]);
+    follower.see(&mut cluster);
+    assert_eq!(follower.serves[&apex()], serial(&cluster));
+    leader.follow(&mut cluster);
+    let swaps = follower.swaps;
+    follower.lead(&mut cluster);
+    assert_eq!((follower.listings, follower.swaps), (0, swaps + 1), "it knows all that was published");
+    assert!(follower.removed.is_empty());
 }
 
 #[test]

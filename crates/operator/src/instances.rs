@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bindy_api::{
-    Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role, Strictness, Verdict,
+    Bind9Instance, Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role,
+    Strictness, Verdict,
 };
-use bindy_engine::EngineHandle;
+use bindy_engine::{EngineHandle, View};
 use bindy_model::conditions::instance_conditions;
 use bindy_model::workload::{bind_version, pod_selector};
 use bindy_model::{InstanceNotice, NamespacedName, ServerReport, told};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,36 +24,45 @@ use crate::key::key_of;
 /// Pods that a message names at most.
 const NAMED: usize = 3;
 
+/// Pause before the instances are listed again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Where each instance answers, from the first time on that one of its servers was ready.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Addresses(Arc<Mutex<BTreeMap<NamespacedName, Vec<IpAddr>>>>);
+pub(crate) struct Addresses(Arc<Mutex<BTreeMap<NamespacedName, OfObject>>>);
+
+/// With the UID of the instance: another one of its name begins anew.
+type OfObject = (String, Vec<IpAddr>);
 
 impl Addresses {
     /// Takes in what the status of an instance says, from before a restart or by another leader; returns it if it is
-    /// news.
-    pub(crate) fn recall(&self, object: &Object) -> Option<(NamespacedName, Vec<IpAddr>)> {
+    /// news. A leader knows its own addresses before they come back: to it only those are news of which it knows nothing.
+    pub(crate) fn recall(&self, object: &Object, leads: bool) -> Option<(NamespacedName, Vec<IpAddr>)> {
         let Object::Bind9Instance(instance) = object else { return None };
         let status = instance.status.as_ref()?;
         let addresses: Vec<IpAddr> = status.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        let key = key_of(&**instance);
-        if addresses.is_empty() || self.get(&key) == addresses {
+        let (key, uid) = (key_of(&**instance), instance.uid()?);
+        let known = self.get(&key, &uid);
+        if addresses.is_empty() || known == addresses || (leads && !known.is_empty()) {
             return None;
         }
-        self.put(key.clone(), addresses.clone());
+        self.put(key.clone(), uid, addresses.clone());
         Some((key, addresses))
     }
 
     /// All of them.
-    pub(crate) fn all(&self) -> BTreeMap<NamespacedName, Vec<IpAddr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn all(&self) -> Vec<(NamespacedName, Vec<IpAddr>)> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(key, (_, addresses))| (key.clone(), addresses.clone())).collect()
     }
 
-    fn get(&self, key: &NamespacedName) -> Vec<IpAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    fn get(&self, key: &NamespacedName, uid: &str) -> Vec<IpAddr> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|(of, _)| of == uid).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
     }
 
-    fn put(&self, key: NamespacedName, addresses: Vec<IpAddr>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, addresses);
+    fn put(&self, key: NamespacedName, uid: String, addresses: Vec<IpAddr>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (uid, addresses));
     }
 }
 
@@ -88,14 +101,59 @@ impl Instances {
         report: &WorkloadReport,
         servers: &[ServerReport],
     ) -> Vec<IpAddr> {
-        let known = self.addresses.get(key);
+        let known = self.addresses.get(key, &report.uid);
         let entered = !known.is_empty() || servers.iter().any(|server| server.ready);
         if !entered || report.addresses.is_empty() || report.addresses == known {
             return known;
         }
-        self.addresses.put(key.clone(), report.addresses.clone());
+        self.addresses.put(key.clone(), report.uid.clone(), report.addresses.clone());
         self.engine.addresses(key.clone(), report.addresses.clone()).await;
         report.addresses.clone()
+    }
+}
+
+/// Waits until the watch has brought every instance as it is now: a leader must not give workloads the form of an earlier
+/// generation.
+pub(crate) async fn catch_up(client: &Client, mut views: watch::Receiver<Option<Arc<View>>>) {
+    let api: Api<Bind9Instance> = Api::all(client.clone());
+    loop {
+        let there: Vec<Generation> = match api.list_metadata(&ListParams::default()).await {
+            Ok(list) => list.items.iter().filter_map(Generation::of).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the instances cannot be listed; tried again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let brought = views
+            .wait_for(|view| view.as_ref().is_some_and(|view| there.iter().all(|one| one.is_brought(view))));
+        if tokio::time::timeout(PAUSE, brought).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Which state of which instance.
+struct Generation {
+    key: NamespacedName,
+    uid: String,
+    number: i64,
+}
+
+impl Generation {
+    fn of(object: &impl ResourceExt) -> Option<Self> {
+        let number = object.meta().generation?;
+        Some(Self { key: key_of(object), uid: object.uid()?, number })
+    }
+
+    /// Whether the view has it, or a later one, or one that cannot be read.
+    fn is_brought(&self, view: &View) -> bool {
+        let unreadable = view.unknown.contains(&self.key) || view.outdated.contains(&self.key);
+        unreadable
+            || view.fleet.get(&self.key).is_some_and(|instance| {
+                let metadata = &instance.metadata;
+                metadata.uid == self.uid && i64::from(metadata.generation) >= self.number
+            })
     }
 }
 
@@ -248,7 +306,7 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
 mod tests {
     use super::*;
     use crate::fleet::{Outside, PodsReport};
-    use bindy_model::{InstanceReport, Object, ServerId};
+    use bindy_model::{InstanceReport, Object, ServerId, World};
     use serde_json::json;
 
     fn notice(replicas: u32, ready: &[&str]) -> InstanceNotice {
@@ -280,6 +338,42 @@ mod tests {
             instance: *instance,
             told: 0,
         }
+    }
+
+    #[test]
+    fn a_view_has_an_instance_of_its_uid_and_generation_or_knows_that_it_cannot_be_read() {
+        let mut world = World::new();
+        let mut instance = notice(1, &[]).instance;
+        instance.metadata.generation = 3;
+        let key = instance.metadata.key.clone();
+        world.apply(Object::Instance(Box::new(instance)));
+        let mut view = View { fleet: world.fleet().clone(), ..View::default() };
+        let state = |uid: &str, number| Generation { key: key.clone(), uid: uid.to_owned(), number };
+        assert!(state("u", 3).is_brought(&view) && state("u", 2).is_brought(&view));
+        assert!(!state("u", 4).is_brought(&view), "changed since");
+        assert!(!state("other", 1).is_brought(&view), "made again since");
+        view.outdated.insert(key.clone());
+        assert!(state("u", 4).is_brought(&view));
+        let nothing = View::default();
+        assert!(!state("u", 1).is_brought(&nothing));
+        assert!(state("u", 1).is_brought(&View { unknown: [key.clone()].into(), ..nothing }));
+    }
+
+    #[test]
+    fn addresses_are_those_of_one_object_and_a_leader_keeps_its_own() {
+        let instance = |uid: &str, address: &str| {
+            let metadata = json!({ "name": "dns", "namespace": "default", "uid": uid });
+            let value = json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance",
+                "metadata": metadata, "spec": { "replicas": 1 }, "status": { "addresses": [address] } });
+            bindy_api::Object::decode(value).unwrap()
+        };
+        let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let known = Addresses::default();
+        let told = |recalled: Option<(NamespacedName, Vec<IpAddr>)>| recalled.map(|(_, addresses)| addresses);
+        assert_eq!(told(known.recall(&instance("u", "192.0.2.1"), true)), Some(vec![first]));
+        assert_eq!(told(known.recall(&instance("u", "192.0.2.2"), true)), None, "its own come back");
+        assert_eq!(told(known.recall(&instance("u", "192.0.2.2"), false)), Some(vec![second]));
+        assert_eq!(told(known.recall(&instance("v", "192.0.2.2"), true)), Some(vec![second]), "made again");
     }
 
     fn report(updated: u32, replicas: u32) -> WorkloadReport {

@@ -176,9 +176,10 @@ impl KubeLedger {
     async fn pause(&self, key: &EntryKey) {
         let failures = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(known) = known.get_mut(key) else { return };
-            known.failures = known.failures.saturating_add(1);
-            known.failures
+            known.get_mut(key).map_or(1, |known| {
+                known.failures = known.failures.saturating_add(1);
+                known.failures
+            })
         };
         tokio::time::sleep((PAUSE * 2u32.saturating_pow(failures.min(10) - 1)).min(LONGEST_PAUSE)).await;
     }

@@ -53,7 +53,7 @@ pub(crate) enum Observed {
     Objects(Vec<ObjectEvent>),
     /// A zone or instance, for what the ledger needs of it: its identity and what its status says.
     Entry(Box<bindy_api::Object>),
-    /// It has been listed, for the first time or because this number asked for it.
+    /// It has been listed, for the last time that this number asked for it, or the first time (0).
     Listed(Kind, u64),
 }
 

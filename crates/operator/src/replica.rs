@@ -177,7 +177,10 @@ impl Replica {
         let (views, leading) = (engine.view(), term.clone());
         let cancelled = over.clone();
         let fleet = async move {
-            let caught_up = master.catch_up(&client, &namespace);
+            let caught_up = async {
+                master.catch_up(&client, &namespace).await;
+                instances::catch_up(&client, views.clone()).await;
+            };
             if cancelled.run_until_cancelled(caught_up).await.is_some() {
                 fleet::run(context, leading, views, sender, cancelled).await;
             }
@@ -250,7 +253,7 @@ async fn list(
         match next {
             Observed::Objects(events) => listing.events.extend(events),
             Observed::Entry(entry) => {
-                let _noted = listing.addresses.recall(&entry);
+                let _noted = listing.addresses.recall(&entry, false);
                 listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
             }
             Observed::Listed(kind, _) => missing.retain(|other| *other != kind),
@@ -286,10 +289,7 @@ async fn follow(
             }
             Some(Observed::Entry(object)) => {
                 let noted = ledger.note(&object);
-                // A leader knows its own addresses before they come back.
-                if leadership.term().is_none()
-                    && let Some((instance, told)) = addresses.recall(&object)
-                {
+                if let Some((instance, told)) = addresses.recall(&object, leadership.term().is_some()) {
                     engine.addresses(instance, told).await;
                 }
                 if let Some((key, entry)) = noted {

@@ -193,10 +193,11 @@ impl Core {
 
     /// Tells the publication of a catalog the members that the catalog has by now, without the pause.
     pub(super) fn want_catalog_now(&mut self, key: &NamespacedName, now: Now) -> Vec<Command> {
+        let hidden = self.world.hides_zones();
         match self.catalogs.get_mut(key) {
             // What is hidden is known only when the catalog that was served is.
-            Some(catalog) if !self.world.hides_zones() => {
-                catalog.publication.want(catalog.wanted(false), false, now)
+            Some(catalog) if !(hidden && catalog.publication.needs_base()) => {
+                catalog.publication.want(catalog.wanted(hidden), false, now)
             }
             _ => Vec::new(),
         }

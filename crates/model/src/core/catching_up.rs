@@ -1,5 +1,7 @@
 //! Who waits until all objects have been listed anew, one listing after the other.
 
+use std::collections::BTreeMap;
+
 use super::Target;
 
 /// Zones and catalogs that go on only when everything is known that was written before they asked.
@@ -9,12 +11,12 @@ pub(super) struct CatchingUp {
     begun: u64,
     under_way: bool,
     /// With the listing that each waits for: the first that begins after it asked.
-    waiting: Vec<(u64, Target)>,
+    waiting: BTreeMap<Target, u64>,
 }
 
 impl CatchingUp {
     pub(super) fn ask(&mut self, target: Target) {
-        self.waiting.push((self.begun + 1, target));
+        self.waiting.insert(target, self.begun + 1);
     }
 
     /// The number of a listing that has to begin now.
@@ -30,11 +32,41 @@ impl CatchingUp {
     /// A listing has ended. Returns who waited for it.
     pub(super) fn end(&mut self, number: u64) -> Vec<Target> {
         self.under_way &= number != self.begun;
-        self.waiting.extract_if(.., |(wanted, _)| *wanted <= number).map(|(_, target)| target).collect()
+        let (done, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(_, wanted)| *wanted <= number);
+        self.waiting = waiting;
+        let done: BTreeMap<Target, u64> = done;
+        done.into_keys().collect()
     }
 
     /// Nobody waits any more.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(name: &str) -> Target {
+        Target::Orphan(bindy_zone::Name::parse(name).unwrap())
+    }
+
+    #[test]
+    fn each_waits_for_a_listing_that_began_after_it_asked() {
+        let mut catching_up = CatchingUp::default();
+        catching_up.ask(zone("a"));
+        assert_eq!(catching_up.begin(), Some(1));
+        catching_up.ask(zone("b"));
+        assert_eq!(catching_up.begin(), None, "one after the other");
+        assert_eq!(catching_up.end(1), [zone("a")]);
+        assert_eq!(catching_up.begin(), Some(2));
+        // This one is asked for in another term.
+        catching_up.forget();
+        catching_up.ask(zone("a"));
+        assert_eq!(catching_up.end(2), []);
+        assert_eq!(catching_up.begin(), Some(3));
+        assert_eq!((catching_up.end(3), catching_up.begin()), (vec![zone("a")], None));
     }
 }

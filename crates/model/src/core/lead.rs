@@ -62,7 +62,11 @@ impl Core {
         now: Now,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(target) = self.target(key, kind) else { return };
+        let Some(target) = self.target(key.clone(), kind).filter(|target| self.has(target)) else {
+            // Its object is heard of next, and finds what it was published with.
+            self.ledger.insert((key, kind), entry);
+            return;
+        };
         let unpublished = match &target {
             Target::Zone(key, apex) => self
                 .zones
@@ -72,7 +76,7 @@ impl Core {
             Target::Catalog(_) | Target::Orphan(_) => None,
         };
         self.with_publication(&target, |one| one.overheard(entry, now), now, outputs);
-        // Servers may have it already, and catalogs name it.
+        // Servers may have it already, and a catalog name it.
         if let Some((key, apex)) = unpublished {
             self.enroll(&apex, &key, now);
         }

@@ -238,7 +238,11 @@ impl Core {
                 ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
                 ObjectEvent::Told(key, told) => self.take_told(&key, told, now),
                 ObjectEvent::Relisting(kind) => self.world.relisting(kind),
-                ObjectEvent::Relisted(kind) => self.world.relisted(kind),
+                ObjectEvent::Relisted(kind) => {
+                    for key in self.world.relisted(kind) {
+                        self.forget_entry(&key);
+                    }
+                }
                 ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
                 ObjectEvent::Listed => self.world.listed(),
             }
@@ -266,6 +270,15 @@ impl Core {
 
     fn take_swapped(&mut self, target: &Target, result: Swapped, now: Now, outputs: &mut Vec<Output>) {
         self.with_publication(target, |one| one.swapped(result, now), now, outputs);
+    }
+
+    /// Whether there is a publication of it.
+    fn has(&self, target: &Target) -> bool {
+        match target {
+            Target::Zone(key, apex) => self.zones.contains_key(&(key.clone(), apex.clone())),
+            Target::Catalog(key) => self.catalogs.contains_key(key),
+            Target::Orphan(apex) => self.orphans.contains_key(apex),
+        }
     }
 
     /// Tells a publication something, if there is one, and does what it says.

@@ -3,8 +3,6 @@
 
 mod handouts;
 
-use std::collections::BTreeSet;
-
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
 use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
@@ -37,7 +35,7 @@ fn view(instances: &[Value]) -> View {
     let mut core = Core::new([]);
     let events = decoded.chain([ObjectEvent::Listed]).collect();
     core.step(Input::Objects(events), Now { monotonic: Default::default(), unix: 0 });
-    View { fleet: core.world().fleet().clone(), unknown: BTreeSet::new() }
+    View { fleet: core.world().fleet().clone(), ..View::default() }
 }
 
 fn instance(uid: &str, spec: &Value) -> Value {
