@@ -56,7 +56,7 @@ async fn a_leader_whose_watches_were_half_open_takes_nothing_back() -> Result<()
         let written = metrics.lines().find(|line| line.starts_with(WRITTEN)).context(WRITTEN)?;
         ensure!(written.ends_with(" 1"), "it wrote more versions than the marker's: {written}");
         // It looks after workloads by now.
-        let (kind, name) = ("PodDisruptionBudget", "primary");
+        let (kind, name) = ("PodDisruptionBudget", "primary-pdb");
         let before = namespace.get(kind, name).await?.metadata.uid;
         namespace.remove(kind, name).await?;
         namespace
