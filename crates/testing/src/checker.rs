@@ -7,7 +7,7 @@
 //! | `UnknownSerial` | a server gives a serial that was never published |
 //! | `WrongRcode` | SERVFAIL, REFUSED and the like from a server that had already answered right, outside of an outage |
 //! | `WrongAnswer` | an answer that belongs to no published version: a vanished record, half of a change, an empty zone |
-//! | `Backward` | an answer older than one that the same server had given before |
+//! | `Backward` | an answer older than one that the same server had given before, unless its disk lost something in an outage |
 //! | `Lost` | no answer, outside of an outage |
 //!
 //! An answer is held against the versions from the newest one that the same server is known to have served when the
@@ -169,6 +169,8 @@ struct Server<'a> {
     versions: &'a [Version],
     /// Times without service: the start of each, the earliest end, and the first right answer after that.
     outages: Vec<(Duration, Option<Duration>, Option<Duration>)>,
+    /// Those of them, from start to end, in which it may give older versions than before.
+    losses: Vec<(Duration, Duration)>,
     answers: HashMap<Arc<Question>, Arc<[Option<Expected>]>>,
 }
 
@@ -176,8 +178,12 @@ impl<'a> Server<'a> {
     fn new(versions: &'a [Version], outages: impl Iterator<Item = &'a Outage>) -> Self {
         // Before its first right answer every server is as if it had been stopped.
         let start = (Duration::ZERO, Some(Duration::ZERO), None);
-        let outages = [start].into_iter().chain(outages.map(|o| (o.from, o.until, None))).collect();
-        Self { versions, outages, answers: HashMap::new() }
+        let (mut times, mut losses) = (vec![start], Vec::new());
+        for outage in outages {
+            times.push((outage.from, outage.until, None));
+            losses.extend(outage.until.filter(|_| outage.loses).map(|until| (outage.from, until)));
+        }
+        Self { versions, outages: times, losses, answers: HashMap::new() }
     }
 
     fn check(mut self, observations: &[&Observation], found: &mut Found) {
@@ -189,6 +195,11 @@ impl<'a> Server<'a> {
             let position = known.partition_point(|(since, _)| *since <= observation.sent);
             let floor =
                 position.checked_sub(1).and_then(|last| known.get(last)).map_or(0, |(_, version)| *version);
+            let loses = self
+                .losses
+                .iter()
+                .any(|(from, until)| *from <= observation.ended && observation.sent < *until);
+            let floor = if loses { 0 } else { floor };
             let Some(version) = self.judge(observation, floor, found) else { continue };
             self.end_outages(observation);
             if known.last().is_none_or(|(_, newest)| version > *newest) {

@@ -57,6 +57,8 @@ pub struct Outage {
     pub from: Duration,
     /// Until when: the first right answer after the end closes it.
     pub until: Option<Duration>,
+    /// It comes back with what its disk has, which may be older, and has the newest version at the end.
+    pub loses: bool,
 }
 
 /// All observations of a test.

@@ -147,8 +147,17 @@ impl Prober {
 
     /// Notes that the test stops this server now; see [`Outage`].
     pub fn outage_begins(&self, server: &str) {
+        self.begin_outage(server, false);
+    }
+
+    /// The same of a server whose disk does not have all that it served.
+    pub fn outage_begins_with_loss(&self, server: &str) {
+        self.begin_outage(server, true);
+    }
+
+    fn begin_outage(&self, server: &str, loses: bool) {
         let from = self.recorder.start.elapsed();
-        self.recorder.lock().history.outages.push(Outage { server: server.into(), from, until: None });
+        self.recorder.lock().history.outages.push(Outage { server: server.into(), from, until: None, loses });
     }
 
     /// Notes that the server has been started again.

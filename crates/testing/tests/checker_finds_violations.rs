@@ -92,7 +92,7 @@ impl Story {
 
     fn down(mut self, server: &str) -> Self {
         let from = self.now();
-        self.0.outages.push(Outage { server: server.into(), from, until: None });
+        self.0.outages.push(Outage { server: server.into(), from, until: None, loses: false });
         self
     }
 
@@ -180,6 +180,19 @@ fn outage_excuses_no_wrong_and_no_older_answer() {
     story.code("s1", "www", Rcode::NXDOMAIN, None).breaks(&published(), Rule::WrongAnswer, &["NXDOMAIN"]);
     let story = Story::default().a("s1", "www", 2).down("s1").up();
     story.a("s1", "www", 1).breaks(&published(), Rule::Backward, &["version 1", "served 2"]);
+}
+
+#[test]
+fn a_server_that_loses_something_may_give_older_answers_until_its_outage_ends() {
+    let loses = || {
+        let mut story = Story::default().a("s1", "www", 2).down("s1");
+        story.0.outages.last_mut().unwrap().loses = true;
+        story.a("s1", "www", 1)
+    };
+    loses().a("s1", "www", 2).up().a("s1", "www", 2).holds(&published());
+    loses().up().a("s1", "www", 1).breaks(&published(), Rule::Backward, &["version 1", "served 2"]);
+    let wrong = loses().code("s1", "www", Rcode::NXDOMAIN, None).up();
+    wrong.breaks(&published(), Rule::WrongAnswer, &["NXDOMAIN"]);
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Probes {
         self.prober.outage_begins(&server.name);
     }
 
+    /// The same of a server whose disk does not have all that it served: until it runs again it may give older versions.
+    pub fn outage_begins_with_loss(&self, server: &Server) {
+        self.prober.outage_begins_with_loss(&server.name);
+    }
+
     /// It runs again.
     pub fn outage_ends(&self, server: &Server) {
         self.prober.outage_ends(&server.name);
