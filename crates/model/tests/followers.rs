@@ -21,7 +21,7 @@ use bindy_model::{
     Object, ObjectEvent, ObjectKey, Output, Publication, Removal, Role, ServerId, ServerState, Swapped,
     Target, Told, told,
 };
-use bindy_zone::{Catalog, Name, Serial, Version};
+use bindy_zone::{Catalog, Content, Name, Serial, Version};
 
 use common::{a, instance, key, zone};
 
@@ -321,8 +321,8 @@ fn a_leader_goes_on_from_what_another_one_wrote_late() {
     assert_eq!(leader.serves[&apex()], serial(&cluster));
 }
 
-#[test]
-fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
+/// A publication whose first version was being written when somebody else began to lead.
+fn overtaken() -> (Publication, Version, Now) {
     let mut cluster = Cluster::default();
     let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
     leader.lead(&mut cluster);
@@ -331,9 +331,15 @@ fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
     let commands = publication.want(content, false, leader.now);
     let [Command::Swap { next, .. }] = &commands[..] else { panic!("{commands:?}") };
     publication.follow();
-    let later = LedgerEntry { serial: next.serial.next(), ..LedgerEntry::of(next) };
-    publication.named(Some(later), leader.now);
-    let commands = publication.swapped(Swapped::Done, leader.now);
+    (publication, next.clone(), leader.now)
+}
+
+#[test]
+fn an_answer_that_comes_after_the_version_of_another_one_is_not_served() {
+    let (mut publication, next, now) = overtaken();
+    let later = LedgerEntry { serial: next.serial.next(), ..LedgerEntry::of(&next) };
+    publication.named(Some(later), now);
+    let commands = publication.swapped(Swapped::Done, now);
     let [Command::Publish(served)] = &commands[..] else { panic!("{commands:?}") };
     assert_eq!((served.serial, publication.ledger()), (later.serial, Some(later)));
 }
@@ -407,19 +413,12 @@ fn a_follower_that_is_ahead_of_the_ledger_serves_what_it_names() {
 
 #[test]
 fn a_write_that_failed_is_not_repeated_after_the_version_of_another_one() {
-    let mut cluster = Cluster::default();
-    let mut leader = Replica::new(&mut cluster, &[a("www", "www", 1)]);
-    leader.lead(&mut cluster);
-    let content = cluster.servers[&apex()].content.clone();
-    let mut publication = Publication::new(Guard::Relist, None);
-    let commands = publication.want(content, false, leader.now);
-    let [Command::Swap { next, .. }] = &commands[..] else { panic!("{commands:?}") };
-    publication.follow();
-    let digest = cluster.ledger[&(key("one"), LedgerKind::Catalog)].digest;
-    let later = LedgerEntry { serial: next.serial.next(), digest, records: 1 };
-    publication.named(Some(later), leader.now);
+    let (mut publication, next, now) = overtaken();
+    let empty = Content::new(next.content.apex().clone(), next.content.soa().clone());
+    let later = LedgerEntry::of(&Version { serial: next.serial.next(), content: empty });
+    publication.named(Some(later), now);
     publication.lead();
-    let commands = publication.swapped(Swapped::Failed, leader.now);
+    let commands = publication.swapped(Swapped::Failed, now);
     assert_eq!(commands, [Command::Fetch(later)]);
 }
 

@@ -32,11 +32,14 @@ impl CatchingUp {
     /// A listing has ended. Returns who waited for it.
     pub(super) fn end(&mut self, number: u64) -> Vec<Target> {
         self.under_way &= number != self.begun;
-        let (done, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|(_, wanted)| *wanted <= number);
-        self.waiting = waiting;
-        let done: BTreeMap<Target, u64> = done;
-        done.into_keys().collect()
+        let done: Vec<Target> = self
+            .waiting
+            .iter()
+            .filter(|(_, wanted)| **wanted <= number)
+            .map(|(one, _)| one.clone())
+            .collect();
+        self.waiting.retain(|_, wanted| *wanted > number);
+        done
     }
 
     /// Nobody waits any more.

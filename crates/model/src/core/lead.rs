@@ -62,7 +62,8 @@ impl Core {
         now: Now,
         outputs: &mut Vec<Output>,
     ) {
-        let Some(target) = self.target(key.clone(), kind).filter(|target| self.has(target)) else {
+        let target = self.target(key.clone(), kind).filter(|target| self.publication(target).is_some());
+        let Some(target) = target else {
             // Its object is heard of next, and finds what it was published with.
             self.ledger.insert((key, kind), entry);
             return;

@@ -272,12 +272,13 @@ impl Core {
         self.with_publication(target, |one| one.swapped(result, now), now, outputs);
     }
 
-    /// Whether there is a publication of it.
-    fn has(&self, target: &Target) -> bool {
+    fn publication(&mut self, target: &Target) -> Option<&mut Publication> {
         match target {
-            Target::Zone(key, apex) => self.zones.contains_key(&(key.clone(), apex.clone())),
-            Target::Catalog(key) => self.catalogs.contains_key(key),
-            Target::Orphan(apex) => self.orphans.contains_key(apex),
+            Target::Zone(key, apex) => {
+                self.zones.get_mut(&(key.clone(), apex.clone())).map(|zone| &mut zone.publication)
+            }
+            Target::Catalog(key) => self.catalogs.get_mut(key).map(|catalog| &mut catalog.publication),
+            Target::Orphan(_) => None,
         }
     }
 
@@ -289,14 +290,7 @@ impl Core {
         now: Now,
         outputs: &mut Vec<Output>,
     ) {
-        let publication = match target {
-            Target::Zone(key, apex) => {
-                self.zones.get_mut(&(key.clone(), apex.clone())).map(|zone| &mut zone.publication)
-            }
-            Target::Catalog(key) => self.catalogs.get_mut(key).map(|catalog| &mut catalog.publication),
-            Target::Orphan(_) => None,
-        };
-        let commands = publication.map(tell).unwrap_or_default();
+        let commands = self.publication(target).map(tell).unwrap_or_default();
         self.carry_out(target, commands, now, outputs);
     }
 
