@@ -49,8 +49,8 @@ pub(crate) fn run(
     let title = format!("bench {name}");
     let results = if *package == ON_CLUSTER {
         let mut results = String::new();
-        test::with_cluster(steps, |steps, cluster| {
-            command.env(test::VARIABLE, cluster.to_string());
+        test::with_clusters(steps, &[test::CLUSTER], |steps, names| {
+            command.env(test::VARIABLE, names);
             results = steps.run(&title, || output(&mut command))?;
             Ok(())
         })?;

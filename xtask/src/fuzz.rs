@@ -2,10 +2,11 @@
 //!
 //! The instrumentation is LLVM's own, switched on by compiler flags, so that the pinned stable toolchain does.
 
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
 use crate::steps::{Steps, cargo, host, output, root, run};
@@ -36,14 +37,29 @@ pub(crate) fn run_all(steps: &mut Steps) -> Result<()> {
     let directory = root().join("fuzz/target");
     build.env("RUSTFLAGS", FLAGS.join(" ")).env("CARGO_TARGET_DIR", &directory);
     steps.command("build fuzz targets", &mut build)?;
-    for target in targets {
-        let executable = directory.join(&platform).join("release").join(&target);
-        steps.run(&format!("fuzz {target}"), || fuzz(&target, executable))?;
+    let executables = directory.join(&platform).join("release");
+    // Each keeps one core busy.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for targets in targets.chunks(cores) {
+        steps.run(&format!("fuzz {}", targets.join(", ")), || at_once(targets, &executables))?;
     }
     Ok(())
 }
 
-fn fuzz(target: &str, executable: PathBuf) -> Result<()> {
+/// Runs these targets side by side.
+fn at_once(targets: &[String], executables: &Path) -> Result<()> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = targets
+            .iter()
+            .map(|target| scope.spawn(move || fuzz(target, &executables.join(target))))
+            .collect();
+        let ended = runs.into_iter().map(|run| run.join().unwrap_or_else(|_| Err(anyhow!("a run panicked"))));
+        // All come to their end before the first failure is told.
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+fn fuzz(target: &str, executable: &Path) -> Result<()> {
     let (corpus, artifacts) =
         (root().join("fuzz/corpus").join(target), root().join("fuzz/artifacts").join(target));
     std::fs::create_dir_all(&corpus)?;

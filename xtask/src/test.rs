@@ -10,8 +10,10 @@ use crate::steps::{Steps, cargo};
 use crate::{fuzz, generate, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
-const CLUSTER: &str = "test";
-/// Names a cluster that is there already, for tests that are run again and again. It stays.
+pub(crate) const CLUSTER: &str = "test";
+/// Another one beside it: tests that need a whole cluster each mostly wait, so that two at once take half the time.
+const SECOND: &str = "test2";
+/// Names clusters that are there already, for tests that are run again and again. They stay.
 pub(crate) const VARIABLE: &str = "BINDY_CLUSTER";
 /// One for each region of the guide.
 const NODES: u8 = 3;
@@ -26,7 +28,8 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     let tests = steps.command("tests", with_options(&mut tests, None, long));
     let mut on_cluster = tests_of(&["--package", ON_CLUSTER], &[]);
     with_options(&mut on_cluster, None, long);
-    let on_cluster = with_cluster(steps, |steps, name| run_on(steps, name, vec![on_cluster]));
+    let on_cluster =
+        with_clusters(steps, &[CLUSTER, SECOND], |steps, names| run_on(steps, names, vec![on_cluster]));
     before.into_iter().chain([tests, on_cluster]).collect()
 }
 
@@ -49,7 +52,7 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     }
     let commands = commands(&["--package", ON_CLUSTER], &on_cluster, name, long);
     if !commands.is_empty() {
-        results.push(with_cluster(steps, |steps, cluster| run_on(steps, cluster, commands)));
+        results.push(with_clusters(steps, &[CLUSTER], |steps, names| run_on(steps, names, commands)));
     }
     results.into_iter().collect()
 }
@@ -67,27 +70,39 @@ fn commands(packages: &[&str], selected: &Selected, name: &str, long: bool) -> V
     commands
 }
 
-/// Runs `tests` with the name of a cluster that has the operator. It is taken down afterwards, whatever came of them,
-/// unless somebody else has made it.
-pub(crate) fn with_cluster(
+/// Runs `tests` with the names of clusters that have the operator, as [`VARIABLE`] has them. They are taken down afterwards,
+/// whatever came of them, unless somebody else has made them.
+pub(crate) fn with_clusters(
     steps: &mut Steps,
-    tests: impl FnOnce(&mut Steps, &Name) -> Result<()>,
+    own: &[&str],
+    tests: impl FnOnce(&mut Steps, &str) -> Result<()>,
 ) -> Result<()> {
-    let given = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
-    let name: Name = given.as_deref().unwrap_or(CLUSTER).parse()?;
-    let wish = Wish { nodes: given.is_none().then_some(NODES), ..Wish::default() };
-    let up = cluster::up(steps, &name, wish).and_then(|()| cluster::load_images(steps, &name));
-    let installed = up.and_then(|()| cluster::install(steps, &name));
-    let installed = installed.and_then(|()| cluster::one_replica(steps, &name));
-    let tested = installed.and_then(|()| tests(steps, &name));
-    let down = if given.is_some() { Ok(()) } else { cluster::down(steps, &name) };
+    let given = std::env::var(VARIABLE).unwrap_or_default();
+    let given: Vec<&str> = given.split_whitespace().collect();
+    let names = if given.is_empty() { own } else { &given };
+    let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
+    let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish()));
+    let tested = made.and_then(|()| tests(steps, &names.join(" ")));
+    let down = if given.is_empty() {
+        let ended: Vec<_> = own.iter().map(|name| cluster::down(steps, &name.parse()?)).collect();
+        ended.into_iter().collect()
+    } else {
+        Ok(())
+    };
     tested.and(down)
 }
 
-fn run_on(steps: &mut Steps, cluster: &Name, commands: Vec<Command>) -> Result<()> {
+fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
+    cluster::up(steps, name, wish)?;
+    cluster::load_images(steps, name)?;
+    cluster::install(steps, name)?;
+    cluster::one_replica(steps, name)
+}
+
+fn run_on(steps: &mut Steps, clusters: &str, commands: Vec<Command>) -> Result<()> {
     let mut results = Vec::new();
     for mut command in commands {
-        command.env(VARIABLE, cluster.to_string());
+        command.env(VARIABLE, clusters);
         results.push(steps.command("tests on the cluster", &mut command));
     }
     results.into_iter().collect()

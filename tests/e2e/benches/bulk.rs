@@ -53,7 +53,7 @@ async fn main() -> Result<()> {
         let served = last.elapsed();
 
         namespace
-            .until_all("ARecord", "all records to be ready", |records| {
+            .until_all("ARecord", ("all records to be ready", LIMIT), |records| {
                 records.values().try_for_each(is_ready)
             })
             .await?;

@@ -10,17 +10,21 @@ mod records;
 mod volumes;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Namespace, Server};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::{Name, OwnerName, Rdata, Rtype, Version};
+use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::json;
 
 pub use load::{Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
-pub use operator::{Direction, Operator, SHORT_LEASE, alone};
+pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};
 pub use volumes::{make_volumes, remove_volumes, storage, volume_directory};
 
@@ -33,6 +37,9 @@ pub const STEADY_ADDRESS: &str = "192.0.2.250";
 /// What probers ask in most tests.
 pub const STEADY_QUESTIONS: [(&str, Rtype); 2] = [(STEADY, Rtype::A), (ZONE.1, Rtype::SOA)];
 
+/// Creations that are under way at once.
+const AT_ONCE: usize = 16;
+
 /// Serves the zone with its steady record on an instance `primary` with so many servers, and waits until everything is
 /// ready. Returns the servers.
 pub async fn served(namespace: &Namespace, replicas: u32) -> Result<Vec<Server>> {
@@ -42,6 +49,23 @@ pub async fn served(namespace: &Namespace, replicas: u32) -> Result<Vec<Server>>
         .await?;
     namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
     namespace.until_ready("primary", replicas.try_into()?, &[]).await
+}
+
+/// Makes zones `zone-N.example`, several at once, as fast as the API server takes them.
+pub async fn create_zones(namespace: &Namespace, numbers: Range<usize>) -> Result<()> {
+    let api = namespace.api("DNSZone");
+    let creations = numbers.map(|number| {
+        let api = api.clone();
+        async move {
+            let object = json!({
+                "apiVersion": "bindy.firestoned.io/v1beta1", "kind": "DNSZone",
+                "metadata": {"name": format!("zone-{number}")}, "spec": {"zoneName": format!("zone-{number}.example")},
+            });
+            let object = serde_json::from_value(object)?;
+            api.create(&PostParams::default(), &object).await.context("creating a zone").map(drop)
+        }
+    });
+    stream::iter(creations).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The texts of an RRset in a version, sorted.

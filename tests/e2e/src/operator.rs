@@ -1,7 +1,9 @@
 //! The operator: its pods, its metrics, its network; stopped and started.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +11,7 @@ use bindy_testing::cluster::{ApiProxy, Cluster, LIMIT, OPERATOR, PacketRules, Po
 use bindy_testing::{http, wait_for};
 use rustix::process::Signal;
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 const DEPLOYMENT: &str = "deployment/bindy";
 const CONTAINER: &str = "operator";
@@ -40,15 +42,45 @@ pub struct Operator {
     cluster: Cluster,
 }
 
-/// Held by tests that disturb what all others use. What the one before may have left stopped or diverted is as it was.
-pub async fn alone() -> Result<MutexGuard<'static, ()>> {
-    static ONE: Mutex<()> = Mutex::const_new(());
-    let guard = ONE.lock().await;
-    let operator = Operator::of(&Cluster::connect().await?);
+/// A cluster that one test has for itself, until this is dropped.
+pub struct Alone {
+    cluster: Cluster,
+    name: String,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Deref for Alone {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        free().push(std::mem::take(&mut self.name));
+    }
+}
+
+/// The clusters that no test has for itself, by name.
+fn free() -> MutexGuard<'static, Vec<String>> {
+    static FREE: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| Mutex::new(Cluster::names()));
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For tests that disturb what all others use: waits for a cluster that nobody else has. What the one before may have left
+/// stopped or diverted is as it was.
+pub async fn alone() -> Result<Alone> {
+    static COUNT: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(Cluster::names().len()));
+    let permit = COUNT.acquire().await?;
+    let name = free().pop().context("more permits than clusters")?;
+    let alone = Alone { cluster: Cluster::named(&name).await?, name, _permit: permit };
+    let operator = Operator::of(&alone);
     // It may not become ready before: the proxy that it was diverted to is gone.
     operator.scale("1").await?;
     operator.direct().await?;
-    Ok(guard)
+    Ok(alone)
 }
 
 /// A pod of the operator.

@@ -56,7 +56,7 @@ pub use requests::{Request, Requests};
 pub use server::{AGENT, Grace, NAMED, Pods, Server};
 pub use watch::{Condition, condition, is_ready};
 
-/// Names the cluster to use; `dev` without it.
+/// Names the cluster to use, or several with a space between them; `dev` without it.
 pub const VARIABLE: &str = "BINDY_CLUSTER";
 /// The operator's namespace.
 pub const OPERATOR: &str = "dns-system";
@@ -71,10 +71,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster that the environment names.
+    /// The names of the clusters that the environment names; at least one.
+    pub fn names() -> Vec<String> {
+        let names = std::env::var(VARIABLE).unwrap_or_default();
+        let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+        if names.is_empty() { vec!["dev".to_owned()] } else { names }
+    }
+
+    /// Connects to the first cluster that the environment names.
     pub async fn connect() -> Result<Self> {
-        let name = std::env::var(VARIABLE).unwrap_or_else(|_| "dev".to_owned());
-        let description = Description::read(&name)?;
+        Self::named(Self::names().first().context("no cluster is named")?).await
+    }
+
+    /// Connects to the cluster of that name.
+    pub async fn named(name: &str) -> Result<Self> {
+        let description = Description::read(name)?;
         let kubeconfig = Kubeconfig::read_from(&description.kubeconfig)?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Self { client: Client::try_from(config)?, description })

@@ -30,20 +30,31 @@ pub struct Namespace {
     scratch: Scratch,
 }
 
-/// Runs a test in a namespace of its own.
+/// Runs a test in a namespace of its own, of the first cluster.
 pub async fn in_namespace(test: &str, body: impl AsyncFnOnce(&Namespace) -> Result<()>) -> Result<()> {
-    let mut namespace = Namespace::create(Cluster::connect().await?, test).await?;
-    let outcome = AssertUnwindSafe(Box::pin(body(&namespace))).catch_unwind().await;
-    if matches!(outcome, Ok(Ok(()))) {
-        return namespace.delete().await;
-    }
-    namespace.scratch.keep();
-    let dumped = dump::write(&namespace).await;
-    let (name, directory) = (&namespace.name, namespace.scratch.path().display());
-    let place = format!("namespace {name} is kept; its objects, logs and history are in {directory}");
-    match outcome {
-        Ok(result) => result.context(place).and(dumped),
-        Err(panic) => std::panic::resume_unwind(panic),
+    Cluster::connect().await?.in_namespace(test, body).await
+}
+
+impl Cluster {
+    /// Runs a test in a namespace of its own.
+    pub async fn in_namespace(
+        &self,
+        test: &str,
+        body: impl AsyncFnOnce(&Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let mut namespace = Namespace::create(self.clone(), test).await?;
+        let outcome = AssertUnwindSafe(Box::pin(body(&namespace))).catch_unwind().await;
+        if matches!(outcome, Ok(Ok(()))) {
+            return namespace.delete().await;
+        }
+        namespace.scratch.keep();
+        let dumped = dump::write(&namespace).await;
+        let (name, directory) = (&namespace.name, namespace.scratch.path().display());
+        let place = format!("namespace {name} is kept; its objects, logs and history are in {directory}");
+        match outcome {
+            Ok(result) => result.context(place).and(dumped),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 }
 
@@ -164,10 +175,10 @@ impl Namespace {
     pub async fn until_all<T>(
         &self,
         kind: &str,
-        what: &str,
+        (what, limit): (&str, Duration),
         check: impl FnMut(&BTreeMap<String, DynamicObject>) -> Result<T>,
     ) -> Result<T> {
-        watch::until(self.api(kind), watcher::Config::default(), (what, LIMIT), check).await
+        watch::until(self.api(kind), watcher::Config::default(), (what, limit), check).await
     }
 
     /// Waits until an object is gone.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, alone, served};
-use bindy_testing::cluster::{ApiProxy, Cluster, Fate, Line, Namespace, in_namespace};
+use bindy_testing::cluster::{ApiProxy, Cluster, Fate, Line, Namespace};
 use bindy_testing::manifest::a;
 use bindy_testing::wait_for;
 use bindy_zone::Rtype;
@@ -30,31 +30,36 @@ async fn survives(
     way: Way,
     fault: impl AsyncFnOnce(&Namespace, &Operator, &ApiProxy) -> Result<()>,
 ) -> Result<()> {
-    let _alone = alone().await?;
-    in_namespace(test, async |namespace| {
-        let servers = served(namespace, 2).await?;
-        namespace.serve(&a("edited", ZONE.0, "edited", "192.0.2.1")).await?;
-        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
-        let operator = Operator::of(namespace.cluster());
-        let proxy = ApiProxy::start(namespace.cluster()).await?;
-        if way == Way::Proxied {
-            operator.through(&proxy, &[]).await?;
-        }
-        let before = operator.pod().await?;
-        fault(namespace, &operator, &proxy).await?;
-        let what = "the edit to be served after the trouble";
-        wait_for(what, CONVERGED, async || {
-            namespace.answers("edited.example.com", Rtype::A, &["192.0.2.2"]).await
+    let cluster = alone().await?;
+    cluster
+        .in_namespace(test, async |namespace| {
+            let servers = served(namespace, 2).await?;
+            namespace.serve(&a("edited", ZONE.0, "edited", "192.0.2.1")).await?;
+            let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+            let operator = Operator::of(namespace.cluster());
+            let proxy = ApiProxy::start(namespace.cluster()).await?;
+            if way == Way::Proxied {
+                operator.through(&proxy, &[]).await?;
+            }
+            let before = operator.pod().await?;
+            fault(namespace, &operator, &proxy).await?;
+            let what = "the edit to be served after the trouble";
+            wait_for(what, CONVERGED, async || {
+                namespace.answers("edited.example.com", Rtype::A, &["192.0.2.2"]).await
+            })
+            .await?;
+            namespace.ready("ARecord", "edited").await?;
+            ensure!(
+                operator.pod().await? == before,
+                "the operator was restarted: {:?}",
+                operator.pod().await?
+            );
+            probes.more_answers(&servers, 10).await?;
+            let published = namespace.contents_are_published().await?;
+            probes.right(&published).await?;
+            if way == Way::Proxied { operator.direct().await } else { Ok(()) }
         })
-        .await?;
-        namespace.ready("ARecord", "edited").await?;
-        ensure!(operator.pod().await? == before, "the operator was restarted: {:?}", operator.pod().await?);
-        probes.more_answers(&servers, 10).await?;
-        let published = namespace.contents_are_published().await?;
-        probes.right(&published).await?;
-        if way == Way::Proxied { operator.direct().await } else { Ok(()) }
-    })
-    .await
+        .await
 }
 
 /// The operator's requests fare as `rule` says, while an edit is made and for a while after it.

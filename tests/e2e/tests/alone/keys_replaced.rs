@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Load, Operator, Ports, STEADY, STEADY_ADDRESS, ZONE, alone};
 use bindy_testing::Key;
-use bindy_testing::cluster::{AGENT, LIMIT, NAMED, Namespace, OPERATOR, Server, in_namespace};
+use bindy_testing::cluster::{AGENT, LIMIT, NAMED, Namespace, OPERATOR, Server};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::{dns, wait_for};
 use bindy_zone::{Name, Rtype};
@@ -193,6 +193,6 @@ async fn serve_meanwhile(namespace: &Namespace) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_of_all_servers_are_replaced_and_nobody_is_shut_out() -> Result<()> {
-    let _alone = alone().await?;
-    in_namespace("keys-replaced", serve_meanwhile).await
+    let cluster = alone().await?;
+    cluster.in_namespace("keys-replaced", serve_meanwhile).await
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use bindy_e2e::{Operator, SHORT_LEASE, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
-use bindy_testing::cluster::{ApiProxy, Fate, LIMIT, Line, Namespace, Server, in_namespace};
+use bindy_testing::cluster::{ApiProxy, Fate, LIMIT, Line, Namespace, Server};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::wait_for;
 use bindy_zone::Rtype;
@@ -132,30 +132,31 @@ async fn killed_at(
 
 /// Ends of leaders, one story each, until one has no such write.
 async fn stories(test: &str, ends: impl Iterator<Item = (usize, Side)>) -> Result<usize> {
-    let _alone = alone().await?;
+    let cluster = alone().await?;
     let mut killed = 0;
     let told = &mut killed;
-    in_namespace(test, async |namespace| {
-        let operator = Operator::of(namespace.cluster());
-        let proxy = ApiProxy::start(namespace.cluster()).await?;
-        operator.through(&proxy, &SHORT_LEASE).await?;
-        let servers = served(namespace, 1).await?;
-        let mut published = namespace.contents_are_published().await?;
-        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
-        for (n, (number, side)) in ends.enumerate() {
-            if !killed_at(namespace, &operator, &proxy, (n, number, side)).await? {
-                break;
+    cluster
+        .in_namespace(test, async |namespace| {
+            let operator = Operator::of(namespace.cluster());
+            let proxy = ApiProxy::start(namespace.cluster()).await?;
+            operator.through(&proxy, &SHORT_LEASE).await?;
+            let servers = served(namespace, 1).await?;
+            let mut published = namespace.contents_are_published().await?;
+            let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+            for (n, (number, side)) in ends.enumerate() {
+                if !killed_at(namespace, &operator, &proxy, (n, number, side)).await? {
+                    break;
+                }
+                *told += 1;
+                add_versions(&mut published, namespace.contents_are_published().await?);
+                namespace.remove("Bind9Instance", &format!("story-{n}")).await?;
             }
-            *told += 1;
-            add_versions(&mut published, namespace.contents_are_published().await?);
-            namespace.remove("Bind9Instance", &format!("story-{n}")).await?;
-        }
-        probes.more_answers(&servers, 20).await?;
-        probes.right(&published).await?;
-        operator.scale_to(1).await?;
-        operator.direct().await
-    })
-    .await?;
+            probes.more_answers(&servers, 20).await?;
+            probes.right(&published).await?;
+            operator.scale_to(1).await?;
+            operator.direct().await
+        })
+        .await?;
     Ok(killed)
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
-use bindy_testing::cluster::{Namespace, PacketRules, Server, in_namespace};
+use bindy_testing::cluster::{Namespace, PacketRules, Server};
 use bindy_testing::manifest::a;
 use bindy_testing::{dns, wait_for};
 use bindy_zone::{Name, Rtype};
@@ -21,38 +21,39 @@ async fn another_leads_after(
     fault: impl AsyncFnOnce(&Operator, &Server) -> Result<Option<PacketRules>>,
     end: impl AsyncFnOnce(&Server, Option<PacketRules>) -> Result<()>,
 ) -> Result<()> {
-    let _alone = alone().await?;
-    in_namespace(test, async |namespace| {
-        let operator = Operator::of(namespace.cluster());
-        let leader = operator.scale_to(3).await?;
-        let servers = served(namespace, 2).await?;
-        let mut published = namespace.contents_are_published().await?;
-        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
-        probes.more_answers(&servers, 20).await?;
-        edit_arrives(namespace, "192.0.2.1").await?;
-        add_versions(&mut published, namespace.contents_are_published().await?);
+    let cluster = alone().await?;
+    cluster
+        .in_namespace(test, async |namespace| {
+            let operator = Operator::of(namespace.cluster());
+            let leader = operator.scale_to(3).await?;
+            let servers = served(namespace, 2).await?;
+            let mut published = namespace.contents_are_published().await?;
+            let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
+            probes.more_answers(&servers, 20).await?;
+            edit_arrives(namespace, "192.0.2.1").await?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
 
-        let fault = fault(&operator, &leader).await?;
-        // Made while nobody leads.
-        namespace.apply(&a("edited", ZONE.0, "edited", "192.0.2.2")).await?;
-        let next = operator.until_leader(|one| one.name != leader.name).await?;
-        edit_arrives(namespace, "192.0.2.2").await?;
-        add_versions(&mut published, namespace.contents_are_published().await?);
-        let log = operator.log_of(&next).await?;
-        for line in ["Lease acquired, this instance is now the leader", "Starting all operators"] {
-            ensure!(log.contains(line), "{} has not logged {line:?}:\n{log}", next.name);
-        }
+            let fault = fault(&operator, &leader).await?;
+            // Made while nobody leads.
+            namespace.apply(&a("edited", ZONE.0, "edited", "192.0.2.2")).await?;
+            let next = operator.until_leader(|one| one.name != leader.name).await?;
+            edit_arrives(namespace, "192.0.2.2").await?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            let log = operator.log_of(&next).await?;
+            for line in ["Lease acquired, this instance is now the leader", "Starting all operators"] {
+                ensure!(log.contains(line), "{} has not logged {line:?}:\n{log}", next.name);
+            }
 
-        end(&leader, fault).await?;
-        edit_arrives(namespace, "192.0.2.3").await?;
-        add_versions(&mut published, namespace.contents_are_published().await?);
-        ensure!(operator.until_leader(|_| true).await?.name == next.name, "it leads no more");
-        namespace.ready("Bind9Instance", "primary").await?;
-        probes.more_answers(&servers, 20).await?;
-        probes.right(&published).await?;
-        operator.scale_to(1).await.map(drop)
-    })
-    .await
+            end(&leader, fault).await?;
+            edit_arrives(namespace, "192.0.2.3").await?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            ensure!(operator.until_leader(|_| true).await?.name == next.name, "it leads no more");
+            namespace.ready("Bind9Instance", "primary").await?;
+            probes.more_answers(&servers, 20).await?;
+            probes.right(&published).await?;
+            operator.scale_to(1).await.map(drop)
+        })
+        .await
 }
 
 async fn edit_arrives(namespace: &Namespace, address: &str) -> Result<()> {
@@ -116,30 +117,33 @@ async fn a_leader_without_the_api_server_steps_down() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standbys_have_what_the_leader_has_published() -> Result<()> {
-    let _alone = alone().await?;
-    in_namespace("standbys", async |namespace| {
-        let operator = Operator::of(namespace.cluster());
-        let leader = operator.scale_to(3).await?;
-        served(namespace, 1).await?;
-        edit_arrives(namespace, "192.0.2.1").await?;
-        let zone = Name::parse(ZONE.1)?;
-        let key = namespace.key("primary").await?;
-        let of = async |replica: &Server| {
-            dns::transfer(replica.transfer(), &zone, Some(&key)).await.with_context(|| replica.name.clone())
-        };
-        let published = of(&leader).await?;
-        for replica in operator.replicas().await? {
-            wait_for("every replica to have the version", TAKEOVER, async || {
-                let version = of(&replica).await?;
-                ensure!(version == published, "{} has serial {}", replica.name, version.serial);
-                anyhow::Ok(())
-            })
-            .await?;
-            let metrics = operator.metrics_of(&replica).await?;
-            let leads = metrics.lines().any(|line| line == "bindy_election_leader 1");
-            ensure!(leads == (replica.name == leader.name), "{}:\n{metrics}", replica.name);
-        }
-        operator.scale_to(1).await.map(drop)
-    })
-    .await
+    let cluster = alone().await?;
+    cluster
+        .in_namespace("standbys", async |namespace| {
+            let operator = Operator::of(namespace.cluster());
+            let leader = operator.scale_to(3).await?;
+            served(namespace, 1).await?;
+            edit_arrives(namespace, "192.0.2.1").await?;
+            let zone = Name::parse(ZONE.1)?;
+            let key = namespace.key("primary").await?;
+            let of = async |replica: &Server| {
+                dns::transfer(replica.transfer(), &zone, Some(&key))
+                    .await
+                    .with_context(|| replica.name.clone())
+            };
+            let published = of(&leader).await?;
+            for replica in operator.replicas().await? {
+                wait_for("every replica to have the version", TAKEOVER, async || {
+                    let version = of(&replica).await?;
+                    ensure!(version == published, "{} has serial {}", replica.name, version.serial);
+                    anyhow::Ok(())
+                })
+                .await?;
+                let metrics = operator.metrics_of(&replica).await?;
+                let leads = metrics.lines().any(|line| line == "bindy_election_leader 1");
+                ensure!(leads == (replica.name == leader.name), "{}:\n{metrics}", replica.name);
+            }
+            operator.scale_to(1).await.map(drop)
+        })
+        .await
 }

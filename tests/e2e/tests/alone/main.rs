@@ -1,5 +1,5 @@
-//! Failures of what everybody shares: the operator, the API server, a node. One at a time, each by a guard that the
-//! test holds; cargo runs no other test binary meanwhile.
+//! Failures of what everybody shares: the operator, the API server, a node. Each test has a whole cluster for itself, one after
+//! the other where there is one; cargo runs no other test binary meanwhile.
 
 mod api_server;
 mod cold_start;

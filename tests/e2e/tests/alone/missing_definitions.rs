@@ -5,13 +5,12 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use bindy_e2e::{Operator, alone, served};
-use bindy_testing::cluster::{Cluster, LIMIT, in_namespace};
+use bindy_testing::cluster::LIMIT;
 use bindy_testing::wait_for;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_waits_for_the_custom_resource_definitions() -> Result<()> {
-    let _alone = alone().await?;
-    let cluster = Cluster::connect().await?;
+    let cluster = alone().await?;
     let operator = Operator::of(&cluster);
     let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds.yaml");
     let definitions = definitions.to_string_lossy();
@@ -29,9 +28,10 @@ async fn the_operator_waits_for_the_custom_resource_definitions() -> Result<()> 
     cluster.kubectl(&["apply", "--server-side", "-f", &definitions]).await?;
     operator.until_ready().await?;
     ensure!(operator.pod().await? == before, "the operator was restarted");
-    in_namespace("definitions", async |namespace| {
-        served(namespace, 1).await?;
-        namespace.contents_are_published().await.map(drop)
-    })
-    .await
+    cluster
+        .in_namespace("definitions", async |namespace| {
+            served(namespace, 1).await?;
+            namespace.contents_are_published().await.map(drop)
+        })
+        .await
 }

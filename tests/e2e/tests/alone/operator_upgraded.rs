@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bindy_e2e::{
     Load, Operator, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, alone, served, versions,
 };
-use bindy_testing::cluster::{Namespace, in_namespace};
+use bindy_testing::cluster::Namespace;
 use bindy_testing::manifest::a;
 use bindy_zone::Rtype;
 
@@ -51,16 +51,17 @@ async fn upgrade(namespace: &Namespace, operator: &Operator) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_of_the_operator_rolls_every_server_once_and_writes_nothing_else() -> Result<()> {
-    let _alone = alone().await?;
-    in_namespace("operator-upgraded", async |namespace| {
-        let operator = Operator::of(namespace.cluster());
-        namespace.cluster().tag_image(REPOSITORY, OLD, NEW).await?;
-        operator.scale_to(2).await?;
-        let upgraded = upgrade(namespace, &operator).await;
-        // As it was for whoever is next, whatever came of it.
-        operator.upgrade(&image(OLD), 0).await?;
-        operator.scale_to(1).await?;
-        upgraded
-    })
-    .await
+    let cluster = alone().await?;
+    cluster
+        .in_namespace("operator-upgraded", async |namespace| {
+            let operator = Operator::of(namespace.cluster());
+            namespace.cluster().tag_image(REPOSITORY, OLD, NEW).await?;
+            operator.scale_to(2).await?;
+            let upgraded = upgrade(namespace, &operator).await;
+            // As it was for whoever is next, whatever came of it.
+            operator.upgrade(&image(OLD), 0).await?;
+            operator.scale_to(1).await?;
+            upgraded
+        })
+        .await
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, served};
-use bindy_testing::cluster::{Namespace, in_namespace};
+use bindy_testing::cluster::{LIMIT, Namespace, in_namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::Rtype;
 use kube::ResourceExt;
@@ -14,7 +14,7 @@ const MADE: [&str; 6] = ["Deployment", "Service", "ConfigMap", "Secret", "Servic
 async fn nothing_is_left(namespace: &Namespace) -> Result<()> {
     for kind in MADE.iter().chain(&["Pod"]) {
         namespace
-            .until_all(kind, &format!("every {kind} of the instance to be gone"), |objects| {
+            .until_all(kind, (&format!("every {kind} of the instance to be gone"), LIMIT), |objects| {
                 let ours = objects.values().filter(|one| {
                     one.labels().get("app.kubernetes.io/managed-by").is_some_and(|by| by == "bindy")
                 });

@@ -6,6 +6,7 @@
 mod a_bind_outside;
 mod all_record_types;
 mod autoscaler;
+mod backup;
 mod bad_input;
 mod candidates;
 mod conflicts;
