@@ -44,13 +44,15 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Check { directory, output } => check::check(&directory, output),
         Command::Run(run) => {
+            let election = bindy_operator::Settings::from_env(|name| std::env::var(name).ok())?;
+            let pod_name = run.pod_name(&election);
             let options = bindy_operator::Options {
                 namespace: run.namespace,
                 transfer_port: run.transfer_port,
                 http_port: run.http_port,
                 image: run.image,
-                pod_name: run.pod_name,
-                election: bindy_operator::Settings::from_env(|name| std::env::var(name).ok())?,
+                pod_name,
+                election,
             };
             until_signal(async |cancel| Ok(bindy_operator::run(options, cancel).await?))?;
             Ok(ExitCode::SUCCESS)

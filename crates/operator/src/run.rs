@@ -170,9 +170,10 @@ async fn begin(
     let primary = bindy_wire::Server::bind(primary, store.clone(), store.clone()).await;
     let primary = primary.map_err(|error| RunError::Listen { port: options.transfer_port, error })?;
     tasks.spawn(primary.serve(cancel.clone()));
+    let Some(agent_image) = image(client, &options, &namespace, &stop.leading).await else { return Ok(()) };
     let context = fleet::Context {
         client: client.clone(),
-        agent_image: image(client, &options, &namespace).await,
+        agent_image,
         transfer_service: NamespacedName::new(namespace, install::TRANSFER_SERVICE),
         keys: master.keys.subscribe(),
         pods: fleet::PodStates::default(),
@@ -200,16 +201,56 @@ fn listen(port: u16) -> Result<TcpListener, RunError> {
     bindy_wire::listen(address).map_err(|error| RunError::Listen { port, error })
 }
 
-/// The image of the agents: as it was told, else that of the operator's own pod, else the released one.
-async fn image(client: &Client, options: &Options, namespace: &str) -> String {
+/// The image of the agents: as it was told, else that of the operator's own pod, else, where there is no such pod, the
+/// released one. All servers are made anew when it changes, so it is no guess while the API server does not say. `None`
+/// when cancelled before.
+async fn image(
+    client: &Client,
+    options: &Options,
+    namespace: &str,
+    cancel: &CancellationToken,
+) -> Option<String> {
     if let Some(image) = &options.image {
-        return image.clone();
+        return Some(image.clone());
     }
-    let Some(name) = &options.pod_name else { return install::IMAGE.to_owned() };
-    let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await;
-    let spec = pod.ok().flatten().and_then(|pod| pod.spec);
+    let pod = match &options.pod_name {
+        Some(name) => own_pod(client, namespace, name, cancel).await?,
+        None => None,
+    };
+    let spec = pod.and_then(|pod| pod.spec);
     let own = spec.and_then(|spec| spec.containers.into_iter().find(|one| one.name == "operator"));
-    own.and_then(|container| container.image).unwrap_or_else(|| install::IMAGE.to_owned())
+    let image = own.and_then(|container| container.image).unwrap_or_else(|| {
+        tracing::warn!(
+            pod = options.pod_name.as_deref().unwrap_or_default(),
+            namespace,
+            image = install::IMAGE,
+            "there is no such pod with a container named operator, so agents run the released image: set BINDY_IMAGE for another one"
+        );
+        install::IMAGE.to_owned()
+    });
+    Some(image)
+}
+
+/// The pod of this name, if there is one. `None` when cancelled before the API server has said.
+async fn own_pod(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Option<Option<Pod>> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    loop {
+        match api.get_opt(name).await {
+            Ok(pod) => return Some(pod),
+            Err(error) => {
+                tracing::warn!(pod = name, namespace, %error, "the operator's own pod, whose image agents run, cannot be read; tried again");
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return None,
+            () = tokio::time::sleep(START_PAUSE) => {}
+        }
+    }
 }
 
 /// The configuration of a client whose connections cannot hang for ever.
@@ -248,6 +289,45 @@ async fn master_secret(
             () = cancel.cancelled() => return Ok(None),
             Ok(()) = state.changed() => {}
             () = tokio::time::sleep(START_PAUSE) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::simulated::{Api, Failing};
+    use serde_json::json;
+
+    async fn image_in(api: &Api, pod_name: Option<&str>) -> Option<String> {
+        let options = Options {
+            namespace: None,
+            transfer_port: 0,
+            http_port: 0,
+            image: None,
+            pod_name: pod_name.map(str::to_owned),
+            election: Settings::default(),
+        };
+        image(&api.client(), &options, "default", &CancellationToken::new()).await
+    }
+
+    #[tokio::test]
+    async fn agents_run_the_image_of_the_operators_pod_also_when_it_cannot_be_read_at_first() {
+        let api = Api::default();
+        let containers = json!([
+            { "name": "sidecar", "image": "other" }, { "name": "operator", "image": "registry.example/bindy:7" }]);
+        let metadata = json!({ "name": "bindy-1", "namespace": "default" });
+        api.put("pods", json!({ "metadata": metadata, "spec": { "containers": containers } }));
+        api.fail(0, Failing::Before);
+        assert_eq!(image_in(&api, Some("bindy-1")).await.as_deref(), Some("registry.example/bindy:7"));
+        assert!(!api.heal(), "the first request did not fail");
+    }
+
+    #[tokio::test]
+    async fn agents_run_the_released_image_where_there_is_no_pod_of_the_operator() {
+        let api = Api::default();
+        for pod_name in [Some("laptop"), None] {
+            assert_eq!(image_in(&api, pod_name).await.as_deref(), Some(install::IMAGE));
         }
     }
 }

@@ -24,7 +24,7 @@ mod restraint;
 mod secrets;
 mod settle;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod simulation;
 mod watch;

@@ -14,7 +14,7 @@ type Id = (String, String, String);
 
 /// When a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failing {
+pub(crate) enum Failing {
     /// It is not carried out.
     Before,
     /// It is, but the answer is lost.
@@ -22,7 +22,7 @@ pub(super) enum Failing {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Api(Arc<Mutex<State>>);
+pub(crate) struct Api(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Api {
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -48,39 +48,39 @@ impl Api {
     }
 
     /// The requests since the last call.
-    pub(super) fn take_log(&self) -> Vec<String> {
+    pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().log)
     }
 
     /// Has the `number`-th request from now on fail.
-    pub(super) fn fail(&self, number: usize, failing: Failing) {
+    pub(crate) fn fail(&self, number: usize, failing: Failing) {
         self.0.lock().unwrap().failing = Some((number, failing));
     }
 
     /// Ends failures; true when none has happened.
-    pub(super) fn heal(&self) -> bool {
+    pub(crate) fn heal(&self) -> bool {
         self.0.lock().unwrap().failing.take().is_some()
     }
 
-    pub(super) fn put(&self, resource: &str, object: Value) {
+    pub(crate) fn put(&self, resource: &str, object: Value) {
         let mut state = self.0.lock().unwrap();
         let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
         let id = (resource.to_owned(), text("namespace"), text("name"));
         state.store(id, object);
     }
 
-    pub(super) fn remove(&self, resource: &str, name: &str) {
+    pub(crate) fn remove(&self, resource: &str, name: &str) {
         let id = (resource.to_owned(), "default".to_owned(), name.to_owned());
         self.0.lock().unwrap().objects.remove(&id).unwrap();
     }
 
-    pub(super) fn get(&self, resource: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, resource: &str, name: &str) -> Option<Value> {
         let id = (resource.to_owned(), "default".to_owned(), name.to_owned());
         self.0.lock().unwrap().objects.get(&id).cloned()
     }
 
     /// Every object, without what differs from run to run.
-    pub(super) fn contents(&self) -> BTreeMap<Id, Value> {
+    pub(crate) fn contents(&self) -> BTreeMap<Id, Value> {
         let mut objects = self.0.lock().unwrap().objects.clone();
         for object in objects.values_mut() {
             let metadata = object["metadata"].as_object_mut().unwrap();
@@ -90,7 +90,7 @@ impl Api {
     }
 
     /// The objects of a resource as a watch lists them.
-    pub(super) fn list(&self, resource: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, resource: &str) -> Vec<Value> {
         let state = self.0.lock().unwrap();
         let objects = state.objects.iter().filter(|((its, ..), _)| its == resource);
         objects.map(|(_, object)| object.clone()).collect()
