@@ -16,6 +16,7 @@ use bindy_engine::{Ledger, Swap};
 use bindy_model::{Kind, LedgerEntry, LedgerKind, NamespacedName, ObjectKey, Swapped, Target};
 use bindy_zone::{Digest, Serial};
 use kube::api::PatchParams;
+use kube::core::Status;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,16 @@ enum SwapError {
     Term(#[from] TermOver),
     #[error(transparent)]
     Api(#[from] kube::Error),
+    /// The API server does not want it, whatever the object is: a policy, a schema.
+    #[error(transparent)]
+    Refused(Box<Status>),
+}
+
+/// What became of one attempt.
+enum Patched {
+    Done,
+    /// The object is not as expected, or the API server does not want it: the code is the same.
+    Not(Box<Status>),
 }
 
 /// Whose entry.
@@ -90,8 +101,10 @@ impl KubeLedger {
     pub(crate) fn note(&self, object: &Object) -> Option<(EntryKey, Option<LedgerEntry>)> {
         let (key, uid, shape, entry) = place(object)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let unanswered = known.get(&key).is_some_and(|known| known.unanswered);
-        known.insert(key.clone(), Known { uid, shape, failures: 0, unanswered });
+        let before = known.get(&key);
+        let (failures, unanswered) =
+            before.map(|known| (known.failures, known.unanswered)).unwrap_or_default();
+        known.insert(key.clone(), Known { uid, shape, failures, unanswered });
         Some((key, entry))
     }
 
@@ -110,14 +123,14 @@ impl KubeLedger {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// One attempt. `Ok(false)`: the object is not as expected.
+    /// One attempt.
     async fn patch(
         &self,
         term: &Term,
         key: &EntryKey,
         known: &Known,
         swap: &Swap,
-    ) -> Result<bool, SwapError> {
+    ) -> Result<Patched, SwapError> {
         let patch = json_patch(patch(key.1, known, swap.expected, &swap.next))?;
         term.check()?;
         let (NamespacedName { namespace, name }, kind) = key;
@@ -133,8 +146,8 @@ impl KubeLedger {
             }
         };
         match written {
-            Ok(()) => Ok(true),
-            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(false),
+            Ok(()) => Ok(Patched::Done),
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => Ok(Patched::Not(status)),
             Err(error) => Err(error.into()),
         }
     }
@@ -156,7 +169,7 @@ impl KubeLedger {
 
     async fn try_swap(&self, term: &Term, key: &EntryKey, swap: &Swap) -> Result<Swapped, SwapError> {
         let Some(known) = self.known(key) else { return Ok(Swapped::Failed) };
-        if self.patch(term, key, &known, swap).await? {
+        if let Patched::Done = self.patch(term, key, &known, swap).await? {
             return Ok(Swapped::Done);
         }
         let Some(object) = self.look(key).await? else { return Ok(Swapped::Failed) };
@@ -165,8 +178,10 @@ impl KubeLedger {
         match now {
             // Only the shape was another one, because somebody wrote another part of the status.
             Some(now) if found.map(|entry| entry.serial) == swap.expected => {
-                let done = self.patch(term, key, &now, swap).await?;
-                Ok(if done { Swapped::Done } else { Swapped::Failed })
+                match self.patch(term, key, &now, swap).await? {
+                    Patched::Done => Ok(Swapped::Done),
+                    Patched::Not(status) => Err(SwapError::Refused(status)),
+                }
             }
             _ => Ok(Swapped::Conflict(found)),
         }
@@ -255,9 +270,11 @@ impl Ledger for KubeLedger {
                 Swapped::Failed
             }
             Err(SwapError::Term(_)) => self.lost().await,
-            Err(SwapError::Api(error)) => {
+            Err(error) => {
                 self.metrics.swap("error");
-                self.note_unanswered(&key, true);
+                if let SwapError::Api(_) = error {
+                    self.note_unanswered(&key, true);
+                }
                 tracing::warn!(object = %key.0, serial = %swap.next.serial, %error, "serial not written; tried again");
                 self.pause(&key).await;
                 Swapped::Failed
@@ -327,4 +344,55 @@ fn test(path: &str, value: &Value) -> Value {
 
 fn add(path: &str, value: &Value) -> Value {
     json!({"op": "add", "path": path, "value": value})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::simulated;
+    use axum::http::StatusCode;
+
+    fn zone() -> Value {
+        let metadata = json!({"name": "example", "namespace": "default", "uid": "u"});
+        json!({"apiVersion": bindy_api::API_VERSION, "kind": "DNSZone", "metadata": metadata,
+            "spec": {"zoneName": "example.org"}})
+    }
+
+    /// A ledger that may write and knows the zone.
+    fn ledger(api: &simulated::Api) -> KubeLedger {
+        api.put("dnszones", zone());
+        let (term, leadership) = Leadership::new();
+        term.send_replace(Some(Term::unlimited()));
+        let ledger = KubeLedger::new(api.client(), leadership, Metrics::new());
+        let zone = api.get("dnszones", "example").unwrap();
+        ledger.note(&Object::decode(zone).unwrap()).unwrap();
+        ledger
+    }
+
+    fn key() -> EntryKey {
+        (NamespacedName::new("default", "example"), LedgerKind::Zone)
+    }
+
+    fn swap() -> Swap {
+        let next = LedgerEntry { serial: Serial::new(1), digest: Digest::default(), records: 2 };
+        let name = bindy_zone::Name::parse("example.org").unwrap();
+        Swap { target: Target::Zone(key().0, name), expected: None, next }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_api_server_does_not_want_is_a_failure_with_its_words_and_pauses_that_grow() {
+        let api = simulated::Api::default();
+        let ledger = ledger(&api);
+        api.refuse("patch dnszones/status", StatusCode::UNPROCESSABLE_ENTITY);
+        let refused = ledger.try_swap(&Term::unlimited(), &key(), &swap()).await.unwrap_err();
+        assert!(refused.to_string().starts_with("a policy forbids it"), "{refused}");
+        let once = ["patch dnszones/status example", "get dnszones example", "patch dnszones/status example"];
+        assert_eq!(api.take_log(), once);
+        for failures in 1..=3 {
+            assert_eq!(ledger.swap(swap()).await, Swapped::Failed);
+            let zone = api.get("dnszones", "example").unwrap();
+            ledger.note(&Object::decode(zone).unwrap()).unwrap();
+            assert_eq!(ledger.known(&key()).unwrap().failures, failures);
+        }
+    }
 }

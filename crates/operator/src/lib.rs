@@ -21,6 +21,7 @@ mod metrics;
 mod observe;
 mod patch;
 pub mod rbac;
+mod refusals;
 mod replica;
 mod rotation;
 mod run;

@@ -28,6 +28,7 @@ use crate::ledger::{EntryKey, KubeLedger};
 use crate::master::Master;
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
+use crate::refusals::Refusals;
 use crate::rotation::Rotation;
 use crate::run::Stop;
 use crate::servers;
@@ -212,6 +213,7 @@ impl Replica {
             term: term.clone(),
             metrics: self.metrics.clone(),
             events,
+            refusals: Refusals::default(),
         };
         tasks.spawn(teller.run(over.clone()));
     }

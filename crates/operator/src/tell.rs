@@ -7,7 +7,7 @@
 //! What the ledger owns (serial, digest, records, catalog) is never part of these writes.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, ConditionType, DNSZone, GROUP, dated};
 use bindy_engine::{EngineHandle, sleep_until};
@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::{DynamicObject, PatchParams};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, Status};
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe;
 use crate::patch::json_patch;
 use crate::rbac::{Access, CUSTOM_STATUS, Scope, Verb};
+use crate::refusals::Refusals;
 use crate::term::{Term, TermOver};
 
 /// What is written here, and by the ledger.
@@ -51,6 +52,7 @@ pub(crate) struct Teller {
     pub(crate) term: Term,
     pub(crate) metrics: Metrics,
     pub(crate) events: Events,
+    pub(crate) refusals: Refusals,
 }
 
 /// Why an object was not told.
@@ -60,6 +62,8 @@ enum Failure {
     Gone,
     /// Another replica tells it.
     TermOver,
+    /// The API server does not want this status on the object as it is: a policy, a schema.
+    Refused(Box<Status>),
     /// The API server failed.
     Api(kube::Error),
 }
@@ -102,6 +106,7 @@ impl Teller {
             writes.push(Box::pin(self.tell_record(record)));
         }
         stream::iter(writes).buffer_unordered(WRITES).collect::<()>().await;
+        self.refusals.prune(Instant::now());
     }
 
     async fn tell_record(&self, notice: RecordNotice) {
@@ -138,10 +143,19 @@ impl Teller {
     async fn finish(&self, key: ObjectKey, kind: &str, written: Result<(), Failure>) {
         let kind = bindy_api::Kind::from_name(kind).map_or("", bindy_api::Kind::name);
         match written {
-            Ok(()) => self.metrics.status(kind, "done"),
+            Ok(()) => {
+                self.metrics.status(kind, "done");
+                self.refusals.forget(&key);
+            }
             // Whether it was written is not known: should this replica lead again, it is looked at again.
             Err(Failure::TermOver) => self.engine.tell_again(key, PAUSE).await,
             Err(Failure::Gone) => self.metrics.status(kind, "gone"),
+            Err(Failure::Refused(status)) => {
+                self.metrics.status(kind, "error");
+                let pause = self.refusals.add(&key, Instant::now());
+                tracing::warn!(object = %key, error = %status, seconds = pause.as_secs(), "status refused; tried again after a pause");
+                self.engine.tell_again(key, pause).await;
+            }
             Err(Failure::Api(error)) => {
                 self.metrics.status(kind, "error");
                 tracing::warn!(object = %key, %error, "status not written; tried again");
@@ -229,7 +243,8 @@ impl Teller {
         Ok(status_of(&object))
     }
 
-    /// Sends a patch that tests what it was decided on. Where that is not so any more, the engine is told what is.
+    /// Sends a patch that tests what it was decided on. Where that is not so any more, the engine is told what is; where it
+    /// still is, something else stands against the patch.
     async fn patch(
         &self,
         term: &Term,
@@ -237,14 +252,17 @@ impl Teller {
         key: &ObjectKey,
         patch: Vec<Value>,
     ) -> Result<DynamicObject, Failure> {
-        let patch = json_patch(patch).map_err(Failure::Api)?;
+        let sent = json_patch(patch.clone()).map_err(Failure::Api)?;
         let name = &key.key.name;
         term.check()?;
-        match api.patch_status(name, &PatchParams::default(), &patch).await {
+        match api.patch_status(name, &PatchParams::default(), &sent).await {
             Ok(written) => Ok(written),
             Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::Gone),
             Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
                 let object = api.get_opt(name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
+                if holds(&patch, &object) {
+                    return Err(Failure::Refused(status));
+                }
                 self.found(key, &object).await;
                 Err(Failure::Gone)
             }
@@ -284,6 +302,17 @@ fn told_by(kind: Kind, object: &DynamicObject) -> Told {
     Told { print: print.unwrap_or_default(), ready }
 }
 
+/// Whether the object is what the patch tests for.
+fn holds(patch: &[Value], object: &DynamicObject) -> bool {
+    // It was JSON a moment ago.
+    let object = serde_json::to_value(object).unwrap_or_default();
+    let tests = patch.iter().filter(|operation| operation.get("op").is_some_and(|op| op == "test"));
+    tests.into_iter().all(|test| {
+        let path = test.get("path").and_then(Value::as_str).unwrap_or_default();
+        test.get("value") == Some(object.pointer(path).unwrap_or(&Value::Null))
+    })
+}
+
 /// The patch that makes our fields of a status those of `after`, where they are those of `before`.
 fn replace<'a>(
     uid: &str,
@@ -315,6 +344,16 @@ fn replace<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::simulated;
+    use crate::instances::Addresses;
+    use crate::ledger::KubeLedger;
+    use crate::term::Leadership;
+    use axum::http::StatusCode;
+    use bindy_api::RecordStatus;
+    use bindy_engine::{Engine, Store};
+    use bindy_model::NamespacedName;
+    use std::sync::Arc;
+    use tokio::sync::watch;
 
     #[test]
     fn every_field_of_ours_is_tested_before_it_is_replaced() {
@@ -341,5 +380,61 @@ mod tests {
                 json!({"op": "add", "path": "/status", "value": after}),
             ]
         );
+    }
+
+    fn record(status: &Value) -> Value {
+        let metadata = json!({"name": "www", "namespace": "default", "generation": 2,
+            "creationTimestamp": "2026-01-02T03:04:05Z"});
+        let spec = json!({"zoneRef": "example", "name": "www", "ipv4Addresses": ["192.0.2.1"]});
+        json!({"apiVersion": bindy_api::API_VERSION, "kind": "ARecord", "metadata": metadata, "spec": spec,
+            "status": status})
+    }
+
+    /// The record `www` told that it is served, against an API server that refuses every status.
+    async fn refused(found: &Value) -> Result<(), Failure> {
+        let api = simulated::Api::default();
+        api.put("arecords", record(found));
+        api.refuse("patch arecords/status", StatusCode::UNPROCESSABLE_ENTITY);
+        let client = api.client();
+        let leadership = Leadership::new().1;
+        let ledger = Arc::new(KubeLedger::new(client.clone(), leadership, Metrics::new()));
+        let (engine, handle) = Engine::new(ledger, [], Store::default());
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(engine.telling().run(cancel.clone()));
+        let reports = watch::channel(Arc::default()).1;
+        let teller = Teller {
+            client: client.clone(),
+            engine: handle.clone(),
+            instances: Instances::new(handle, reports, Addresses::default()),
+            term: Term::unlimited(),
+            metrics: Metrics::new(),
+            events: Events::new(client, None),
+            refusals: Refusals::default(),
+        };
+        let row = bindy_api::RECORD_KINDS.iter().find(|row| row.name == "ARecord").unwrap();
+        let key = ObjectKey { kind: Kind::Record(row.kind), key: NamespacedName::new("default", "www") };
+        let created: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let notice = RecordNotice {
+            key: key.clone(),
+            created: u32::try_from(created.as_second()).unwrap(),
+            generation: 2,
+            told: 0,
+            status: RecordStatus::default(),
+        };
+        let resource = observe::resource(key.kind).unwrap();
+        let written = teller.write_record(&teller.term, &resource, notice).await;
+        cancel.cancel();
+        running.await.unwrap();
+        written
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_refused_although_nothing_has_changed_is_a_failure_with_the_reason() {
+        match refused(&Value::Null).await {
+            Err(Failure::Refused(status)) => assert_eq!(status.message, "a policy forbids it"),
+            other => panic!("{other:?}"),
+        }
+        let other = refused(&json!({"zone": "default/other"})).await;
+        assert!(matches!(other, Err(Failure::Gone)), "somebody else has written it: {other:?}");
     }
 }

@@ -30,6 +30,8 @@ struct State {
     counter: u64,
     log: Vec<String>,
     failing: Option<(usize, Failing)>,
+    /// How a line of the log begins whose request is refused, and the code of the answer.
+    refused: Option<(String, StatusCode)>,
 }
 
 impl Api {
@@ -60,6 +62,11 @@ impl Api {
     /// Ends failures; true when none has happened.
     pub(crate) fn heal(&self) -> bool {
         self.0.lock().unwrap().failing.take().is_some()
+    }
+
+    /// Has every request refused whose line in the log begins so.
+    pub(crate) fn refuse(&self, requests: &str, code: StatusCode) {
+        self.0.lock().unwrap().refused = Some((requests.to_owned(), code));
     }
 
     pub(crate) fn put(&self, resource: &str, object: Value) {
@@ -152,7 +159,12 @@ impl State {
         let name = name.or_else(|| sent["metadata"]["name"].as_str().map(str::to_owned));
         let dry = query.contains("dryRun=All");
         let verb = if dry { "check".to_owned() } else { method.as_str().to_lowercase() };
-        self.log.push(format!("{verb} {resource} {}", name.as_deref().unwrap_or("*")));
+        let subresource = parts.get(3).map(|part| format!("/{part}")).unwrap_or_default();
+        let line = format!("{verb} {resource}{subresource} {}", name.as_deref().unwrap_or("*"));
+        self.log.push(line.clone());
+        if let Some((_, code)) = self.refused.as_ref().filter(|(requests, _)| line.starts_with(requests)) {
+            return status(*code, "a policy forbids it");
+        }
         let Some(name) = name else { return (StatusCode::OK, self.pods()) };
         let id = (resource, namespace, name);
         let live = self.objects.get(&id).cloned();
