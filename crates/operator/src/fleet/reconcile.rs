@@ -10,9 +10,9 @@ use bindy_model::workload::{
 use bindy_model::{Instance, Link, NamespacedName};
 use bindy_zone::Name;
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::calls::{self, Created, Mode};
+use super::calls::{self, Created, Failure, Mode};
 use super::observed::{Observed, client_addresses};
 use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
 use super::restraint::Restraint;
@@ -33,6 +33,8 @@ pub(super) struct Memory {
     secrets: Option<(Vec<String>, Instant)>,
     /// Pods have to be told of a change.
     untold: bool,
+    /// It was said that pods may not be told.
+    complained: bool,
     pub(super) restraint: Restraint,
 }
 
@@ -310,7 +312,8 @@ impl Pass<'_> {
         (ownership(&live, &self.instance.metadata) == Ownership::Ours).then_some(live)
     }
 
-    /// Tells the pods of a changed configuration, as often as it takes.
+    /// Tells the pods of a changed configuration, as often as it takes; where that is not allowed, the kubelets find it by
+    /// themselves.
     async fn tell_pods(&mut self) -> Result<(), Stop> {
         if !self.memory.untold {
             return Ok(());
@@ -320,6 +323,16 @@ impl Pass<'_> {
                 self.memory.untold = false;
                 if pods > 0 {
                     info!(instance = %self.key(), pods, "pods told of their new configuration");
+                }
+                Ok(())
+            }
+            Err(Failure::Refused(message)) => {
+                self.memory.untold = false;
+                if !std::mem::replace(&mut self.memory.complained, true) {
+                    warn!(
+                        instance = %self.key(), message,
+                        "pods may not be told of a new configuration: they have it within a minute or two"
+                    );
                 }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 
 mod handouts;
 
+use axum::http::StatusCode;
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
 use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
@@ -435,6 +436,23 @@ async fn storage_is_switched_on_and_off_with_all_new_servers_there_before_the_ol
             assert!(world.api.get(old, "dns").is_none() && world.api.get(new, "dns").is_some());
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_patch_pods_all_else_goes_on() {
+    for refused in ["patch pods", "get pods"] {
+        let mut world = World::settled().await;
+        finish(&world, "deployments");
+        world.api.refuse(refused, StatusCode::FORBIDDEN);
+        let stored = json!({ "replicas": 2, "storage": { "size": "1Gi" } });
+        world.view = view(&[instance("u", &stored)]);
+        world.context.keys = keys(8);
+        assert_eq!(world.look().await.problems, [], "{refused}");
+        assert!(world.api.take_log().iter().any(|line| line.starts_with(refused)));
+        finish(&world, "statefulsets");
+        assert_eq!(world.look().await.problems, [], "{refused}");
+        assert!(world.api.get("deployments", "dns").is_none(), "the former servers stay: {refused}");
     }
 }
 
