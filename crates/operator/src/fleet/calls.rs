@@ -7,7 +7,7 @@ use bindy_model::NamespacedName;
 use bindy_model::workload::{CONFIG_ANNOTATION, Desired, MANAGED_BY, ObjectKind, pod_selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::kinds::{PODS, access, api, pods};
@@ -133,15 +133,15 @@ pub(super) async fn create(
     }
 }
 
-/// Removes a Secret, if there is one.
+/// Removes a Secret, if there is one: the one that was there while the term lived, not one that the next leader has made.
+/// Which one that is cannot be read; a deletion that is checked only says it.
 pub(super) async fn delete(client: &Client, secret: &Desired, term: &Term) -> Result<(), Failure> {
     let api = api(client, secret.kind, &secret.namespace);
-    let params = DeleteParams::default();
-    term.check()?;
-    match call(access(secret.kind), Verb::Delete, api.delete(&secret.name, &params)).await {
-        Ok(_) | Err(Failure::Missing) => Ok(()),
-        Err(failure) => Err(failure),
-    }
+    let checked = DeleteParams::default().dry_run();
+    let Some(uid) = deletion(&api, secret.kind, &secret.name, &checked, term).await? else { return Ok(()) };
+    let that_one = Preconditions { uid: Some(uid), resource_version: None };
+    let params = DeleteParams::default().preconditions(that_one);
+    deletion(&api, secret.kind, &secret.name, &params, term).await.map(drop)
 }
 
 /// Removes that very object, unless it has changed since; what it made goes too, in the background.
@@ -158,10 +158,25 @@ pub(super) async fn remove(
     let seen =
         Preconditions { uid: text("/metadata/uid"), resource_version: text("/metadata/resourceVersion") };
     let params = DeleteParams::background().preconditions(seen);
-    let api = api(client, kind, &namespace);
+    deletion(&api(client, kind, &namespace), kind, &name, &params, term).await.map(drop)
+}
+
+/// Has an object deleted; returns its UID. `None`: there is none of that name.
+async fn deletion(
+    api: &Api<DynamicObject>,
+    kind: ObjectKind,
+    name: &str,
+    params: &DeleteParams,
+    term: &Term,
+) -> Result<Option<String>, Failure> {
     term.check()?;
-    match call(access(kind), Verb::Delete, api.delete(&name, &params)).await {
-        Ok(_) | Err(Failure::Missing) => Ok(()),
+    match call(access(kind), Verb::Delete, api.delete(name, params)).await {
+        Ok(deleted) => {
+            let uid = deleted.either(|it| it.metadata.uid, |status| status.details.map(|it| it.uid));
+            // An empty one fits none.
+            Ok(Some(uid.unwrap_or_default()))
+        }
+        Err(Failure::Missing) => Ok(None),
         Err(failure) => Err(failure),
     }
 }
@@ -190,11 +205,7 @@ pub(super) async fn touch_pods(
     Ok(touched)
 }
 
-async fn touch(
-    api: &kube::Api<k8s_openapi::api::core::v1::Pod>,
-    pod: &str,
-    term: &Term,
-) -> Result<(), Failure> {
+async fn touch(api: &Api<k8s_openapi::api::core::v1::Pod>, pod: &str, term: &Term) -> Result<(), Failure> {
     // Any value will do that it did not have before.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { CONFIG_ANNOTATION: now } } }));

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Resource, namespace and name.
 type Id = (String, String, String);
@@ -24,6 +27,65 @@ pub(crate) enum Failing {
 #[derive(Clone, Default)]
 pub(crate) struct Api(Arc<Mutex<State>>);
 
+/// How long requests are waited for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Where requests wait before they are carried out.
+#[derive(Default)]
+pub(crate) struct Gate {
+    requests: String,
+    arrived: watch::Sender<Vec<String>>,
+    open: CancellationToken,
+}
+
+impl Gate {
+    /// Waits until so many requests have come; returns all that have.
+    pub(crate) async fn arrived(&self, number: usize) -> Vec<String> {
+        let mut arrived = self.arrived.subscribe();
+        let all = tokio::time::timeout(LIMIT, arrived.wait_for(|arrived| arrived.len() >= number)).await;
+        let all = all.map(|all| all.unwrap().clone());
+        all.unwrap_or_else(|_| panic!("{} of {number} requests have come", self.arrived.borrow().len()))
+    }
+
+    /// Lets all of them through.
+    pub(crate) fn open(&self) {
+        self.open.cancel();
+    }
+}
+
+/// A request as the API server reads it.
+struct Asked {
+    method: Method,
+    resource: String,
+    namespace: String,
+    name: Option<String>,
+    sent: Value,
+    dry: bool,
+    line: String,
+}
+
+impl Asked {
+    fn read(method: Method, uri: &str, body: &[u8]) -> Self {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let (_, rest) = path.split_once("/namespaces/").unwrap();
+        let parts: Vec<&str> = rest.split('/').collect();
+        let (namespace, resource) = (parts[0].to_owned(), parts[1].to_owned());
+        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = parts.get(2).map(|name| (*name).to_owned());
+        let name = name.or_else(|| sent["metadata"]["name"].as_str().map(str::to_owned));
+        let dry = query.contains("dryRun=All") || sent["dryRun"].is_array();
+        let verb = method.as_str().to_lowercase();
+        let verb = match (dry, &*verb) {
+            (true, "delete") => "check-delete",
+            (true, _) => "check",
+            (false, verb) => verb,
+        };
+        let subresource = parts.get(3).map(|part| format!("/{part}")).unwrap_or_default();
+        let line = format!("{verb} {resource}{subresource} {}", name.as_deref().unwrap_or("*"));
+        Self { method, resource, namespace, name, sent, dry, line }
+    }
+}
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Id, Value>,
@@ -32,6 +94,7 @@ struct State {
     failing: Option<(usize, Failing)>,
     /// How a line of the log begins whose request is refused, and the code of the answer.
     refused: Option<(String, StatusCode)>,
+    gate: Option<Arc<Gate>>,
 }
 
 impl Api {
@@ -42,8 +105,13 @@ impl Api {
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
-                let uri = head.uri.to_string();
-                Ok::<_, kube::Error>(api.answer(&head.method, &uri, &body))
+                let asked = Asked::read(head.method, &head.uri.to_string(), &body);
+                let gate = api.0.lock().unwrap().gate.clone();
+                if let Some(gate) = gate.filter(|gate| asked.line.starts_with(&gate.requests)) {
+                    gate.arrived.send_modify(|arrived| arrived.push(asked.line.clone()));
+                    gate.open.cancelled().await;
+                }
+                Ok::<_, kube::Error>(api.answer(asked))
             }
         });
         Client::new(service, "default")
@@ -67,6 +135,18 @@ impl Api {
     /// Has every request refused whose line in the log begins so.
     pub(crate) fn refuse(&self, requests: &str, code: StatusCode) {
         self.0.lock().unwrap().refused = Some((requests.to_owned(), code));
+    }
+
+    /// Has every request wait whose line in the log begins so, until others are to wait.
+    pub(crate) fn hold(&self, requests: &str) -> Arc<Gate> {
+        let gate = Arc::new(Gate { requests: requests.to_owned(), ..Gate::default() });
+        self.0.lock().unwrap().gate = Some(gate.clone());
+        gate
+    }
+
+    /// Has no more requests wait than those that do.
+    pub(crate) fn hold_no_more(&self) {
+        self.0.lock().unwrap().gate = None;
     }
 
     pub(crate) fn put(&self, resource: &str, object: Value) {
@@ -103,14 +183,14 @@ impl Api {
         objects.map(|(_, object)| object.clone()).collect()
     }
 
-    fn answer(&self, method: &Method, uri: &str, body: &[u8]) -> Response<Body> {
+    fn answer(&self, asked: Asked) -> Response<Body> {
         let mut state = self.0.lock().unwrap();
         let (code, answer) = match &mut state.failing {
             Some((0, failing)) => {
                 let failing = *failing;
                 state.failing = None;
                 if failing == Failing::After {
-                    state.carry_out(method, uri, body);
+                    state.carry_out(asked);
                 }
                 status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
             }
@@ -118,7 +198,7 @@ impl Api {
                 if let Some((left, _)) = failing {
                     *left -= 1;
                 }
-                state.carry_out(method, uri, body)
+                state.carry_out(asked)
             }
         };
         Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap()
@@ -149,21 +229,13 @@ impl State {
         object
     }
 
-    fn carry_out(&mut self, method: &Method, uri: &str, body: &[u8]) -> (StatusCode, Value) {
-        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let (_, rest) = path.split_once("/namespaces/").unwrap();
-        let parts: Vec<&str> = rest.split('/').collect();
-        let (namespace, resource) = (parts[0].to_owned(), parts[1].to_owned());
-        let sent: Value = serde_json::from_slice(body).unwrap_or_default();
-        let name = parts.get(2).map(|name| (*name).to_owned());
-        let name = name.or_else(|| sent["metadata"]["name"].as_str().map(str::to_owned));
-        let dry = query.contains("dryRun=All");
-        let verb = if dry { "check".to_owned() } else { method.as_str().to_lowercase() };
-        let subresource = parts.get(3).map(|part| format!("/{part}")).unwrap_or_default();
-        let line = format!("{verb} {resource}{subresource} {}", name.as_deref().unwrap_or("*"));
-        self.log.push(line.clone());
-        if let Some((_, code)) = self.refused.as_ref().filter(|(requests, _)| line.starts_with(requests)) {
-            return status(*code, "a policy forbids it");
+    fn carry_out(&mut self, asked: Asked) -> (StatusCode, Value) {
+        let Asked { method, resource, namespace, name, sent, dry, line } = asked;
+        let refused = self.refused.as_ref().filter(|(requests, _)| line.starts_with(requests));
+        let refused = refused.map(|(_, code)| status(*code, "a policy forbids it"));
+        self.log.push(line);
+        if let Some(refused) = refused {
+            return refused;
         }
         let Some(name) = name else { return (StatusCode::OK, self.pods()) };
         let id = (resource, namespace, name);
@@ -180,8 +252,13 @@ impl State {
                         return status(StatusCode::CONFLICT, "Conflict");
                     }
                 }
-                self.objects.remove(&id);
-                (StatusCode::OK, json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+                if !dry {
+                    self.objects.remove(&id);
+                }
+                let details = json!({ "name": id.2, "kind": id.0, "uid": live["metadata"]["uid"] });
+                let deleted =
+                    json!({ "kind": "Status", "apiVersion": "v1", "status": "Success", "details": details });
+                (StatusCode::OK, deleted)
             }
             ("PATCH", Some(mut pod)) if id.0 == "pods" => {
                 pod["metadata"]["annotations"] = sent["metadata"]["annotations"].clone();

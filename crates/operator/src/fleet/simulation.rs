@@ -191,6 +191,7 @@ async fn keys_are_replaced_whatever_request_fails() {
     assert_eq!(
         wanted.api.take_log(),
         [
+            "check-delete secrets dns-keys",
             "delete secrets dns-keys",
             "patch configmaps dns-config",
             "patch serviceaccounts dns",
@@ -213,6 +214,34 @@ async fn keys_are_replaced_whatever_request_fails() {
         assert_eq!((&live["stringData"], &world.noted()), (&secret["stringData"], &noted));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_late_deletion_does_not_hit_the_secret_that_the_next_leader_has_made() {
+    let mut late = World::settled().await;
+    let api = late.api.clone();
+    let uid = || api.get("secrets", "dns-keys").unwrap()["metadata"]["uid"].clone();
+    let mut next = World::new();
+    (next.api, next.context.client) = (api.clone(), api.client());
+    next.restart();
+    (late.context.keys, next.context.keys) = (keys(8), keys(8));
+    let (old, gate) = (uid(), api.hold("delete secrets"));
+    {
+        let mut look = std::pin::pin!(late.look());
+        tokio::select! {
+            report = &mut look => panic!("nothing was deleted: {report:?}"),
+            _ = gate.arrived(1) => api.hold_no_more(),
+        }
+        assert_eq!(next.look().await.problems, []);
+        let made = uid();
+        assert_ne!(made, old);
+        gate.open();
+        let report = look.await;
+        assert_eq!(uid(), made);
+        assert!(matches!(report.problems[..], [Problem::Refused { .. }]), "{:?}", report.problems);
+    }
+    late.restart();
+    assert_eq!(late.look().await.problems, []);
 }
 
 #[tokio::test]
