@@ -19,6 +19,7 @@ use kube::api::PatchParams;
 use kube::core::Status;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::TaskTracker;
 
 use crate::key::key_of;
@@ -28,6 +29,10 @@ use crate::term::{Leadership, Term, TermOver};
 
 /// Pause before a write is tried again that failed for a reason which may pass.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Writes that are under way at once, of versions that follow one and of first ones: an edit never waits behind a bulk load.
+const EDITS: usize = 32;
+const FIRST_VERSIONS: usize = 32;
 
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -84,11 +89,22 @@ pub(crate) struct KubeLedger {
     known: Mutex<HashMap<EntryKey, Known>>,
     /// Writes under way.
     writes: TaskTracker,
+    /// Room for more of them.
+    edits: Semaphore,
+    first_versions: Semaphore,
 }
 
 impl KubeLedger {
     pub(crate) fn new(client: Client, leadership: Leadership, metrics: Metrics) -> Self {
-        Self { client, leadership, metrics, known: Mutex::default(), writes: TaskTracker::new() }
+        Self {
+            client,
+            leadership,
+            metrics,
+            known: Mutex::default(),
+            writes: TaskTracker::new(),
+            edits: Semaphore::new(EDITS),
+            first_versions: Semaphore::new(FIRST_VERSIONS),
+        }
     }
 
     /// Waits until every write has ended that was begun, once there is no term any more.
@@ -187,6 +203,16 @@ impl KubeLedger {
         }
     }
 
+    /// Waits for room among the writes under way; `None` when there is no term, or it ends before.
+    async fn room(&self, swap: &Swap) -> Option<SemaphorePermit<'_>> {
+        let term = self.leadership.term()?;
+        let room = if swap.expected.is_some() { &self.edits } else { &self.first_versions };
+        tokio::select! {
+            permit = room.acquire() => permit.ok(),
+            () = term.ended() => None,
+        }
+    }
+
     /// Waits after a failure, longer each time.
     async fn pause(&self, key: &EntryKey) {
         let failures = {
@@ -248,10 +274,14 @@ impl Ledger for KubeLedger {
             // It has no object, so nothing of it is ever published anew.
             Target::Orphan(_) => return Swapped::Failed,
         };
+        let Some(room) = self.room(&swap).await else { return self.lost().await };
         let writing = self.writes.token();
-        let Some(term) = self.leadership.term() else { return self.lost().await };
+        let Some(term) = self.leadership.term() else {
+            drop((room, writing));
+            return self.lost().await;
+        };
         let swapped = self.try_swap(&term, &key, &swap).await;
-        drop(writing);
+        drop((room, writing));
         match swapped {
             Ok(Swapped::Done) => {
                 self.metrics.swap("done");
@@ -351,48 +381,82 @@ mod tests {
     use super::*;
     use crate::fleet::simulated;
     use axum::http::StatusCode;
+    use std::sync::Arc;
+    use tokio::task::JoinSet;
 
-    fn zone() -> Value {
-        let metadata = json!({"name": "example", "namespace": "default", "uid": "u"});
-        json!({"apiVersion": bindy_api::API_VERSION, "kind": "DNSZone", "metadata": metadata,
-            "spec": {"zoneName": "example.org"}})
-    }
-
-    /// A ledger that may write and knows the zone.
+    /// A ledger that may write.
     fn ledger(api: &simulated::Api) -> KubeLedger {
-        api.put("dnszones", zone());
         let (term, leadership) = Leadership::new();
         term.send_replace(Some(Term::unlimited()));
-        let ledger = KubeLedger::new(api.client(), leadership, Metrics::new());
-        let zone = api.get("dnszones", "example").unwrap();
-        ledger.note(&Object::decode(zone).unwrap()).unwrap();
-        ledger
+        KubeLedger::new(api.client(), leadership, Metrics::new())
     }
 
-    fn key() -> EntryKey {
-        (NamespacedName::new("default", "example"), LedgerKind::Zone)
+    /// The ledger hears of a zone.
+    fn hear(ledger: &KubeLedger, api: &simulated::Api, name: &str) {
+        ledger.note(&Object::decode(api.get("dnszones", name).unwrap()).unwrap()).unwrap();
     }
 
-    fn swap() -> Swap {
-        let next = LedgerEntry { serial: Serial::new(1), digest: Digest::default(), records: 2 };
-        let name = bindy_zone::Name::parse("example.org").unwrap();
-        Swap { target: Target::Zone(key().0, name), expected: None, next }
+    /// There is such a zone, and the ledger hears of it.
+    fn put(ledger: &KubeLedger, api: &simulated::Api, name: &str, status: &Value) {
+        let metadata = json!({"name": name, "namespace": "default"});
+        let zone = json!({"apiVersion": bindy_api::API_VERSION, "kind": "DNSZone", "metadata": metadata,
+            "spec": {"zoneName": "example.org"}, "status": status});
+        api.put("dnszones", zone);
+        hear(ledger, api, name);
+    }
+
+    fn key(name: &str) -> EntryKey {
+        (NamespacedName::new("default", name), LedgerKind::Zone)
+    }
+
+    fn swap(name: &str, expected: Option<u32>) -> Swap {
+        let serial = Serial::new(expected.unwrap_or_default() + 1);
+        let next = LedgerEntry { serial, digest: Digest::default(), records: 2 };
+        let target = Target::Zone(key(name).0, bindy_zone::Name::parse("example.org").unwrap());
+        Swap { target, expected: expected.map(Serial::new), next }
     }
 
     #[tokio::test]
     async fn a_write_that_the_api_server_does_not_want_is_a_failure_with_its_words_and_pauses_that_grow() {
         let api = simulated::Api::default();
         let ledger = ledger(&api);
+        put(&ledger, &api, "example", &Value::Null);
         api.refuse("patch dnszones/status", StatusCode::UNPROCESSABLE_ENTITY);
-        let refused = ledger.try_swap(&Term::unlimited(), &key(), &swap()).await.unwrap_err();
+        let swap = swap("example", None);
+        let refused = ledger.try_swap(&Term::unlimited(), &key("example"), &swap).await.unwrap_err();
         assert!(refused.to_string().starts_with("a policy forbids it"), "{refused}");
         let once = ["patch dnszones/status example", "get dnszones example", "patch dnszones/status example"];
         assert_eq!(api.take_log(), once);
         for failures in 1..=3 {
-            assert_eq!(ledger.swap(swap()).await, Swapped::Failed);
-            let zone = api.get("dnszones", "example").unwrap();
-            ledger.note(&Object::decode(zone).unwrap()).unwrap();
-            assert_eq!(ledger.known(&key()).unwrap().failures, failures);
+            assert_eq!(ledger.swap(swap.clone()).await, Swapped::Failed);
+            hear(&ledger, &api, "example");
+            assert_eq!(ledger.known(&key("example")).unwrap().failures, failures);
         }
+    }
+
+    #[tokio::test]
+    async fn an_edit_goes_before_first_versions_and_what_is_under_way_is_bounded() {
+        let api = simulated::Api::default();
+        let ledger = Arc::new(ledger(&api));
+        put(&ledger, &api, "example", &json!({"serial": 7}));
+        let gate = api.hold("patch dnszones/status");
+        let mut writes = JoinSet::new();
+        let mut write = |swap: Swap| {
+            let ledger = ledger.clone();
+            writes.spawn(async move { ledger.swap(swap).await });
+        };
+        for number in 0..200 {
+            let name = format!("new-{number}");
+            put(&ledger, &api, &name, &Value::Null);
+            write(swap(&name, None));
+        }
+        gate.arrived(FIRST_VERSIONS).await;
+        write(swap("example", Some(7)));
+        let arrived = gate.arrived(FIRST_VERSIONS + 1).await;
+        assert_eq!(arrived.len(), FIRST_VERSIONS + 1);
+        assert_eq!(arrived.last().unwrap(), "patch dnszones/status example");
+        gate.open();
+        let results = writes.join_all().await;
+        assert_eq!(results, [Swapped::Done; 201]);
     }
 }

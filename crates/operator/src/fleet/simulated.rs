@@ -213,6 +213,19 @@ fn status(code: StatusCode, reason: &str) -> (StatusCode, Value) {
     (code, status)
 }
 
+/// Carries out a JSON patch of tests and additions; false where a test fails.
+fn patched(live: &mut Value, patch: &Value) -> bool {
+    patch.as_array().unwrap().iter().all(|operation| {
+        let path = operation["path"].as_str().unwrap();
+        if operation["op"] == "test" {
+            return *live.pointer(path).unwrap_or(&Value::Null) == operation["value"];
+        }
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        live.pointer_mut(parent).unwrap()[field] = operation["value"].clone();
+        operation["op"] == "add"
+    })
+}
+
 impl State {
     fn store(&mut self, id: Id, mut object: Value) -> Value {
         self.counter += 1;
@@ -264,6 +277,10 @@ impl State {
                 pod["metadata"]["annotations"] = sent["metadata"]["annotations"].clone();
                 (StatusCode::OK, self.store(id, pod))
             }
+            ("PATCH", Some(mut live)) if sent.is_array() => match patched(&mut live, &sent) {
+                true => (StatusCode::OK, self.store(id, live)),
+                false => status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+            },
             ("PATCH", live) if id.0 != "pods" => {
                 let uid = &sent["metadata"]["uid"];
                 if !uid.is_null() && live.is_none_or(|live| live["metadata"]["uid"] != *uid) {
