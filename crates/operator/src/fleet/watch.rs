@@ -24,7 +24,7 @@ use crate::observe;
 /// What a watch tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// Everything has been listed once.
+    /// Everything of a watch has been listed, for the first time.
     Listed,
     /// Something about this instance changed.
     Instance(NamespacedName),
@@ -115,7 +115,7 @@ pub(super) async fn nodes(
     cancel: CancellationToken,
 ) {
     let api: Api<PartialObjectMeta<Node>> = Api::all(context.client.clone());
-    let mut seen = Seen { observed, listed: Nodes::new(), waited_for: true };
+    let mut seen = Seen { observed, listed: Nodes::new() };
     let events = watch(api, observe::config());
     follow(events, "Nodes", |event| seen.take(event), news, cancel).await;
 }
@@ -124,8 +124,6 @@ pub(super) async fn nodes(
 struct Seen<'a> {
     observed: &'a Observed,
     listed: Nodes,
-    /// Nothing is done to instances before they are listed, or cannot be.
-    waited_for: bool,
 }
 
 impl Seen<'_> {
@@ -152,9 +150,8 @@ impl Seen<'_> {
             self.observed.set_nodes(nodes);
             news.push(News::Everything);
         }
-        if complete && std::mem::take(&mut self.waited_for) {
-            news.push(News::Listed);
-        }
+        // Nothing is done to instances before they are listed, or cannot be.
+        news.extend(complete.then_some(News::Listed));
         news
     }
 }
@@ -168,7 +165,8 @@ fn stripped(object: &mut DynamicObject) {
     object.metadata.managed_fields = None;
 }
 
-/// Hands on what `take` makes of the events, and of failures, which are `None`.
+/// Hands on what `take` makes of the events, and of failures, which are `None`. A watch is listed once only: whoever waits for
+/// all of them counts.
 async fn follow<T>(
     events: impl Stream<Item = Result<Event<T>, watcher::Error>> + Send,
     what: &str,
@@ -177,6 +175,7 @@ async fn follow<T>(
     cancel: CancellationToken,
 ) {
     let mut events = pin!(events.backoff(observe::pauses()));
+    let mut listed = false;
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return,
@@ -191,6 +190,9 @@ async fn follow<T>(
             }
         };
         for told in take(event) {
+            if told == News::Listed && std::mem::replace(&mut listed, true) {
+                continue;
+            }
             // The receiver is gone at shutdown only.
             let _ = news.send(told).await;
         }
@@ -245,11 +247,9 @@ mod tests {
             serde_json::from_value(json!({ "metadata": { "name": name, "labels": { ZONE: zone } } })).unwrap()
         };
         let observed = Observed::default();
-        let mut seen = Seen { observed: &observed, listed: Nodes::new(), waited_for: true };
+        let mut seen = Seen { observed: &observed, listed: Nodes::new() };
         assert_eq!(seen.take(None), [News::Listed]);
-        assert_eq!(seen.take(None), []);
         assert!(observed.nodes().is_none());
-        let mut seen = Seen { observed: &observed, listed: Nodes::new(), waited_for: true };
         assert_eq!(seen.take(Some(Event::Init)), []);
         assert_eq!(seen.take(Some(Event::InitApply(node("a", "1")))), []);
         assert_eq!(seen.take(Some(Event::InitDone)), [News::Everything, News::Listed]);
@@ -257,5 +257,22 @@ mod tests {
         assert_eq!(seen.take(Some(Event::Apply(node("b", "2")))), [News::Everything]);
         assert_eq!(seen.take(Some(Event::Delete(node("b", "2")))), [News::Everything]);
         assert_eq!(observed.nodes().unwrap()["a"].zone.as_deref(), Some("1"));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_lists_again_does_not_count_for_one_that_has_not_listed_yet() {
+        let (sender, mut news) = mpsc::channel(9);
+        let object = || DynamicObject::new("a", &resource(ObjectKind::ConfigMap));
+        let twice = [Event::Init, Event::InitDone, Event::Init, Event::InitDone, Event::Apply(object())];
+        let take = |event: Option<Event<DynamicObject>>| match event {
+            Some(Event::InitDone) => vec![News::Listed],
+            Some(Event::Apply(_)) => vec![News::Everything],
+            _ => Vec::new(),
+        };
+        let events = futures::stream::iter(twice.map(Ok));
+        follow(events, "ConfigMaps", take, sender, CancellationToken::new()).await;
+        assert_eq!(news.recv().await, Some(News::Listed));
+        assert_eq!(news.recv().await, Some(News::Everything));
+        assert_eq!(news.recv().await, None);
     }
 }
