@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bindy_api::{
     Bind9Instance, Bind9InstanceStatus, ConditionStatus, ConditionType, MAX_NAMED, Object, Reason, Role,
@@ -20,12 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Problem, Reports, Trouble, WorkloadReport};
 use crate::key::key_of;
+use crate::observe;
 
 /// Pods that a message names at most.
 const NAMED: usize = 3;
-
-/// Pause before the instances are listed again.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where each instance answers, from the first time on that one of its servers was ready.
 #[derive(Clone, Debug, Default)]
@@ -114,23 +111,17 @@ impl Instances {
 
 /// Waits until the watch has brought every instance as it is now: a leader must not give workloads the form of an earlier
 /// generation.
-pub(crate) async fn catch_up(client: &Client, mut views: watch::Receiver<Option<Arc<View>>>) {
+pub(crate) async fn catch_up(client: &Client, views: watch::Receiver<Option<Arc<View>>>) {
     let api: Api<Bind9Instance> = Api::all(client.clone());
-    loop {
-        let there: Vec<Generation> = match api.list_metadata(&ListParams::default()).await {
-            Ok(list) => list.items.iter().filter_map(Generation::of).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "the instances cannot be listed; tried again");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let brought = views
-            .wait_for(|view| view.as_ref().is_some_and(|view| there.iter().all(|one| one.is_brought(view))));
-        if tokio::time::timeout(PAUSE, brought).await.is_ok() {
-            return;
-        }
-    }
+    let read = async || {
+        let list = api.list_metadata(&ListParams::default()).await?;
+        Ok(list.items.iter().filter_map(Generation::of).collect::<Vec<_>>())
+    };
+    let brought = async |there: Vec<Generation>| {
+        let has_all = |view: &View| there.iter().all(|one| one.is_brought(view));
+        drop(views.clone().wait_for(|view| view.as_deref().is_some_and(has_all)).await);
+    };
+    observe::caught_up("Bind9Instances", read, brought).await;
 }
 
 /// Which state of which instance.

@@ -8,7 +8,6 @@
 //! It is made by the first leader, watched by every replica, and made again when somebody deletes it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bindy_wire::{Generation, KeyError, MasterKeys, MasterSecret, Phase};
 use futures::StreamExt;
@@ -42,8 +41,6 @@ pub(crate) const REQUEST: &str = "bindy.firestoned.io/rotate";
 /// Annotation that tells how far a replacement has come.
 pub(crate) const PROGRESS: &str = "bindy.firestoned.io/rotation";
 
-/// Pause before the Secret is looked at again.
-const PAUSE: Duration = Duration::from_secs(1);
 const GENERATIONS: [Generation; 2] = [Generation::A, Generation::B];
 
 /// Why there is no master secret.
@@ -121,21 +118,12 @@ impl Master {
     /// Waits until the watch has brought what there is now: a leader must not make keys of a secret that was replaced.
     pub(crate) async fn catch_up(&self, client: &Client, namespace: &str) {
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let mut stored = self.stored.subscribe();
-        loop {
-            let now = match api.get_metadata_opt(NAME).await {
-                Ok(now) => now.and_then(|now| now.resource_version()),
-                Err(error) => {
-                    tracing::warn!(secret = NAME, %error, "cannot be read; tried again");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            let brought = stored.wait_for(|stored| stored.version == now);
-            if tokio::time::timeout(PAUSE, brought).await.is_ok() {
-                return;
-            }
-        }
+        let read = async || Ok(api.get_metadata_opt(NAME).await?.and_then(|now| now.resource_version()));
+        let brought = async |now: Option<String>| {
+            // The sender is here.
+            drop(self.stored.subscribe().wait_for(|stored| stored.version == now).await);
+        };
+        observe::caught_up(NAME, read, brought).await;
     }
 
     fn lost(&self) {

@@ -40,6 +40,9 @@ const READ: &[Verb] = &[Verb::Get, Verb::List, Verb::Watch];
 /// How long one watch request lasts.
 const WATCH_SECONDS: u32 = 25;
 
+/// Pause before what a watch should have brought is read again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Without any octet for this long a connection is dead: a healthy watch is ended by the server before.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -168,6 +171,28 @@ async fn follow<K>(
     }
 }
 
+/// Waits until a watch has brought what there is now. That is read again after a pause: meanwhile it may have become something
+/// else.
+pub(crate) async fn caught_up<T, R, B>(what: &str, read: impl Fn() -> R, brought: impl Fn(T) -> B)
+where
+    R: Future<Output = kube::Result<T>>,
+    B: Future,
+{
+    loop {
+        match read().await {
+            Ok(now) => {
+                if tokio::time::timeout(PAUSE, brought(now)).await.is_ok() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(what, %error, "cannot be read; tried again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
 /// One line for a watch that failed: it is tried again with growing pauses, so it is no line a second.
 fn complain(kind: Kind, error: &watcher::Error) {
     let hint = match error {
@@ -228,4 +253,21 @@ fn convert_config_map(map: &ConfigMap) -> Vec<Observed> {
         Err(message) => ObjectEvent::Unreadable(ObjectKey { kind: Kind::ConfigMap, key }, message),
     };
     vec![Observed::Objects(vec![event])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn what_there_is_is_read_again_until_the_watch_has_brought_it() {
+        let seen = watch::channel(2).0;
+        let reads = AtomicU32::new(0);
+        // The watch has brought what came after the first one.
+        let read = async || Ok(1 + reads.fetch_add(1, Ordering::Relaxed));
+        let brought = async |number: u32| drop(seen.subscribe().wait_for(|seen| *seen == number).await);
+        caught_up("numbers", read, brought).await;
+        assert_eq!(reads.into_inner(), 2);
+    }
 }
