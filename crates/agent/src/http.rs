@@ -31,10 +31,8 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .with_state((agent, named));
     let served = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
-    tokio::select! {
-        result = served => if let Err(error) = result { warn!(%error, "http") },
-        // A client that keeps its connection open does not hold up the end.
-        () = async { cancel.cancelled().await; tokio::time::sleep(Duration::from_millis(200)).await } => {}
+    if let Some(Err(error)) = bindy_wire::until_ended(served, &cancel).await {
+        warn!(%error, "http");
     }
 }
 

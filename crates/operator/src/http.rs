@@ -44,8 +44,8 @@ pub(crate) async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(async |State(app): State<App>| app.metrics.text()))
         .with_state(App { synced, metrics });
-    let served = axum::serve(listener, app).with_graceful_shutdown(cancel.cancelled_owned()).await;
-    if let Err(error) = served {
+    let served = axum::serve(listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    if let Some(Err(error)) = bindy_wire::until_ended(served, &cancel).await {
         tracing::error!(%error, "health and metrics are not served any more");
     }
 }
@@ -57,5 +57,32 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "objects are being listed and zones compiled, or this replica ends\n",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn a_request_that_is_half_sent_does_not_hold_up_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, Synced::default(), Metrics::new(), cancel.clone()));
+        let mut whole = TcpStream::connect(address).await.unwrap();
+        whole.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        whole.readable().await.unwrap();
+        // It is accepted after the one before, and that one was answered.
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /livez HT").await.unwrap();
+        let mut another = TcpStream::connect(address).await.unwrap();
+        another.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        another.readable().await.unwrap();
+        cancel.cancel();
+        tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
     }
 }

@@ -32,5 +32,5 @@ pub use rndc::{Rndc, RndcError};
 pub use rotation::{MasterKeys, Phase, PhaseError};
 pub use server::{
     Opcode, Relayed, Reply, Request, Server, ServerCounters, ServerLimits, ServerOptions, Service,
-    Signatures, Transport, listen,
+    Signatures, Transport, listen, until_ended,
 };

@@ -33,6 +33,9 @@ use crate::keys::KeyRing;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
 
+/// For how long clients of a server that ends are waited for.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -232,6 +235,15 @@ impl<S: Service> Server<S> {
 /// IPv4.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_on(address, TcpSocket::new_v6)
+}
+
+/// Waits for a server that ends by itself once it is cancelled, after that for a moment only: a client that leaves its
+/// connection open, or its request half sent, does not hold up the end. `None`: it did not end by itself.
+pub async fn until_ended<T>(served: impl IntoFuture<Output = T>, cancel: &CancellationToken) -> Option<T> {
+    tokio::select! {
+        result = served.into_future() => Some(result),
+        () = async { cancel.cancelled().await; tokio::time::sleep(FAREWELL).await } => None,
+    }
 }
 
 fn listen_on(address: SocketAddr, new_v6: impl FnOnce() -> io::Result<TcpSocket>) -> io::Result<TcpListener> {
