@@ -27,23 +27,34 @@ impl Told {
     /// What the status of `object` says.
     pub fn by(object: &Object) -> Self {
         let generation = object.meta().generation;
-        let ready =
-            |conditions: &[Condition]| bindy_api::is_true(conditions, ConditionType::Ready, generation);
         match object {
-            Object::Record(record) => record
-                .status()
-                .map(|status| Self { print: record_print(status), ready: ready(&status.conditions) }),
-            Object::DNSZone(zone) => zone
-                .status
-                .as_ref()
-                .map(|status| Self { print: zone_print(status), ready: ready(&status.conditions) }),
-            Object::Bind9Instance(instance) => instance
-                .status
-                .as_ref()
-                .map(|status| Self { print: instance_print(status), ready: ready(&status.conditions) }),
+            Object::Record(record) => record.status().map(|status| Self::by_record(status, generation)),
+            Object::DNSZone(zone) => zone.status.as_ref().map(|status| Self::by_zone(status, generation)),
+            Object::Bind9Instance(instance) => {
+                instance.status.as_ref().map(|status| Self::by_instance(status, generation))
+            }
         }
         .unwrap_or_default()
     }
+
+    /// What this status of a record of this generation says.
+    pub fn by_record(status: &RecordStatus, generation: Option<i64>) -> Self {
+        Self { print: record_print(status), ready: is_ready(&status.conditions, generation) }
+    }
+
+    /// What this status of a zone of this generation says.
+    pub fn by_zone(status: &DNSZoneStatus, generation: Option<i64>) -> Self {
+        Self { print: zone_print(status), ready: is_ready(&status.conditions, generation) }
+    }
+
+    /// What this status of an instance of this generation says.
+    pub fn by_instance(status: &Bind9InstanceStatus, generation: Option<i64>) -> Self {
+        Self { print: instance_print(status), ready: is_ready(&status.conditions, generation) }
+    }
+}
+
+fn is_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
+    bindy_api::is_true(conditions, ConditionType::Ready, generation)
 }
 
 /// The status of a record.

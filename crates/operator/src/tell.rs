@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, ConditionType, DNSZone, GROUP, dated};
+use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, GROUP, dated};
 use bindy_engine::{EngineHandle, sleep_until};
 use bindy_model::{InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told};
 use futures::future::BoxFuture;
@@ -288,18 +288,16 @@ fn conditions(status: &Value) -> Vec<Condition> {
     conditions.and_then(Result::ok).unwrap_or_default()
 }
 
-/// What the status of an object says.
+/// What the status of an object says; nothing if it cannot be read. The rest of the object need not be readable.
 fn told_by(kind: Kind, object: &DynamicObject) -> Told {
-    let status = status_of(object);
-    let ready = bindy_api::is_true(&conditions(&status), ConditionType::Ready, object.metadata.generation);
-    let print = match kind {
-        _ if status.is_null() => None,
-        Kind::Record(_) => serde_json::from_value(status).map(|status| told::record_print(&status)).ok(),
-        Kind::Zone => serde_json::from_value(status).map(|status| told::zone_print(&status)).ok(),
-        Kind::Instance => serde_json::from_value(status).map(|status| told::instance_print(&status)).ok(),
-        Kind::ConfigMap => None,
+    let (status, generation) = (status_of(object), object.metadata.generation);
+    let told = match kind {
+        Kind::Record(_) => serde_json::from_value(status).map(|status| Told::by_record(&status, generation)),
+        Kind::Zone => serde_json::from_value(status).map(|status| Told::by_zone(&status, generation)),
+        Kind::Instance => serde_json::from_value(status).map(|status| Told::by_instance(&status, generation)),
+        Kind::ConfigMap => return Told::default(),
     };
-    Told { print: print.unwrap_or_default(), ready }
+    told.unwrap_or_default()
 }
 
 /// Whether the object is what the patch tests for.
