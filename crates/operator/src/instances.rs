@@ -1,6 +1,6 @@
 //! The status of an instance: what the engine knows of its zones and servers, and the fleet of its objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +45,16 @@ impl Addresses {
         }
         self.put(key.clone(), uid, addresses.clone());
         Some((key, addresses))
+    }
+
+    /// Forgets an instance that does not exist any more.
+    pub(crate) fn forget(&self, key: &NamespacedName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Forgets the instances that a new list lacks.
+    pub(crate) fn retain(&self, listed: &HashSet<NamespacedName>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| listed.contains(key));
     }
 
     /// All of them.

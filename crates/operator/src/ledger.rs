@@ -6,7 +6,7 @@
 //!
 //! A replica that does not lead writes nothing: its engine follows the entries that the leader writes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -126,13 +126,22 @@ impl KubeLedger {
 
     /// Forgets an object that does not exist any more.
     pub(crate) fn forget(&self, key: &ObjectKey) {
-        let kind = match key.kind {
-            Kind::Zone => LedgerKind::Zone,
-            Kind::Instance => LedgerKind::Catalog,
-            Kind::Record(_) | Kind::ConfigMap => return,
-        };
+        let Some(kind) = entry_kind(key.kind) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(&(key.key.clone(), kind));
+    }
+
+    /// Forgets the objects of a kind that a new list lacks.
+    pub(crate) fn retain(&self, kind: Kind, listed: &HashSet<NamespacedName>) {
+        let Some(kind) = entry_kind(kind) else { return };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(key, its), _| *its != kind || listed.contains(key));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known_keys(&self, kind: LedgerKind) -> HashSet<NamespacedName> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.keys().filter(|(_, its)| *its == kind).map(|(key, _)| key.clone()).collect()
     }
 
     fn known(&self, key: &EntryKey) -> Option<Known> {
@@ -310,6 +319,15 @@ impl Ledger for KubeLedger {
                 Swapped::Failed
             }
         }
+    }
+}
+
+/// What the entries of such objects are.
+fn entry_kind(kind: Kind) -> Option<LedgerKind> {
+    match kind {
+        Kind::Zone => Some(LedgerKind::Zone),
+        Kind::Instance => Some(LedgerKind::Catalog),
+        Kind::Record(_) | Kind::ConfigMap => None,
     }
 }
 

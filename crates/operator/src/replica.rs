@@ -8,12 +8,12 @@
 //! Nothing is compiled before every kind has been listed; nothing is written before the servers that run are known: the
 //! version that a status names may have to come from them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bindy_election::State;
 use bindy_engine::{Engine, EngineHandle, Store, View};
-use bindy_model::{Kind, LedgerEntry, ObjectEvent};
+use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent};
 use bindy_wire::MasterKeys;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
@@ -274,7 +274,7 @@ async fn follow(
     cancel: &CancellationToken,
 ) {
     let mut listed: HashMap<Kind, u64> = observe::kinds().into_iter().map(|kind| (kind, 0)).collect();
-    let mut complete = 0;
+    let (mut complete, mut gone) = (0, Gone::default());
     loop {
         let next = tokio::select! {
             () = cancel.cancelled() => return,
@@ -283,9 +283,7 @@ async fn follow(
         match next {
             Some(Observed::Objects(events)) => {
                 for event in &events {
-                    if let ObjectEvent::Removed(key, _) = event {
-                        ledger.forget(key);
-                    }
+                    gone.take(event, ledger, addresses);
                 }
                 engine.objects(events).await;
             }
@@ -310,6 +308,39 @@ async fn follow(
     }
 }
 
+/// Has objects forgotten that do not exist any more. Where a kind is listed again: the zones or instances seen since then.
+#[derive(Default)]
+struct Gone(HashMap<Kind, HashSet<NamespacedName>>);
+
+impl Gone {
+    fn take(&mut self, event: &ObjectEvent, ledger: &KubeLedger, addresses: &Addresses) {
+        match event {
+            ObjectEvent::Removed(key, _) => {
+                ledger.forget(key);
+                if key.kind == Kind::Instance {
+                    addresses.forget(&key.key);
+                }
+            }
+            ObjectEvent::Relisting(kind @ (Kind::Zone | Kind::Instance)) => {
+                self.0.insert(*kind, HashSet::new());
+            }
+            ObjectEvent::Told(key, _) | ObjectEvent::Unreadable(key, _) => {
+                if let Some(listed) = self.0.get_mut(&key.kind) {
+                    listed.insert(key.key.clone());
+                }
+            }
+            ObjectEvent::Relisted(kind) => {
+                let Some(listed) = self.0.remove(kind) else { return };
+                ledger.retain(*kind, &listed);
+                if *kind == Kind::Instance {
+                    addresses.retain(&listed);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Keeps the keys by which the hidden primary knows instances those of the instances that there are.
 async fn keys(
     store: Store,
@@ -329,5 +360,60 @@ async fn keys(
             changed = views.changed() => if changed.is_err() { return },
             changed = master.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindy_api::Object;
+    use bindy_model::{LedgerKind, ObjectKey, Removal, Told};
+    use serde_json::json;
+    use std::collections::BTreeSet;
+
+    fn object(kind: &str, name: &str) -> Object {
+        let (spec, status) = match kind {
+            "DNSZone" => (json!({ "zoneName": "example.org" }), json!({ "serial": 1 })),
+            _ => (json!({ "replicas": 1 }), json!({ "addresses": ["192.0.2.1"] })),
+        };
+        let metadata = json!({ "name": name, "namespace": "default", "uid": "u" });
+        let value = json!({ "apiVersion": bindy_api::API_VERSION, "kind": kind, "metadata": metadata,
+            "spec": spec, "status": status });
+        Object::decode(value).unwrap()
+    }
+
+    #[tokio::test]
+    async fn objects_that_were_deleted_or_that_a_new_list_lacks_are_forgotten() {
+        let client = fleet::simulated::Api::default().client();
+        let ledger = KubeLedger::new(client, Leadership::new().1, Metrics::new());
+        let (addresses, mut gone) = (Addresses::default(), Gone::default());
+        for name in ["deleted", "missing", "listed", "unreadable"] {
+            for kind in ["DNSZone", "Bind9Instance"] {
+                ledger.note(&object(kind, name)).unwrap();
+                addresses.recall(&object(kind, name), false);
+            }
+        }
+        let key = |kind, name: &str| ObjectKey { kind, key: NamespacedName::new("default", name) };
+        let mut left_by = |events: &[ObjectEvent]| {
+            events.iter().for_each(|event| gone.take(event, &ledger, &addresses));
+            let addresses = addresses.all().into_iter().map(|(key, _)| key.name).collect::<BTreeSet<_>>();
+            let [zones, instances] = [LedgerKind::Zone, LedgerKind::Catalog]
+                .map(|kind| ledger.known_keys(kind).into_iter().map(|key| key.name).collect::<BTreeSet<_>>());
+            assert_eq!((&addresses, &zones), (&instances, &instances));
+            instances.into_iter().collect::<Vec<_>>()
+        };
+        let kinds = [Kind::Zone, Kind::Instance];
+        let deleted = kinds.map(|kind| ObjectEvent::Removed(key(kind, "deleted"), Removal::Deleted));
+        assert_eq!(left_by(&deleted), ["listed", "missing", "unreadable"]);
+        let listed = kinds.map(|kind| {
+            [
+                ObjectEvent::Relisting(kind),
+                ObjectEvent::Told(key(kind, "listed"), Told::default()),
+                ObjectEvent::Unreadable(key(kind, "unreadable"), String::new()),
+                ObjectEvent::Relisted(kind),
+            ]
+        });
+        assert_eq!(left_by(listed.as_flattened()), ["listed", "unreadable"]);
+        assert!(gone.0.is_empty());
     }
 }
