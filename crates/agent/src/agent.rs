@@ -120,6 +120,7 @@ impl Agent {
             let endpoint = Endpoint { address: source.address, key: Some(key.clone()) };
             next.insert(source.name.clone(), kept.unwrap_or_else(|| Arc::new(Pool::new(endpoint))));
         }
+        self.errors().retain(|source, _| next.contains_key(source));
         let usable = config.sources.iter().filter(|source| next.contains_key(&source.name));
         self.sources().configure(&usable.collect::<Vec<_>>());
         *pools = next;
@@ -131,6 +132,10 @@ impl Agent {
 
     pub(crate) fn sources(&self) -> MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn errors(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn readiness(&self) -> MutexGuard<'_, Readiness> {
@@ -169,14 +174,11 @@ impl Agent {
         if !is_broken(error) {
             return;
         }
-        self.errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(source.to_owned(), error.to_string());
+        // It may not be configured any more.
+        let Some(pool) = self.pool(source) else { return };
+        self.errors().insert(source.to_owned(), error.to_string());
         if self.sources().failed(source, zone, Failure::Unreachable, Instant::now()) {
-            if let Some(pool) = self.pool(source) {
-                pool.forget_idle();
-            }
+            pool.forget_idle();
             warn!(source, zone = %zone, %error, "source lost");
         }
     }
@@ -186,7 +188,7 @@ impl Agent {
         let alive = result.as_ref().err().is_none_or(|error| !is_broken(error));
         let returned = self.sources().probed(source, alive, Instant::now());
         if returned {
-            self.errors.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+            self.errors().remove(source);
             info!(source, "source returned");
         }
         returned
@@ -194,7 +196,7 @@ impl Agent {
 
     /// The state in words.
     pub(crate) fn report(&self) -> AgentReport {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let errors = self.errors().clone();
         let sources = self.sources();
         let states = sources.states().map(|(name, live)| {
             let last_error = if live { None } else { errors.get(name).cloned() };

@@ -80,7 +80,7 @@ pub enum AgentError {
 
 /// Runs the agent of one server until `cancel`; every task has ended when it returns.
 pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), AgentError> {
-    let config = config::load(config_path)?;
+    let (config, seen) = watch::load(config_path)?;
     let key = local_key::load_or_create(&config.named.key_file)?;
     let (relay_at, transfer_at, http_at) =
         (config.relay, everywhere(config.transfer), everywhere(config.http));
@@ -103,7 +103,7 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     spawn(Box::pin(port.serve(cancel.clone())));
     let named = Arc::new(watch::Named::new(Arc::clone(&members)));
     spawn(Box::pin(http::serve(Arc::clone(&agent), Arc::clone(&named), listener, cancel.clone())));
-    spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), cancel.clone())));
+    spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), seen, cancel.clone())));
     spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
     spawn(Box::pin(members::load(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));

@@ -5,7 +5,7 @@
 //! round takes longer and repeated NOTIFYs of the operator are what finds a lost one. A source that returns is a reason
 //! to start a round at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,17 +34,23 @@ pub(crate) async fn probes(agent: Arc<Agent>, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(PROBES);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut running = JoinSet::new();
+    let mut told = BTreeMap::new();
     while tick(&mut ticks, &cancel).await {
         for source in agent.sources().due_probes(Instant::now()) {
             let agent = Arc::clone(&agent);
             running.spawn(async move { ask_catalog(&agent, &source).await });
         }
         while running.try_join_next().is_some() {}
-        let states: Vec<(String, bool)> =
+        let states: BTreeMap<String, bool> =
             agent.sources().states().map(|(name, live)| (name.to_owned(), live)).collect();
-        for (source, live) in states {
-            agent.metrics.source_live.get_or_create(&SourceLabel { source }).set(i64::from(live));
+        let gauges = &agent.metrics.source_live;
+        for source in told.into_keys().filter(|source| !states.contains_key(source)) {
+            gauges.remove(&SourceLabel { source });
         }
+        for (source, live) in &states {
+            gauges.get_or_create(&SourceLabel { source: source.clone() }).set(i64::from(*live));
+        }
+        told = states;
     }
     running.shutdown().await;
 }

@@ -79,6 +79,11 @@ impl Readiness {
         self.latch();
     }
 
+    /// Whether named answers.
+    pub fn answers(&self) -> bool {
+        self.answers
+    }
+
     /// named is about to be stopped, and still answers.
     pub fn stopping(&mut self) {
         self.phase = Phase::Stopping;

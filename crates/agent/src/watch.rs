@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::config;
+use crate::config::{self, ConfigError};
 use crate::members::Members;
 
 /// How often files are compared.
@@ -29,32 +29,45 @@ const NAMED: Duration = Duration::from_millis(500);
 /// How long a command on the control channel may take; reading a large configuration takes seconds.
 const COMMAND: Duration = Duration::from_secs(30);
 
+/// Digests of files as they were before somebody read them, so that a change meanwhile is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digests {
+    /// The agent's own configuration and its keys.
+    own: (u64, u64),
+    /// named's configuration; `None` while it is not known which one named has read.
+    named: Option<u64>,
+}
+
+/// Reads the agent's configuration, before its keys are read and its local key is made.
+pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
+    let before = digest(&[path]);
+    let config = config::load(path)?;
+    let keys = digest(&config.keys);
+    // named includes the local key: as long as there is none it cannot have started.
+    let fresh = !config.named.key_file.exists();
+    let named = fresh.then(|| digest(&[&config.named.config_file]));
+    Ok((config, Digests { own: (before, keys), named }))
+}
+
 /// Follows the agent's configuration, the keys and named's configuration.
-pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, cancel: CancellationToken) {
+pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(FILES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = own_files(&agent, &path);
-    let mut seen_named = digest(&[agent.config().named.config_file.clone()]);
     while tick(&mut ticks, &cancel).await {
-        let now = own_files(&agent, &path);
-        if now != seen {
+        let now = (digest(&[&path]), digest(&agent.config().keys));
+        if now != seen.own {
             reload(&agent, &path);
-            seen = own_files(&agent, &path);
+            seen.own = now;
         }
-        let now = digest(&[agent.config().named.config_file.clone()]);
-        if now != seen_named && reconfigure(&agent).await {
-            seen_named = now;
+        let now = Some(digest(&[&agent.config().named.config_file]));
+        let answers = agent.readiness().answers();
+        if now != seen.named && answers && reconfigure(&agent).await {
+            seen.named = now;
         }
     }
 }
 
-fn own_files(agent: &Agent, path: &Path) -> u64 {
-    let mut files = agent.config().keys.clone();
-    files.push(path.to_owned());
-    digest(&files)
-}
-
-fn digest(files: &[PathBuf]) -> u64 {
+fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
         std::fs::read(file).ok().hash(&mut hasher);

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod files;
 mod support;
 
 use std::time::Duration;
@@ -430,24 +431,6 @@ async fn a_control_channel_that_answers_nonsense_is_opened_anew() {
     assert_eq!(rig.readyz().await.unwrap().0, 503, "which process named is cannot be known");
     proxy.set(Fault::None);
     rig.until_ready().await;
-}
-
-#[tokio::test]
-async fn a_changed_configuration_is_read_by_named() {
-    let scratch = Scratch::new("agent-reconfig").unwrap();
-    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
-    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
-    rig.until_ready().await;
-    let path = rig.named.place().directory.join("named.conf");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("version none", "version \"changed\"")).unwrap();
-    wait_for("the new configuration", Duration::from_secs(5), async || {
-        ensure!(rig.metric("bindy_agent_reconfigurations_total").await == 1, "not read");
-        Ok(())
-    })
-    .await
-    .unwrap();
-    assert_eq!(rig.readyz().await.unwrap().0, 200);
 }
 
 #[tokio::test]

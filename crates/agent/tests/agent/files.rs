@@ -1,0 +1,183 @@
+//! Files that change: the agent's own, its keys, and named's configuration.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::ensure;
+use bindy_testing::dns::{self, Transport};
+use bindy_testing::{Scratch, wait_for};
+use bindy_wire::{ClientError, Connection, Key};
+
+use crate::support::{LIMIT, Rig, Source, name, own_key};
+use crate::{ZONE, content, timeouts};
+
+/// Has named called that in its configuration.
+fn call(rig: &Rig, server: &str) {
+    let path = rig.named.place().directory.join("named.conf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("server-id hostname"), "{text}");
+    std::fs::write(&path, text.replace("server-id hostname", &format!("server-id \"{server}\""))).unwrap();
+}
+
+async fn until_called(rig: &Rig, server: &str) {
+    wait_for("the new configuration", Duration::from_secs(5), async || {
+        let found = dns::server_name(rig.named.address(), Transport::Udp).await?;
+        ensure!(found == server, "named is called {found}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_read_by_named() {
+    let scratch = Scratch::new("agent-reconfig").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    call(&rig, "changed");
+    until_called(&rig, "changed").await;
+    assert_eq!(rig.readyz().await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_configuration_that_changed_while_the_agent_was_away_is_read_by_named() {
+    let scratch = Scratch::new("agent-reconfig-away").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    rig.kill_agent();
+    call(&rig, "changed");
+    rig.start_agent().await;
+    until_called(&rig, "changed").await;
+    rig.until_ready().await;
+    assert_eq!(rig.metric("bindy_agent_reconfigurations_total").await, 1, "once");
+}
+
+/// A file of keys that is read when somebody lets it be read: whoever reads it waits until then.
+struct Gate {
+    file: PathBuf,
+    text: String,
+    /// Done before the reads to come, the first one first.
+    before: mpsc::Receiver<Box<dyn FnOnce() + Send>>,
+}
+
+impl Gate {
+    fn make(path: &Path) -> std::io::Result<()> {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        Ok(rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)?)
+    }
+
+    /// Answers every read, until the directory is gone.
+    fn serve(self) -> std::io::Result<()> {
+        loop {
+            // Opened as soon as there is a reader; the next one finds another file.
+            let mut file = std::fs::File::options().write(true).open(&self.file)?;
+            let next = self.file.with_extension("next");
+            Self::make(&next)?;
+            std::fs::rename(next, &self.file)?;
+            if let Ok(act) = self.before.try_recv() {
+                act();
+            }
+            file.write_all(self.text.as_bytes())?;
+        }
+    }
+}
+
+/// A key is replaced at the `nth` time that the agent reads its keys from a certain moment on: its start, or a change of its
+/// configuration. It has to know the new one then, without any further change.
+async fn a_key_replaced_at_read(nth: usize, restart: bool) {
+    let scratch = Scratch::new(&format!("agent-gate-{nth}-{restart}")).unwrap();
+    let mut rig = Rig::start(&scratch, &[]).await;
+    let (changing, gate) = (scratch.path().join("keys/changing"), scratch.path().join("keys/gate"));
+    let key = |secret| Key::new(name("dns.prod.a.top.prod.key.bindy."), &[secret; 32]);
+    std::fs::write(&changing, key(3).to_file()).unwrap();
+    Gate::make(&gate).unwrap();
+    let (acts, before) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    let served = Gate { file: gate.clone(), text: own_key().to_file(), before };
+    std::thread::spawn(move || served.serve());
+    rig.kill_agent();
+    rig.add_key(&changing);
+    rig.add_key(&gate);
+    let new = key(4);
+    let replace = move || {
+        let replaced = changing.with_extension("new");
+        std::fs::write(&replaced, new.to_file()).unwrap();
+        std::fs::rename(replaced, &changing).unwrap();
+    };
+    let later = |act: Box<dyn FnOnce() + Send>| {
+        for _ in 1..nth {
+            acts.send(Box::new(|| ())).unwrap();
+        }
+        acts.send(act).unwrap();
+    };
+    if restart {
+        later(Box::new(replace));
+        rig.start_agent().await;
+    } else {
+        rig.start_agent().await;
+        until_known(&rig, key(3)).await;
+        let config = scratch.path().join("agent.json");
+        acts.send(Box::new(move || {
+            let text = std::fs::read_to_string(&config).unwrap();
+            std::fs::write(&config, text + "\n").unwrap();
+        }))
+        .unwrap();
+        later(Box::new(replace));
+    }
+    until_known(&rig, key(4)).await;
+}
+
+async fn until_known(rig: &Rig, key: Key) {
+    let endpoint = rig.transfer_port(Some(key));
+    wait_for("the key to be known", LIMIT, async || {
+        let mut connection = Connection::open(&endpoint, timeouts()).await?;
+        // Refused with a good signature: there is no such zone.
+        let refused = connection.soa(&name(ZONE)).await;
+        ensure!(matches!(refused, Err(ClientError::Refused)), "{refused:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_changes_while_the_agent_starts_is_not_missed() {
+    for nth in 1..=3 {
+        a_key_replaced_at_read(nth, true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_changes_while_the_agent_reads_its_configuration_is_not_missed() {
+    for nth in 1..=3 {
+        a_key_replaced_at_read(nth, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_configured_any_more_is_forgotten() {
+    let scratch = Scratch::new("agent-source-gone").unwrap();
+    let nobody = bindy_testing::Port::free().unwrap();
+    let sources = [("kept", "upstream", nobody.address()), ("gone", "upstream", nobody.address())];
+    let mut rig = Rig::start(&scratch, &sources).await;
+    let told = async |rig: &Rig, wanted: &[&str]| {
+        wait_for("the sources in the metrics", LIMIT, async || {
+            let (_, text) = rig.get("/metrics").await?;
+            let lines = text.lines().filter(|line| line.starts_with("bindy_agent_source_live{"));
+            let lines: Vec<&str> = lines.collect();
+            let told = |source: &&str| {
+                lines.contains(&format!("bindy_agent_source_live{{source=\"{source}\"}} 0").as_str())
+            };
+            ensure!(lines.len() == wanted.len() && wanted.iter().all(told), "{lines:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    told(&rig, &["kept", "gone"]).await;
+    rig.set_sources(&sources[..1]);
+    told(&rig, &["kept"]).await;
+}
