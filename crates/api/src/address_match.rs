@@ -1,4 +1,4 @@
-//! Elements of an address match list, parsed: what `allowQuery` may contain.
+//! Elements of an address match list, parsed: what `allowQuery` and `allowTransfer` may contain.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -193,9 +193,44 @@ pub struct InstanceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "address_matches")]
     pub allow_query: Option<Vec<String>>,
+    /// Who may transfer zones (AXFR, IXFR) from where clients ask, without a key: as in `allowQuery`. They get every zone
+    /// that the instance serves and, where there are other tiers, lists of zone names (the catalogs of these instances).
+    /// Servers of Bindy and those of `downstreams` have keys and need no entry; `allowQuery` does not limit it. An
+    /// address says who asks only where `service.externalTrafficPolicy` is `Local`. Default: nobody. Example:
+    /// `[192.0.2.53]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "address_matches")]
+    pub allow_transfer: Option<Vec<String>>,
     /// Response rate limiting, against reflection attacks. Default: off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+    /// What BIND logs, to the log of its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+}
+
+/// What BIND logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Logging {
+    /// `warning`: only what is wrong; `info`: transfers and zones as well; `debug`: everything, many lines a second.
+    /// Default: `info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "log_levels")]
+    pub level: Option<LogLevel>,
+}
+
+/// From which severity on BIND logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    /// Only what is wrong.
+    Warning,
+    /// Transfers and zones as well.
+    #[default]
+    Info,
+    /// Everything.
+    Debug,
 }
 
 /// BIND's response rate limiting (the statement `rate-limit`).
@@ -331,6 +366,10 @@ fn role_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "string", "enum": [Role::Primary, Role::Secondary] })
 }
 
+fn log_levels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": [LogLevel::Warning, LogLevel::Info, LogLevel::Debug] })
+}
+
 /// A list with one entry a name.
 fn upstream_list(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
@@ -395,7 +434,7 @@ mod tests {
     fn everybody_may_ask_by_default_and_a_wrong_element_is_named() {
         let access = |elements: &[&str]| {
             let allow_query = Some(elements.iter().map(|one| (*one).to_owned()).collect());
-            InstanceConfig { allow_query, rate_limit: None }.query_access()
+            InstanceConfig { allow_query, ..InstanceConfig::default() }.query_access()
         };
         assert_eq!(InstanceConfig::default().query_access().unwrap()[0].to_string(), "any");
         assert_eq!(access(&["!192.0.2.7", "any"]).unwrap()[0].to_string(), "!192.0.2.7/32");

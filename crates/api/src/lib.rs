@@ -38,7 +38,7 @@ pub use condition::{
 pub use crds::{GenerateError, crds, crds_yaml, generate};
 pub use instance::{
     Bind9Instance, Bind9InstanceSpec, Bind9InstanceStatus, CatalogVersion, Downstream, InstanceConfig,
-    RateLimit, Role, Upstream,
+    LogLevel, Logging, RateLimit, Role, Upstream,
 };
 pub use manifest::{DecodeError, Kind, Object};
 pub use pods::{DisruptionBudget, Placement, Resources, Retention, Storage, Strictness, Toleration};

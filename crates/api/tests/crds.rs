@@ -178,7 +178,10 @@ fn names_and_addresses_are_checked_by_rules() {
     assert_eq!(rules("CNAMERecord", "/properties/spec"), 1);
     assert_eq!(rules("CNAMERecord", "/properties/spec/properties/target"), 4);
     assert_eq!(rules("CAARecord", "/properties/spec/properties/tag"), 1);
-    assert_eq!(rules("Bind9Instance", "/properties/spec/properties/config/properties/allowQuery/items"), 2);
+    for list in ["allowQuery", "allowTransfer"] {
+        let items = format!("/properties/spec/properties/config/properties/{list}/items");
+        assert_eq!(rules("Bind9Instance", &items), 2, "{list}");
+    }
     assert_eq!(rules("DNSZone", "/properties/spec/properties/zoneName"), 4);
     assert_eq!(rules("Bind9Instance", ""), 2);
     assert_eq!(rules("Bind9Instance", "/properties/spec"), 1);

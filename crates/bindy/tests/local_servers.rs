@@ -48,8 +48,7 @@ fn wanted(index: u32) -> WantedServer {
     WantedServer {
         key: key(index),
         catalog: Name::parse("dns.prod.catalog.bindy").unwrap(),
-        allow_query: Vec::new(),
-        rate_limit: None,
+        wishes: Default::default(),
         downstreams: Default::default(),
         keys: vec![instance_key()],
         key_files: Vec::new(),

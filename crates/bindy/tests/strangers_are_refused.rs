@@ -255,3 +255,21 @@ async fn no_secret_is_readable_by_others() -> Result<()> {
     wait_for("a last look at the status", LIMIT, async || up.status().map(drop)).await?;
     up.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_an_instance_lets_transfers_its_zones_without_a_key_and_nothing_is_restarted() -> Result<()> {
+    let (mut up, status) = two_instances("strangers-let").await?;
+    let before = status.server("default/a", 0).context("no server of a")?;
+    let (zone, catalog) = (Name::parse(BOTH)?, Name::parse("a.default.catalog.bindy")?);
+    ensure!(dns::transfer(before.dns, &zone, None).await.is_err(), "given to everybody");
+    let lets = "role: primary, replicas: 1, config: {allowTransfer: [127.0.0.0/8], logging: {level: debug}}";
+    let b = instance("b", "primary", 1, &[]).replace("{name: b}", "{name: b, labels: {tier: b}}");
+    up.write("instances.yaml", &(manifest("Bind9Instance", "a", lets) + &b))?;
+    wait_for("the zone to be given", LIMIT, async || dns::transfer(before.dns, &zone, None).await).await?;
+    ensure!(dns::transfer(before.dns, &catalog, None).await.is_err(), "the catalog is given");
+    let status = up.settled().await?;
+    let after = status.server("default/a", 0).context("no server of a")?;
+    let processes = |server: &ServerStatus| (server.named_pid, server.agent_pid, server.dns);
+    ensure!(processes(after) == processes(before), "{after:?} was {before:?}");
+    up.stop().await
+}

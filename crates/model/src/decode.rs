@@ -36,7 +36,6 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 disruption_budget,
                 paused,
             } = &object.spec;
-            let config = config.clone().unwrap_or_default();
             let instance = |upstream: &&api::Upstream| **upstream == api::Upstream::instance(&upstream.name);
             let (upstreams, outside): (Vec<_>, Vec<_>) = upstreams.iter().partition(instance);
             Ok(Object::Instance(Box::new(Instance {
@@ -49,8 +48,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
                 outside: outside_upstreams(&outside)?,
                 downstreams: downstream_names(downstreams)?,
-                allow_query: config.allow_query,
-                rate_limit: config.rate_limit,
+                config: config.clone().unwrap_or_default(),
                 pods: PodSettings {
                     version: version.clone(),
                     image: image.clone(),

@@ -145,10 +145,8 @@ pub struct Instance {
     pub outside: Vec<OutsideUpstream>,
     /// Names of the servers outside of Bindy that may follow this instance.
     pub downstreams: BTreeSet<String>,
-    /// Who may ask: addresses and networks in BIND's notation; `None`: everybody.
-    pub allow_query: Option<Vec<String>>,
-    /// Limits of what one client is answered.
-    pub rate_limit: Option<bindy_api::RateLimit>,
+    /// Settings of BIND.
+    pub config: bindy_api::InstanceConfig,
     /// What its pods are like; without meaning where servers are local processes.
     pub pods: PodSettings,
     /// Nothing about this instance is changed while this is set.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bindy_model::named_conf::{
-    DownstreamSettings, LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, downstream_config,
-    downstream_options, instance_config, key_statement,
+    AclElement, DownstreamSettings, LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, Wishes,
+    downstream_config, downstream_options, instance_config, key_statement,
 };
 use bindy_zone::Name;
 
@@ -17,6 +17,10 @@ fn text(path: &Path) -> Text {
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+fn elements(texts: &[&str]) -> Vec<AclElement> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 fn settings(directory: &Path) -> NamedSettings {
@@ -31,11 +35,9 @@ fn settings(directory: &Path) -> NamedSettings {
         relay: address("127.0.0.1:5303"),
         catalog: Name::parse("dns.prod.catalog.bindy.").unwrap(),
         local_key: Name::parse("bindy-agent").unwrap(),
-        allow_query: Vec::new(),
-        rate_limit: None,
+        wishes: Wishes::default(),
         lmdb_mapsize_mib: None,
         server_id: None,
-        log: LogLevel::Info,
     }
 }
 
@@ -68,13 +70,21 @@ fn named_accepts_every_setting() {
     let directory = tempfile::tempdir().unwrap();
     let settings = NamedSettings {
         listen: vec![address("0.0.0.0:53"), address("[::]:53"), address("127.0.0.1:5353")],
-        allow_query: ["localhost", "localnets", "!192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "none"]
-            .map(|element| element.parse().unwrap())
-            .to_vec(),
-        rate_limit: Some(RateLimit { responses_per_second: 10, window: 15, slip: 2 }),
+        wishes: Wishes {
+            allow_query: elements(&[
+                "localhost",
+                "localnets",
+                "!192.0.2.1",
+                "192.0.2.0/24",
+                "2001:db8::/32",
+                "none",
+            ]),
+            allow_transfer: elements(&["!198.51.100.7", "198.51.100.0/24", "localhost"]),
+            rate_limit: Some(RateLimit { responses_per_second: 10, window: 15, slip: 2 }),
+            log: LogLevel::Debug,
+        },
         lmdb_mapsize_mib: Some(1024),
         server_id: Some(Text::new("default/dns/0").unwrap()),
-        log: LogLevel::Debug,
         ..settings(directory.path())
     };
     let printed = accepted(&settings, directory.path());
@@ -84,6 +94,8 @@ fn named_accepts_every_setting() {
         "lmdb-mapsize 1073741824",
         "server-id \"default/dns/0\"",
         "!192.0.2.1/32",
+        "198.51.100.0/24",
+        "severity debug 3",
     ] {
         assert!(printed.contains(wanted), "{wanted} is not in\n{printed}");
     }
@@ -92,6 +104,35 @@ fn named_accepts_every_setting() {
 #[test]
 fn the_configuration_is_this_text() {
     insta::assert_snapshot!(instance_config(&settings(Path::new("/var/lib/bindy"))));
+}
+
+#[test]
+fn who_may_transfer_gets_zones_and_not_the_catalog() {
+    let wishes = Wishes { allow_transfer: elements(&["!192.0.2.7", "192.0.2.0/24"]), ..Wishes::default() };
+    let plain = settings(Path::new("/var/lib/bindy"));
+    let text = instance_config(&NamedSettings { wishes, ..plain.clone() });
+    let lists = |text: &str| -> Vec<String> {
+        let lists = text.split("allow-transfer {").skip(1);
+        lists
+            .map(|rest| rest.split_once('}').unwrap().0.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    let agent = "key \"bindy-agent.\";";
+    assert_eq!(lists(&text), [&format!("{agent} ! 192.0.2.7/32; 192.0.2.0/24;"), agent]);
+    assert_eq!(lists(&instance_config(&plain)), [agent, agent]);
+}
+
+#[test]
+fn the_log_is_of_the_level_that_is_asked_for() {
+    for (log, severity) in [
+        (LogLevel::Warning, "severity warning;"),
+        (LogLevel::Info, "severity info;"),
+        (LogLevel::Debug, "severity debug 3;"),
+    ] {
+        let wishes = Wishes { log, ..Wishes::default() };
+        let text = instance_config(&NamedSettings { wishes, ..settings(Path::new("/var/lib/bindy")) });
+        assert!(text.contains(severity), "{text}");
+    }
 }
 
 #[test]

@@ -5,21 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, bail, ensure};
+use bindy_model::named_conf::{LogLevel, Text};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Scratch, wait_for};
 use bindy_wire::{ClientError, Connection, Key};
+use bindy_zone::{Name, Serial};
 
-use crate::support::{LIMIT, Rig, Source, name, own_key};
+use crate::support::{LIMIT, Rig, Source, catalog, name, own_key, www};
 use crate::{ZONE, content, timeouts};
-
-/// Has named called that in its configuration.
-fn call(rig: &Rig, server: &str) {
-    let path = rig.named.place().directory.join("named.conf");
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("server-id hostname"), "{text}");
-    std::fs::write(&path, text.replace("server-id hostname", &format!("server-id \"{server}\""))).unwrap();
-}
 
 async fn until_called(rig: &Rig, server: &str) {
     wait_for("the new configuration", Duration::from_secs(5), async || {
@@ -35,9 +29,9 @@ async fn until_called(rig: &Rig, server: &str) {
 async fn a_changed_configuration_is_read_by_named() {
     let scratch = Scratch::new("agent-reconfig").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
-    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
-    call(&rig, "changed");
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
     until_called(&rig, "changed").await;
     assert_eq!(rig.readyz().await.unwrap().0, 200);
 }
@@ -49,7 +43,7 @@ async fn a_configuration_that_changed_while_the_agent_was_away_is_read_by_named(
     let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
     rig.kill_agent();
-    call(&rig, "changed");
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
     rig.start_agent().await;
     until_called(&rig, "changed").await;
     rig.until_ready().await;
@@ -180,4 +174,60 @@ async fn a_source_that_is_not_configured_any_more_is_forgotten() {
     told(&rig, &["kept", "gone"]).await;
     rig.set_sources(&sources[..1]);
     told(&rig, &["kept"]).await;
+}
+
+async fn transfer(rig: &Rig, zone: &Name) -> Result<Serial> {
+    Ok(dns::transfer(rig.named.address(), zone, None).await?.serial)
+}
+
+async fn refuses(rig: &Rig, zone: &Name) -> Result<()> {
+    match transfer(rig, zone).await {
+        Ok(serial) => bail!("{zone} is given at {serial}"),
+        Err(error) => {
+            ensure!(error.to_string().contains("REFUSED"), "{error}");
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_running_named_gives_zones_to_whom_its_configuration_lets_and_its_catalog_to_nobody() {
+    let scratch = Scratch::new("agent-allow-transfer").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    for zone in [name(ZONE), catalog()] {
+        refuses(&rig, &zone).await.unwrap();
+    }
+    let loopback = || vec!["127.0.0.0/8".parse().unwrap()];
+    rig.configure_named(|settings| {
+        settings.wishes.allow_transfer = loopback();
+        settings.wishes.allow_query = vec!["198.51.100.0/24".parse().unwrap()];
+    });
+    wait_for("the zone to be given", LIMIT, async || transfer(&rig, &name(ZONE)).await).await.unwrap();
+    refuses(&rig, &catalog()).await.unwrap();
+    rig.configure_named(|settings| settings.wishes.allow_transfer.clear());
+    wait_for("the zone to be refused", LIMIT, async || refuses(&rig, &name(ZONE)).await).await.unwrap();
+    let process = rig.named.process().unwrap();
+    process.check_running().unwrap();
+    assert_eq!(rig.readyz().await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_running_named_logs_as_its_configuration_says() {
+    let scratch = Scratch::new("agent-log-level").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let lines = |log: &str| log.lines().filter(|line| line.contains(" debug ")).count();
+    assert_eq!(lines(&rig.named.log()), 0);
+    rig.configure_named(|settings| settings.wishes.log = LogLevel::Debug);
+    wait_for("lines of that level", LIMIT, async || {
+        www(rig.named.address(), ZONE).await?;
+        ensure!(lines(&rig.named.log()) > 0, "none");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(rig.readyz().await.unwrap().0, 200);
 }

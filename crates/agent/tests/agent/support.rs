@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bindy_model::named_conf::{LogLevel, NamedSettings, Paths, Text, instance_config};
+use bindy_model::named_conf::{NamedSettings, Paths, Text, Wishes, instance_config};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Key, Named, NamedConfig, Port, Scratch, ZoneSource, wait_for};
 use bindy_wire::{Endpoint, MasterSecret};
@@ -89,6 +89,7 @@ pub struct Rig {
     pub http: Port,
     config: PathBuf,
     pub json: Value,
+    settings: NamedSettings,
 }
 
 impl Agent {
@@ -119,7 +120,7 @@ impl Rig {
         let keys = scratch.write("keys/a", &own_key().to_file()).unwrap();
         let mut config = PathBuf::new();
         let mut json = Value::Null;
-        let mut agent = None;
+        let (mut agent, mut written) = (None, None);
         let named = Named::with_text(scratch, "named", |place| {
             json = json!({
                 "instance": "prod/dns", "catalog": catalog().to_string(),
@@ -136,7 +137,7 @@ impl Rig {
                 std::thread::sleep(Duration::from_millis(2));
             }
             let text = |path: PathBuf| Text::new(path.to_str().unwrap()).unwrap();
-            instance_config(&NamedSettings {
+            let settings = NamedSettings {
                 paths: Paths {
                     directory: text(place.directory.clone()),
                     pid_file: text(place.directory.join("named.pid")),
@@ -147,16 +148,25 @@ impl Rig {
                 relay: relay.address(),
                 catalog: catalog(),
                 local_key: name(bindy_model::named_conf::LOCAL_KEY),
-                allow_query: Vec::new(),
-                rate_limit: None,
+                wishes: Wishes::default(),
                 lmdb_mapsize_mib: None,
                 server_id: None,
-                log: LogLevel::Info,
-            })
+            };
+            let text = instance_config(&settings);
+            written = Some(settings);
+            text
         })
         .await
         .unwrap();
-        Self { agent, named, relay, transfer, http, config, json }
+        let settings = written.unwrap();
+        Self { agent, named, relay, transfer, http, config, json, settings }
+    }
+
+    /// Gives named another configuration.
+    pub fn configure_named(&mut self, change: impl FnOnce(&mut NamedSettings)) {
+        change(&mut self.settings);
+        let path = self.named.place().directory.join("named.conf");
+        std::fs::write(path, instance_config(&self.settings)).unwrap();
     }
 
     /// Gives the agent other sources.

@@ -94,8 +94,7 @@ fn instance() -> Object {
         upstreams: Vec::new(),
         outside: Vec::new(),
         downstreams: Default::default(),
-        allow_query: None,
-        rate_limit: None,
+        config: Default::default(),
         pods: Default::default(),
         paused: false,
     }))

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bindy_model::named_conf::{LogLevel, NamedSettings, Paths, Text, instance_config};
+use bindy_model::named_conf::{NamedSettings, Paths, Text, instance_config};
 use bindy_model::{AgentConfig, NamedConfig, SourceConfig};
 use bindy_zone::Name;
 use serde_json::Value;
@@ -90,15 +90,13 @@ fn named(wanted: &WantedServer, layout: &Layout, ports: &Ports, lmdb: bool) -> R
         catalog: wanted.catalog.clone(),
         local_key: Name::parse(bindy_model::named_conf::LOCAL_KEY)
             .map_err(|error| RunnerError::Path(error.to_string()))?,
-        allow_query: wanted.allow_query.clone(),
-        rate_limit: wanted.rate_limit,
+        wishes: wanted.wishes.clone(),
         // Sparse: it takes what is used.
         lmdb_mapsize_mib: lmdb.then_some(1024),
         // All of them are on one host.
         server_id: Some(
             Text::new(wanted.key.to_string()).map_err(|error| RunnerError::Path(error.to_string()))?,
         ),
-        log: LogLevel::Info,
     }))
 }
 

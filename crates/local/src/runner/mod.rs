@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bindy_model::named_conf::{AclElement, RateLimit};
+use bindy_model::named_conf::Wishes;
 use bindy_model::{NamespacedName, SourceKind};
 use bindy_wire::Key;
 use bindy_zone::Name;
@@ -58,10 +58,8 @@ pub struct WantedServer {
     pub key: ServerKey,
     /// Name of its catalog zone.
     pub catalog: Name,
-    /// Who may ask; empty means everybody.
-    pub allow_query: Vec<AclElement>,
-    /// Limits on equal answers.
-    pub rate_limit: Option<RateLimit>,
+    /// What its instance asks for.
+    pub wishes: Wishes,
     /// Names of the servers outside that may follow it.
     pub downstreams: BTreeSet<String>,
     /// Its own keys, and those that it signs with at its sources.

@@ -1,4 +1,4 @@
-//! Elements of address match lists, as users write them in `allowQuery`.
+//! Elements of address match lists, as users write them in `allowQuery` and `allowTransfer`.
 
 use std::fmt;
 use std::net::IpAddr;

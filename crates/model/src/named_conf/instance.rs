@@ -1,14 +1,14 @@
 //! The whole configuration of one authoritative server.
 //!
 //! The server is a secondary of everything: its catalog zone and, by it, each member come from the agent's relay on
-//! loopback. Nobody transfers from it but the agent, with the key that the agent makes at its start. Most options are
-//! here because the default hurts; the reasons stand beside them.
+//! loopback. The agent transfers from it, with the key that it makes at its start, and whom the user lets. Most options
+//! are here because the default hurts; the reasons stand beside them.
 
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_zone::Name;
 
-use super::{AclElement, Statement, Text, Value};
+use super::{AclElement, LogLevel, Statement, Text, Value, Wishes};
 
 /// What differs between servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +25,12 @@ pub struct NamedSettings {
     pub catalog: Name,
     /// Name of the local key, that the included file defines.
     pub local_key: Name,
-    /// Who may ask; empty means everybody.
-    pub allow_query: Vec<AclElement>,
-    /// Limits on equal answers to one network over UDP.
-    pub rate_limit: Option<RateLimit>,
+    /// What the user wants.
+    pub wishes: Wishes,
     /// Size of the database of catalog members, where this BIND is built with LMDB; without it there is no such option.
     pub lmdb_mapsize_mib: Option<u32>,
     /// By which name it answers who it is (`id.server`, and NSID of RFC 5001); without one by that of its host.
     pub server_id: Option<Text>,
-    /// What it logs, to standard error.
-    pub log: LogLevel,
 }
 
 /// Files of one server.
@@ -59,24 +55,12 @@ pub struct RateLimit {
     pub slip: u32,
 }
 
-/// From which severity on named logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Only what is wrong.
-    Warning,
-    /// Transfers and zones as well.
-    #[default]
-    Info,
-    /// Everything.
-    Debug,
-}
-
 /// The text of a server's `named.conf`.
 pub fn instance_config(settings: &NamedSettings) -> String {
     let statements = [
         Statement::new("include").text(&settings.paths.key_file),
         options(settings),
-        logging(settings.log),
+        logging(settings.wishes.log),
         controls(settings),
         catalog(settings),
     ];
@@ -121,18 +105,23 @@ fn listening(listen: &[SocketAddr]) -> Vec<Statement> {
     statements
 }
 
-/// Who may do what. The agent asks with its key, whatever `allow_query` says.
+/// The agent, with its key, and others.
+fn agent_and(settings: &NamedSettings, others: &[AclElement]) -> Vec<Statement> {
+    let agent = AclElement::Key(settings.local_key.clone());
+    [agent].iter().chain(others).map(|element| Statement(vec![Value::Acl(element.clone())])).collect()
+}
+
+/// Who may do what. The agent may ask and transfer with its key, whatever else is said.
 fn access(settings: &NamedSettings) -> Vec<Statement> {
-    let acl = |element: AclElement| Statement(vec![Value::Acl(element)]);
-    let agent = || acl(AclElement::Key(settings.local_key.clone()));
+    let wishes = &settings.wishes;
     let everybody = [AclElement::Any];
-    let askers = if settings.allow_query.is_empty() { &everybody[..] } else { &settings.allow_query };
-    let loopback = || acl(AclElement::Network(settings.relay.ip(), host_prefix(settings.relay.ip())));
+    let askers = if wishes.allow_query.is_empty() { &everybody[..] } else { &wishes.allow_query };
+    let loopback = Value::Acl(AclElement::Network(settings.relay.ip(), host_prefix(settings.relay.ip())));
     let mut statements = vec![
-        Statement::new("allow-query").block([agent()].into_iter().chain(askers.iter().cloned().map(acl))),
+        Statement::new("allow-query").block(agent_and(settings, askers)),
         // 9.18 lets everybody transfer.
-        Statement::new("allow-transfer").block([agent()]),
-        Statement::new("allow-notify").block([loopback()]),
+        Statement::new("allow-transfer").block(agent_and(settings, &wishes.allow_transfer)),
+        Statement::new("allow-notify").block([Statement(vec![loopback])]),
         Statement::new("allow-update").block([Statement::new("none")]),
         Statement::new("recursion").yes_no(false),
         Statement::new("dnssec-validation").yes_no(false),
@@ -147,7 +136,7 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
         Statement::new("max-udp-size").number(1232u32),
         Statement::new("tcp-clients").number(2000u32),
     ];
-    if let Some(limit) = settings.rate_limit {
+    if let Some(limit) = wishes.rate_limit {
         statements.push(Statement::new("rate-limit").block([
             Statement::new("responses-per-second").number(limit.responses_per_second.max(1)),
             Statement::new("window").number(limit.window.clamp(1, 3600)),
@@ -245,5 +234,7 @@ fn catalog(settings: &NamedSettings) -> Statement {
         Statement::new("type").word("secondary"),
         Statement::new("primaries").block([relay(settings)]),
         Statement::new("file").with(Value::Literal("catalog.db")),
+        // It is no zone of the user's.
+        Statement::new("allow-transfer").block(agent_and(settings, &[])),
     ])
 }

@@ -17,8 +17,9 @@ mod tokens;
 mod wishes;
 
 pub use acl::{AclElement, AclError};
+pub use bindy_api::LogLevel;
 pub use downstream::{DownstreamSettings, downstream_config, downstream_options};
-pub use instance::{LogLevel, NamedSettings, Paths, RateLimit, instance_config, key_statement};
+pub use instance::{NamedSettings, Paths, RateLimit, instance_config, key_statement};
 pub use statement::{Statement, Text, TextError, Value};
 pub use tokens::{RoundTripError, round_trip};
-pub use wishes::{AccessError, LOCAL_KEY, access, rate_limit};
+pub use wishes::{AccessError, LOCAL_KEY, Wishes};

@@ -18,9 +18,7 @@ use super::{
 };
 use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
 use crate::links::{Link, Origin};
-use crate::named_conf::{
-    AclElement, LOCAL_KEY, LogLevel, NamedSettings, Paths, Text, access, instance_config, rate_limit,
-};
+use crate::named_conf::{AclElement, LOCAL_KEY, NamedSettings, Paths, Text, Wishes, instance_config};
 use crate::object::{Instance, OutsideUpstream};
 
 /// The configuration of the pods; `None` while the hidden primary's address is not known.
@@ -68,6 +66,7 @@ fn path(directory: &str, file: &str) -> String {
 fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
     let key = &inputs.instance.metadata.key;
     let any = |address: IpAddr| SocketAddr::from((address, DNS_PORT));
+    let wishes = Wishes::new(&inputs.instance.config)?;
     Ok(instance_config(&NamedSettings {
         paths: Paths {
             directory: Text::new(DATA_DIRECTORY)?,
@@ -79,13 +78,11 @@ fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
         relay: loopback(RELAY_PORT),
         catalog: Catalog::name(&key.namespace, &key.name)?,
         local_key: Name::parse(LOCAL_KEY)?,
-        allow_query: with_probes(access(inputs.instance)?),
-        rate_limit: rate_limit(inputs.instance),
+        wishes: Wishes { allow_query: with_probes(wishes.allow_query), ..wishes },
         // Not every image's BIND is built with LMDB.
         lmdb_mapsize_mib: None,
         // A host is a pod here.
         server_id: None,
-        log: LogLevel::Info,
     }))
 }
 

@@ -65,7 +65,9 @@ pub fn bind_version(pods: &PodSettings) -> String {
 
 /// BIND.
 pub(super) fn named(pods: &PodSettings) -> Container {
-    let command = ["named", "-g", "-c"].map(str::to_owned).into_iter();
+    // With -g named would not look at how its configuration wants it to log. What it says before it has read that one goes
+    // to the same place.
+    let command = ["named", "-f", "-L", "/dev/stderr", "-c"].map(str::to_owned).into_iter();
     let config = format!("{CONFIG_DIRECTORY}/{NAMED_CONFIG}");
     // The questions and delays of the page on high availability; any answer will do.
     let question = ["dig", "@localhost", "version.bind", "txt", "chaos"].map(str::to_owned);

@@ -207,8 +207,7 @@ mod tests {
             upstreams: Vec::new(),
             outside: Vec::new(),
             downstreams: Default::default(),
-            allow_query: None,
-            rate_limit: None,
+            config: Default::default(),
             pods: PodSettings {
                 placement: serde_json::from_value(placement).unwrap(),
                 ..PodSettings::default()

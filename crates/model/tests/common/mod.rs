@@ -29,8 +29,7 @@ pub fn instance(name: &str, role: Role, upstreams: &[&str]) -> Object {
         upstreams: upstreams.iter().map(|name| (*name).to_owned()).collect(),
         outside: Vec::new(),
         downstreams: Default::default(),
-        allow_query: None,
-        rate_limit: None,
+        config: Default::default(),
         pods: Default::default(),
         paused: false,
     }))

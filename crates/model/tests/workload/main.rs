@@ -10,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod logging;
 mod outside;
 mod service;
 
@@ -197,14 +198,21 @@ fn a_satisfied_world_needs_nothing() {
 fn a_change_of_configuration_keys_or_neighbours_leaves_the_pods_alone() {
     let before = objects(|_| ());
     let limited = objects(|instance| {
-        instance.allow_query = Some(vec!["192.0.2.0/24".to_owned()]);
+        instance.config.allow_query = Some(vec!["192.0.2.0/24".to_owned()]);
+    });
+    let given = objects(|instance| {
+        instance.config.allow_transfer = Some(vec!["192.0.2.0/24".to_owned()]);
+    });
+    let chatty = objects(|instance| {
+        let level = Some(bindy_api::LogLevel::Debug);
+        instance.config.logging = Some(bindy_api::Logging { level });
     });
     let instance = smallest();
     let downstream = common::instance("secondary-dns", Role::Secondary, &[]);
     let fleet = fleet(vec![Object::Instance(Box::new(instance.clone())), downstream]);
     let addresses = [("primary-dns", "10.96.0.8"), ("secondary-dns", "10.96.0.9")];
     let grown = objects_of(&instance, &fleet, &cluster(&addresses));
-    for after in [&limited, &grown] {
+    for after in [&limited, &given, &chatty, &grown] {
         let changed = |object: &&Desired| {
             difference(
                 &before.iter().find(|one| one.kind == object.kind && one.name == object.name).unwrap().body,
@@ -219,7 +227,7 @@ fn a_change_of_configuration_keys_or_neighbours_leaves_the_pods_alone() {
 
 #[test]
 fn probes_may_ask_where_few_others_may() {
-    let limited = objects(|instance| instance.allow_query = Some(vec!["192.0.2.0/24".to_owned()]));
+    let limited = objects(|instance| instance.config.allow_query = Some(vec!["192.0.2.0/24".to_owned()]));
     let named = the(&limited, ObjectKind::ConfigMap)["data"]["named.conf"].as_str().unwrap();
     let (_, access) = named.split_once("allow-query {").unwrap();
     let (access, _) = access.split_once('}').unwrap();
