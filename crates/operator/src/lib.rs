@@ -26,6 +26,7 @@ mod replica;
 mod rotation;
 mod run;
 mod servers;
+mod states;
 mod tell;
 mod term;
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bindy_model::Kind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -23,6 +24,39 @@ struct Written {
     result: &'static str,
 }
 
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is not accepted.
+    Refused,
+    /// It is accepted, and not ready, for no other reason that is counted.
+    Unready,
+    /// A removal waits for a person.
+    Held,
+    /// A server lags, cannot run, or runs where it should not.
+    Degraded,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 4] = [Self::Refused, Self::Unready, Self::Held, Self::Degraded];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unready => "unready",
+            Self::Held => "held",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+/// Objects of a kind in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    kind: String,
+    state: &'static str,
+}
+
 /// All metrics; cloning gives another handle to the same ones.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -33,6 +67,9 @@ pub(crate) struct Metrics {
     pub(crate) other_writers: Counter,
     /// Bind9Instances known.
     pub(crate) instances: Gauge<u64, AtomicU64>,
+    objects: Family<InState, Gauge>,
+    /// Servers that instances ask for.
+    pub(crate) servers_desired: Gauge<u64, AtomicU64>,
     /// Servers known.
     pub(crate) servers: Gauge<u64, AtomicU64>,
     /// Servers that are ready.
@@ -43,7 +80,8 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("bindy");
         let (swaps, statuses, other_writers) = (Family::default(), Family::default(), Counter::default());
-        let (instances, servers, servers_ready) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let (instances, objects, servers_desired) = (Gauge::default(), Family::default(), Gauge::default());
+        let (servers, servers_ready) = (Gauge::default(), Gauge::default());
         registry.register(
             "swaps",
             "Writes of serial and digest to the status of an object",
@@ -53,10 +91,34 @@ impl Metrics {
         let help = "Versions that another operator was found to publish while there is no leader election";
         registry.register("other_writers", help, Counter::clone(&other_writers));
         registry.register("instances", "Bind9Instances", Gauge::clone(&instances));
+        let help = "Zones and instances that are not as they should be, by what their statuses say";
+        registry.register("objects", help, Family::clone(&objects));
+        registry.register(
+            "servers_desired",
+            "Servers that instances ask for",
+            Gauge::clone(&servers_desired),
+        );
         registry.register("servers", "Servers that have an address", Gauge::clone(&servers));
         registry.register("servers_ready", "Servers that are ready", Gauge::clone(&servers_ready));
         let registry = Arc::new(Mutex::new(registry));
-        Self { registry, swaps, statuses, other_writers, instances, servers, servers_ready }
+        let metrics = Self {
+            registry,
+            swaps,
+            statuses,
+            other_writers,
+            instances,
+            objects,
+            servers_desired,
+            servers,
+            servers_ready,
+        };
+        // A number that is not there tells less than a zero.
+        for kind in [Kind::Zone, Kind::Instance] {
+            for state in State::ALL {
+                metrics.objects(kind, state);
+            }
+        }
+        metrics
     }
 
     /// Adds those of the election.
@@ -72,11 +134,77 @@ impl Metrics {
         self.statuses.get_or_create(&Written { kind, result }).inc();
     }
 
+    /// How many objects of that kind are in that state.
+    pub(crate) fn objects(&self, kind: Kind, state: State) -> Gauge {
+        self.objects.get_or_create_owned(&InState { kind: kind.to_string(), state: state.as_str() })
+    }
+
     /// The OpenMetrics text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _never = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Every metric by the name that Prometheus knows it by.
+    fn names() -> Vec<String> {
+        let (metrics, election) = (Metrics::new(), bindy_election::Metrics::default());
+        metrics.add(&election);
+        metrics.swap("done");
+        metrics.status("DNSZone", "done");
+        let _makes_them = election.snapshot();
+        let text = metrics.text();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let mut names: Vec<String> = types
+            .map(|(name, type_)| format!("{name}{}", if type_ == "counter" { "_total" } else { "" }))
+            .collect();
+        // Told from the first renewal on.
+        names.push("bindy_election_since_renewal_seconds".to_owned());
+        names
+    }
+
+    fn file(path: &str) -> String {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        std::fs::read_to_string(root.join(path)).unwrap()
+    }
+
+    /// Names of the operator's metrics in a text.
+    fn named(text: &str) -> Vec<&str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| word.starts_with("bindy_") && !word.starts_with("bindy_agent_")).collect()
+    }
+
+    #[test]
+    fn alerts_ask_for_metrics_that_there_are() {
+        let rules: Value = serde_saphyr::from_str(&file("deploy/alerts.yaml")).unwrap();
+        let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+        assert!(rules.len() >= 7, "{rules:#?}");
+        let names = names();
+        for rule in rules {
+            let text = |pointer| rule.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            assert!(
+                text("/alert").starts_with("Bindy") && !text("/annotations/summary").is_empty(),
+                "{rule:#?}"
+            );
+            assert!(text("/expr").contains("bindy_"), "{rule:#?}");
+            for name in named(text("/expr")) {
+                assert!(names.iter().any(|one| one == name), "{name} is none of {names:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = file("docs/kubernetes.md");
+        for name in names() {
+            assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{")), "{name}");
+        }
     }
 }

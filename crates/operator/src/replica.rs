@@ -32,6 +32,7 @@ use crate::refusals::Refusals;
 use crate::rotation::Rotation;
 use crate::run::Stop;
 use crate::servers;
+use crate::states::States;
 use crate::tell::Teller;
 use crate::term::{Leadership, Term, term_of};
 
@@ -79,7 +80,9 @@ impl Replica {
             self.servers.clone(),
             cancel.clone(),
         ));
-        let Some(listing) = list(&mut observed, &ledger, &stop.leading).await else { return };
+        let mut states = States::new(self.metrics.clone());
+        let listing = list(&mut observed, &ledger, &mut states, &stop.leading).await;
+        let Some(listing) = listing else { return };
         tracing::info!(
             objects = listing.events.len(),
             entries = listing.entries.len(),
@@ -101,7 +104,8 @@ impl Replica {
             cancel.clone(),
         ));
         self.synced.set();
-        let followed = follow(&mut observed, &ledger, &handle, &listing.addresses, &self.leadership, cancel);
+        let seen = Seen { ledger: &ledger, states: &mut states, addresses: &listing.addresses };
+        let followed = follow(&mut observed, seen, &handle, &self.leadership, cancel);
         let led = async {
             self.lead_at_times(state, term, &handle, &listing.addresses, &stop.leading).await;
             ledger.written().await;
@@ -243,6 +247,7 @@ struct Listing {
 async fn list(
     observed: &mut mpsc::Receiver<Observed>,
     ledger: &KubeLedger,
+    states: &mut States,
     cancel: &CancellationToken,
 ) -> Option<Listing> {
     let mut listing = Listing::default();
@@ -255,6 +260,7 @@ async fn list(
         match next {
             Observed::Objects(events) => listing.events.extend(events),
             Observed::Entry(entry) => {
+                states.note(&entry);
                 let _noted = listing.addresses.recall(&entry, false);
                 listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
             }
@@ -264,15 +270,22 @@ async fn list(
     Some(listing)
 }
 
+/// What is kept of the objects beside the engine.
+struct Seen<'a> {
+    ledger: &'a KubeLedger,
+    states: &'a mut States,
+    addresses: &'a Addresses,
+}
+
 /// Hands on what is observed until cancelled.
 async fn follow(
     observed: &mut mpsc::Receiver<Observed>,
-    ledger: &KubeLedger,
+    seen: Seen<'_>,
     engine: &EngineHandle,
-    addresses: &Addresses,
     leadership: &Leadership,
     cancel: &CancellationToken,
 ) {
+    let Seen { ledger, states, addresses } = seen;
     let mut listed: HashMap<Kind, u64> = observe::kinds().into_iter().map(|kind| (kind, 0)).collect();
     let (mut complete, mut gone) = (0, Gone::default());
     loop {
@@ -283,11 +296,13 @@ async fn follow(
         match next {
             Some(Observed::Objects(events)) => {
                 for event in &events {
+                    states.event(event);
                     gone.take(event, ledger, addresses);
                 }
                 engine.objects(events).await;
             }
             Some(Observed::Entry(object)) => {
+                states.note(&object);
                 let noted = ledger.note(&object);
                 if let Some((instance, told)) = addresses.recall(&object, leadership.term().is_some()) {
                     engine.addresses(instance, told).await;
@@ -353,6 +368,8 @@ async fn keys(
         let (view, keys) = (views.borrow_and_update().clone(), master.borrow_and_update().clone());
         if let Some(view) = view {
             metrics.instances.set(view.fleet.iter().count() as u64);
+            let desired = view.fleet.iter().map(|instance| u64::from(instance.replicas)).sum();
+            metrics.servers_desired.set(desired);
             store.set_keys(&bindy_engine::keys(&view.fleet, &keys));
         }
         tokio::select! {
