@@ -92,7 +92,12 @@ fn bindy(steps: &mut Steps) -> Result<Named> {
         steps.run(&format!("image {BINDY}"), || image.build(&recipe))?;
     }
     let tags = ["latest", env!("CARGO_PKG_VERSION")];
-    Ok(Named { image, names: tags.iter().map(|tag| format!("{BINDY}:{tag}")).collect() })
+    Ok(Named { image, names: tags.map(bindy_named).to_vec() })
+}
+
+/// Bindy's image by its tag.
+pub(crate) fn bindy_named(tag: &str) -> String {
+    format!("{BINDY}:{tag}")
 }
 
 fn bind9(steps: &mut Steps) -> Result<Named> {
@@ -171,6 +176,13 @@ mod tests {
         assert_eq!(version_of_named(said), Some("9.18.49"));
         assert_eq!(version_of_named("BIND 9.20.1 (Stable Release) <id:0>"), Some("9.20.1"));
         assert_eq!(version_of_named(""), None);
+    }
+
+    #[test]
+    fn the_install_manifest_names_the_image_that_is_built_of_its_version() {
+        let manifest = fs::read_to_string(root().join("deploy/install.yaml")).unwrap();
+        let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+        assert_eq!(image, bindy_named(env!("CARGO_PKG_VERSION")));
     }
 
     #[test]

@@ -17,8 +17,8 @@ const NAME: &str = "bindy";
 /// The Service by which agents reach the hidden primary.
 pub const TRANSFER_SERVICE: &str = "bindy-transfer";
 
-/// The image of operator and agents.
-pub const IMAGE: &str = "ghcr.io/firestoned/bindy:latest";
+/// The image of operator and agents: by its version, so that a newer manifest brings a newer one.
+pub const IMAGE: &str = concat!("ghcr.io/firestoned/bindy:", env!("CARGO_PKG_VERSION"));
 
 // Operator and agents have the same ones.
 pub use bindy_model::workload::{HTTP_PORT, TRANSFER_PORT};

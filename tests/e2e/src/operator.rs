@@ -126,13 +126,21 @@ impl Operator {
         Ok(self.pods().all().await?.into_iter().filter(|pod| !pod.going).collect())
     }
 
-    /// Installs the shipped Deployment in place of whatever is there, with one replica.
+    /// Installs the shipped Deployment in place of whatever is there, with one replica, and the image that was built last, as
+    /// the cluster began with.
     pub async fn install_anew(&self) -> Result<()> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/install.yaml");
+        let shipped = std::fs::read_to_string(manifest)?;
+        let built = shipped.replace(concat!("/bindy:", env!("CARGO_PKG_VERSION")), "/bindy:latest");
+        ensure!(built != shipped, "the manifest does not name the image of this version");
+        let file = std::env::temp_dir().join(format!("bindy-install-{}.yaml", std::process::id()));
+        std::fs::write(&file, built)?;
         self.cluster.kubectl(&["delete", DEPLOYMENT, "-n", OPERATOR]).await?;
-        let manifest = manifest.to_string_lossy();
-        let apply = ["apply", "--server-side", "--force-conflicts", "-f", &manifest];
-        self.cluster.kubectl(&apply).await?;
+        let path = file.to_string_lossy();
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", &path];
+        let applied = self.cluster.kubectl(&apply).await;
+        std::fs::remove_file(&file)?;
+        applied?;
         self.scale_to(1).await.map(drop)
     }
 
