@@ -50,7 +50,9 @@ impl ConditionType {
             Self::Accepted => "The input is valid and wins its conflicts.",
             Self::Ready => {
                 "It is served, with proof: after this generation was published every server that was ready then, and \
-                 at least one of each instance, answered it. Later failures of servers do not take it back."
+                 at least one of each instance, answered it. Later failures of servers do not take it back on records; a \
+                 zone is not ready while an instance has no ready server with its version, an instance while servers \
+                 are missing."
             }
             Self::Held => {
                 "A change was withheld because it would remove too much at once. The last good version is served."
