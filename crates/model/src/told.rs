@@ -5,8 +5,8 @@
 //! conditions of types that are not ours are not part of the print.
 
 use bindy_api::{
-    Bind9InstanceStatus, Condition, ConditionType, DNSZoneStatus, MAX_NAMED, Object, RecordStatus,
-    ServerCount, Verdict as ConditionVerdict, merge_conditions,
+    Bind9InstanceStatus, Condition, ConditionType, DNSZoneStatus, MAX_NAMED, Object, Reason, RecordStatus,
+    ServerCount, Verdict as ConditionVerdict, dated, merge_conditions,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -83,6 +83,21 @@ pub(crate) fn zone_status(report: &ZoneReport) -> DNSZoneStatus {
 /// Conditions whose times have to be filled in when they are written.
 pub fn timeless(verdicts: &[ConditionVerdict], generation: Option<i64>) -> Vec<Condition> {
     merge_conditions(&[], verdicts, generation, Timestamp::UNIX_EPOCH).conditions
+}
+
+/// The conditions of an object that cannot be decoded: as it is now it is neither accepted nor ready. The others of `old`
+/// stay.
+pub fn unreadable(
+    old: &[Condition],
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let told = [ConditionType::Accepted, ConditionType::Ready];
+    let verdicts = told.map(|type_| ConditionVerdict::no(type_, Reason::Unreadable, message));
+    let others = ConditionType::ALL.iter().filter(|type_| !told.contains(type_));
+    let others = others.filter_map(|type_| bindy_api::condition(old, *type_)).cloned();
+    dated(old, timeless(&verdicts, generation).into_iter().chain(others).collect(), now)
 }
 
 /// The print of a record's status.

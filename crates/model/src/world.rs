@@ -90,9 +90,7 @@ impl World {
     /// Takes over an object as it is now.
     pub fn apply(&mut self, object: Object) {
         let key = object.key();
-        if self.unreadable.remove(&key).is_some() {
-            self.fleet_version += u64::from(key.kind == Kind::Instance);
-        }
+        self.reveal(&key);
         match object {
             Object::Record(record) => self.apply_record(record),
             Object::Zone(zone) => self.apply_zone(*zone),
@@ -149,9 +147,7 @@ impl World {
 
     /// Forgets an object that does not exist any more.
     pub fn remove(&mut self, key: &ObjectKey, how: Removal) {
-        if self.unreadable.remove(key).is_some() {
-            self.fleet_version += u64::from(key.kind == Kind::Instance);
-        }
+        self.reveal(key);
         self.told.remove(key);
         match key.kind {
             Kind::Record(kind) => {
@@ -185,6 +181,21 @@ impl World {
         self.see(&key);
         self.fleet_version += u64::from(key.kind == Kind::Instance);
         self.unreadable.insert(key, message);
+    }
+
+    /// An object that could not be decoded can be now, or is gone: what was kept because of it is looked at again.
+    fn reveal(&mut self, key: &ObjectKey) {
+        let hid_zones = self.hides_zones_by(key);
+        if self.unreadable.remove(key).is_none() {
+            return;
+        }
+        self.fleet_version += u64::from(key.kind == Kind::Instance);
+        self.fleet_changed |= hid_zones;
+        if let Kind::Record(_) = key.kind {
+            let filled = |zone: &&ZoneState| zone.residue.is_some();
+            let filled = self.zones.values().filter(filled).map(|zone| &zone.spec.metadata.key);
+            self.dirty.extend(filled.filter(|zone| zone.namespace == key.key.namespace).cloned());
+        }
     }
 
     /// Takes in what the status of an object says. Whether that is something else than before.
@@ -264,15 +275,25 @@ impl World {
         }
     }
 
-    /// Whether zones may exist that are not known, so that none may be taken for absent.
-    pub fn hides_zones(&self) -> bool {
-        // An instance may have zones from outside.
-        let unknown = |object: &ObjectKey| match object.kind {
+    /// Why an object cannot be decoded, if it cannot.
+    pub(crate) fn why_unreadable(&self, key: &ObjectKey) -> Option<&str> {
+        self.unreadable.get(key).map(String::as_str)
+    }
+
+    /// Whether the servers of a namespace may have zones that are not known, so that none may be taken for absent.
+    pub fn hides_zones(&self, namespace: &str) -> bool {
+        let mut unreadable = self.unreadable.keys().filter(|object| object.key.namespace == namespace);
+        self.obscured || unreadable.any(|object| self.hides_zones_by(object))
+    }
+
+    /// Whether nothing is known of an object that cannot be decoded, so that zones may be unknown with it: an instance
+    /// may have some from outside.
+    fn hides_zones_by(&self, object: &ObjectKey) -> bool {
+        match object.kind {
             Kind::Zone => !self.zones.contains_key(&object.key),
             Kind::Instance => self.fleet.get(&object.key).is_none(),
             Kind::Record(_) | Kind::ConfigMap => false,
-        };
-        self.obscured || self.unreadable.keys().any(unknown)
+        }
     }
 
     /// Whether all kinds have been listed.

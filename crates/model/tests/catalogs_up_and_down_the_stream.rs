@@ -300,6 +300,55 @@ fn an_object_made_again_gets_an_entry_of_its_own_also_for_the_same_content() {
     }
 }
 
+/// Whether the servers of the instance `top` of a namespace have the zone.
+fn serves(rig: &Rig, namespace: &str, zone: &str) -> bool {
+    rig.published[&Catalog::name(namespace, "top").unwrap()].1.contains(&Name::parse(zone).unwrap())
+}
+
+/// Objects that hide zones as long as nothing is known of them: an instance may have some from outside.
+fn hiding() -> [Object; 2] {
+    [instance("bad", Role::Primary, &[]), zone("bad", "example.org", 1)]
+}
+
+#[test]
+fn an_unreadable_object_keeps_deleted_zones_in_its_own_namespace_only() {
+    let here = [instance("top", Role::Primary, &[]), zone("zone", "example.com", 1)];
+    for hiding in hiding() {
+        let mut rig = Rig::new(here.iter().cloned().chain(here.iter().cloned().map(elsewhere)).collect());
+        rig.wait();
+        let removed = |object: &Object| ObjectEvent::Removed(object.key(), Removal::Deleted);
+        rig.step(Input::Objects(vec![
+            ObjectEvent::Unreadable(hiding.key(), "why".to_owned()),
+            removed(&here[1]),
+            removed(&elsewhere(here[1].clone())),
+        ]));
+        rig.wait();
+        let served = ["default", "elsewhere"].map(|namespace| serves(&rig, namespace, "example.com"));
+        assert_eq!(served, [true, false], "{}", hiding.key());
+    }
+}
+
+#[test]
+fn deleted_zones_leave_the_servers_once_no_object_is_unreadable_any_more() {
+    for hiding in hiding() {
+        for end in
+            [ObjectEvent::Removed(hiding.key(), Removal::Deleted), ObjectEvent::Applied(hiding.clone())]
+        {
+            let mut rig = Rig::new(vec![instance("top", Role::Primary, &[]), zone("zone", "example.com", 1)]);
+            rig.wait();
+            rig.step(Input::Objects(vec![
+                ObjectEvent::Unreadable(hiding.key(), "why".to_owned()),
+                ObjectEvent::Removed(zone("zone", "example.com", 1).key(), Removal::Deleted),
+            ]));
+            rig.wait();
+            assert!(serves(&rig, "default", "example.com"));
+            rig.step(Input::Objects(vec![end.clone()]));
+            rig.wait();
+            assert!(!serves(&rig, "default", "example.com"), "{end:?}");
+        }
+    }
+}
+
 fn from_outside(instance: &mut Object, zone: &Name) {
     let Object::Instance(instance) = instance else { panic!("no instance") };
     instance.outside = vec![OutsideUpstream {

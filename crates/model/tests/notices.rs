@@ -15,10 +15,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bindy_api::{ConditionType, RecordStatus, condition};
+use bindy_api::{ConditionType, Reason, RecordStatus, Verdict, condition};
 use bindy_model::{
-    Answer, Ask, Core, Input, Kind, LedgerEntry, LedgerKind, Notices, Now, Object, ObjectEvent, ObjectKey,
-    Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
+    Answer, Ask, Core, FleetProblem, Input, Kind, LedgerEntry, LedgerKind, Notices, Now, Object, ObjectEvent,
+    ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
 };
 use bindy_zone::Serial;
 
@@ -240,6 +240,94 @@ fn what_a_list_does_not_have_any_more_is_gone_and_what_it_has_stays() {
     assert!(rig.core.world().record(&object_key(&www)).is_none());
     assert!(rig.core.world().record(&object_key(&ftp)).is_some());
     assert!(rig.core.world().zone(&key("zone")).is_some());
+}
+
+/// Objects of all kinds that nothing is known of.
+fn never_readable() -> [ObjectKey; 3] {
+    [instance("bad", Role::Primary, &[]).key(), zone("bad", "example.org", 1).key(), a("bad", "bad", 1).key()]
+}
+
+impl Rig {
+    fn told_as_unreadable(&mut self) -> Vec<(ObjectKey, String)> {
+        self.notices().unreadable.into_iter().map(|notice| (notice.key, notice.message)).collect()
+    }
+}
+
+#[test]
+fn an_object_that_could_never_be_read_is_told_why() {
+    let mut rig = Rig::with(vec![]);
+    rig.notices();
+    for key in never_readable() {
+        rig.step(Input::Objects(vec![ObjectEvent::Unreadable(key.clone(), "why".to_owned())]));
+        assert_eq!(rig.told_as_unreadable(), [(key.clone(), "why".to_owned())]);
+        assert_eq!(rig.told_as_unreadable(), []);
+        rig.core.tell_again(&key, Duration::from_secs(1), rig.now);
+        assert_eq!(rig.told_as_unreadable(), [], "not before the pause is over");
+        rig.pass(Duration::from_secs(1));
+        assert_eq!(rig.told_as_unreadable().len(), 1);
+        rig.core.tell_again(&key, Duration::from_secs(1), rig.now);
+        rig.step(Input::Objects(vec![ObjectEvent::Removed(key, Removal::Deleted)]));
+        rig.pass(Duration::from_secs(1));
+        assert_eq!(rig.told_as_unreadable(), [], "gone by now");
+    }
+}
+
+#[test]
+fn a_new_leader_tells_what_could_never_be_read() {
+    let mut rig = Rig::with(vec![]);
+    rig.step(Input::Follow);
+    let events = never_readable().map(|key| ObjectEvent::Unreadable(key, "why".to_owned()));
+    rig.step(Input::Objects(events.into()));
+    assert_eq!(rig.told_as_unreadable(), []);
+    rig.step(Input::Lead);
+    let told: Vec<ObjectKey> = rig.told_as_unreadable().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(told, never_readable());
+}
+
+#[test]
+fn an_instance_that_cannot_be_read_any_more_is_told_so() {
+    let mut rig = Rig::with(vec![]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    let key = instance("one", Role::Primary, &[]).key();
+    rig.step(Input::Objects(vec![ObjectEvent::Unreadable(key, "why".to_owned())]));
+    let told = rig.notices().instances;
+    let problem = told.first().and_then(|notice| notice.report.problem.clone());
+    assert_eq!(problem, Some(FleetProblem::Unreadable("why".to_owned())));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_any_more_is_told_that_and_nothing_of_before() {
+    let www = a("www", "www", 1);
+    let mut rig = Rig::with(vec![www.clone()]);
+    rig.pass(Duration::from_secs(5));
+    rig.told().unwrap();
+    rig.step(Input::Objects(vec![ObjectEvent::Unreadable(www.key(), "why".to_owned())]));
+    // Another record becomes one RRset with it.
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(common::record(
+        bindy_api::RecordKind::A,
+        "other",
+        "www",
+        2,
+        serde_json::json!({ "ttl": 60, "ipv4Addresses": ["192.0.2.2"] }),
+    ))]));
+    rig.pass(Duration::from_secs(5));
+    let notices = rig.notices();
+    let told: Vec<&str> = notices.records.iter().map(|notice| &*notice.key.key.name).collect();
+    assert_eq!(told, ["other"]);
+    assert_eq!(notices.unreadable.len(), 1);
+}
+
+#[test]
+fn a_status_of_an_unreadable_object_keeps_what_else_it_says() {
+    let held = told::timeless(&[Verdict::yes(ConditionType::Held, Reason::Held, "held")], Some(1));
+    let told = told::unreadable(&held, "why", Some(2), jiff::Timestamp::UNIX_EPOCH);
+    let told: Vec<(&str, &str, &str, Option<i64>)> = told
+        .iter()
+        .map(|one| (one.type_.as_str(), one.status.as_str(), one.reason.as_str(), one.observed_generation))
+        .collect();
+    let unreadable = |type_| (type_, "False", "Unreadable", Some(2));
+    assert_eq!(told, [unreadable("Accepted"), unreadable("Ready"), ("Held", "True", "Held", Some(1))]);
 }
 
 #[test]

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, GROUP, dated};
 use bindy_engine::{EngineHandle, sleep_until};
-use bindy_model::{InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, ZoneNotice, told};
+use bindy_model::{
+    InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, UnreadableNotice, ZoneNotice, told,
+};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::{DynamicObject, PatchParams};
 use kube::core::{ApiResource, Status};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,9 @@ const WRITES: usize = 16;
 
 /// What of a zone's status is told here.
 const ZONE_FIELDS: [&str; 4] = ["observedGeneration", "servers", "lagging", "conditions"];
+
+/// What is told of any object that cannot be decoded.
+const UNREADABLE_FIELDS: [&str; 2] = ["observedGeneration", "conditions"];
 
 /// Pause before an object is told again that could not be told.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -94,13 +99,16 @@ impl Teller {
     }
 
     async fn tell(&self, notices: Notices) {
-        let Notices { records, zones, instances, next: _ } = notices;
+        let Notices { records, zones, instances, unreadable, next: _ } = notices;
         let mut writes: Vec<BoxFuture<'_, ()>> = Vec::new();
         for zone in zones {
             writes.push(Box::pin(self.tell_zone(zone)));
         }
         for instance in instances {
             writes.push(Box::pin(self.tell_instance(instance)));
+        }
+        for object in unreadable {
+            writes.push(Box::pin(self.tell_unreadable(object)));
         }
         for record in records {
             writes.push(Box::pin(self.tell_record(record)));
@@ -130,6 +138,13 @@ impl Teller {
         let key = ObjectKey { kind: Kind::Instance, key: notice.report.key.clone() };
         let written = self.in_term(self.write_instance(&self.term, &notice, status)).await;
         self.finish(key, "Bind9Instance", written).await;
+    }
+
+    async fn tell_unreadable(&self, notice: UnreadableNotice) {
+        let key = notice.key.clone();
+        let Some(resource) = observe::resource(key.kind) else { return };
+        let written = self.in_term(self.write_unreadable(&self.term, &resource, notice)).await;
+        self.finish(key, resource.kind.as_str(), written).await;
     }
 
     /// Gives a write up when the term is over: its answer would hold up the next term.
@@ -230,6 +245,30 @@ impl Teller {
         let patch = replace(&notice.report.uid, &before, &status, ours);
         let written = self.patch(term, &api, &key, patch).await?;
         self.events.tell(&written.object_ref(&resource), &old, &conditions).await;
+        Ok(())
+    }
+
+    /// Of an object that cannot be decoded nothing is known but what is asked for here.
+    async fn write_unreadable(
+        &self,
+        term: &Term,
+        resource: &ApiResource,
+        notice: UnreadableNotice,
+    ) -> Result<(), Failure> {
+        let UnreadableNotice { key, message } = notice;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.key.namespace, resource);
+        let object = api.get_opt(&key.key.name).await.map_err(Failure::Api)?.ok_or(Failure::Gone)?;
+        let (before, generation) = (status_of(&object), object.metadata.generation);
+        let old = conditions(&before);
+        let new = told::unreadable(&old, &message, generation, Timestamp::now());
+        let after = json!({"observedGeneration": generation, "conditions": new});
+        if UNREADABLE_FIELDS.iter().all(|field| before.get(field) == after.get(field)) {
+            return Ok(());
+        }
+        let patch = replace(&object.uid().unwrap_or_default(), &before, &after, UNREADABLE_FIELDS);
+        let written = self.patch(term, &api, &key, patch).await?;
+        tracing::warn!(object = %key, %message, "the object cannot be read; what it said before stays in force");
+        self.events.tell(&written.object_ref(resource), &old, &new).await;
         Ok(())
     }
 

@@ -172,7 +172,7 @@ impl Core {
         for key in due {
             let release = self.world.fleet().get(&key).and_then(|instance| instance.metadata.release.clone());
             let paused = self.world.fleet().get(&key).is_some_and(|instance| instance.paused);
-            let hidden = self.world.hides_zones();
+            let hidden = self.world.hides_zones(&key.namespace);
             let Some(catalog) = self.catalogs.get_mut(&key) else { continue };
             catalog.changed = false;
             // Zones may exist that cannot be read: first get the catalog that was served.
@@ -193,7 +193,7 @@ impl Core {
 
     /// Tells the publication of a catalog the members that the catalog has by now, without the pause.
     pub(super) fn want_catalog_now(&mut self, key: &NamespacedName, now: Now) -> Vec<Command> {
-        let hidden = self.world.hides_zones();
+        let hidden = self.world.hides_zones(&key.namespace);
         match self.catalogs.get_mut(key) {
             // What is hidden is known only when the catalog that was served is.
             Some(catalog) if !(hidden && catalog.publication.needs_base()) => {

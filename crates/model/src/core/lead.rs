@@ -15,7 +15,7 @@ use super::latch::Latch;
 use super::outbox::Outbox;
 use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
-use crate::object::NamespacedName;
+use crate::object::{NamespacedName, ObjectKey};
 use crate::publication::{LedgerEntry, Now, Writer};
 use crate::record_table::RecordId;
 
@@ -127,6 +127,11 @@ impl Core {
         for catalog in self.catalogs.values_mut() {
             catalog.publication.lead();
             catalog.changed = true;
+        }
+        let unreadable: Vec<ObjectKey> =
+            self.world.unreadable_objects().map(|(object, _)| object.clone()).collect();
+        for object in unreadable {
+            self.mark_object(&object, now.monotonic);
         }
         // What could not be done by a follower is done now: written, fetched, held.
         self.world.mark_all_dirty();

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial, Version};
 
-pub use outbox::{InstanceNotice, Notices, RecordNotice, ZoneNotice};
+pub use outbox::{InstanceNotice, Notices, RecordNotice, UnreadableNotice, ZoneNotice};
 pub use report::{InstanceReport, ServerReport, ZoneReport};
 pub use servers::{ServerId, ServerState};
 
@@ -235,7 +235,10 @@ impl Core {
                     self.forget_entry(&key);
                     self.world.remove(&key, how);
                 }
-                ObjectEvent::Unreadable(key, message) => self.world.unreadable(key, message),
+                ObjectEvent::Unreadable(key, message) => {
+                    self.world.unreadable(key.clone(), message);
+                    self.mark_object(&key, now.monotonic);
+                }
                 ObjectEvent::Told(key, told) => self.take_told(&key, told, now),
                 ObjectEvent::Relisting(kind) => self.world.relisting(kind),
                 ObjectEvent::Relisted(kind) => {

@@ -30,6 +30,8 @@ pub(super) struct Outbox {
     records: BTreeSet<(Duration, RecordId)>,
     zones: Queue,
     instances: Queue,
+    /// Objects that are told nothing else.
+    unreadable: BTreeSet<(Duration, ObjectKey)>,
 }
 
 /// Keys with their earliest moment.
@@ -106,6 +108,15 @@ pub struct InstanceNotice {
     pub told: u32,
 }
 
+/// What an object has to be told that cannot be decoded, and of which nothing else is to be said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadableNotice {
+    /// The object.
+    pub key: ObjectKey,
+    /// What about it cannot be read.
+    pub message: String,
+}
+
 /// What has to be written now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Notices {
@@ -115,6 +126,8 @@ pub struct Notices {
     pub zones: Vec<ZoneNotice>,
     /// Instances.
     pub instances: Vec<InstanceNotice>,
+    /// Objects of all these kinds that cannot be decoded.
+    pub unreadable: Vec<UnreadableNotice>,
     /// When there may be more, on the monotonic clock; `None`: after the next step that changes something.
     pub next: Option<Duration>,
 }
@@ -122,7 +135,7 @@ pub struct Notices {
 impl Notices {
     /// Number of objects.
     pub fn len(&self) -> usize {
-        self.records.len() + self.zones.len() + self.instances.len()
+        self.records.len() + self.zones.len() + self.instances.len() + self.unreadable.len()
     }
 
     /// Whether nothing has to be written.
@@ -154,8 +167,13 @@ impl Core {
         {
             notices.instances.extend(self.instance_notice(&key));
         }
+        while notices.unreadable.len() < limit
+            && let Some(key) = self.outbox.as_mut().and_then(|outbox| pop(&mut outbox.unreadable, now))
+        {
+            notices.unreadable.extend(self.unreadable_notice(key));
+        }
         while notices.records.len() < limit
-            && let Some(id) = self.outbox.as_mut().and_then(|outbox| outbox.pop_record(now))
+            && let Some(id) = self.outbox.as_mut().and_then(|outbox| pop(&mut outbox.records, now))
         {
             notices.records.extend(self.record_notice(id));
         }
@@ -211,7 +229,14 @@ impl Core {
         }
     }
 
-    fn mark_object(&mut self, key: &ObjectKey, at: Duration) {
+    /// An object may have to be told something else.
+    pub(super) fn mark_object(&mut self, key: &ObjectKey, at: Duration) {
+        if self.is_told_as_unreadable(key) {
+            if let Some(outbox) = &mut self.outbox {
+                outbox.unreadable.insert((at, key.clone()));
+            }
+            return;
+        }
         match key.kind {
             Kind::Record(_) => {
                 if let Some(id) = self.world.record(key) {
@@ -222,6 +247,18 @@ impl Core {
             Kind::Instance => self.mark_instance(&key.key, at),
             Kind::ConfigMap => {}
         }
+    }
+
+    /// Whether an object is told that it cannot be decoded and nothing else: every record that cannot be, and of zones and
+    /// instances those of which nothing is known from before.
+    fn is_told_as_unreadable(&self, key: &ObjectKey) -> bool {
+        self.world.why_unreadable(key).is_some()
+            && match key.kind {
+                Kind::Record(_) => true,
+                Kind::Zone => self.world.zone(&key.key).is_none(),
+                Kind::Instance => self.world.fleet().get(&key.key).is_none(),
+                Kind::ConfigMap => false,
+            }
     }
 
     pub(super) fn mark_record(&mut self, id: RecordId, at: Duration) {
@@ -298,8 +335,19 @@ impl Core {
         Some(InstanceNotice { instance, report, servers, told })
     }
 
+    fn unreadable_notice(&self, key: ObjectKey) -> Option<UnreadableNotice> {
+        if !self.is_told_as_unreadable(&key) {
+            return None;
+        }
+        let message = self.world.why_unreadable(&key)?.to_owned();
+        Some(UnreadableNotice { key, message })
+    }
+
     fn record_notice(&mut self, id: RecordId) -> Option<RecordNotice> {
         let (key, generation, verdict) = self.world.verdict(id)?;
+        if self.is_told_as_unreadable(&key) {
+            return None;
+        }
         let zone = self.world.zones_of(id).into_iter().find(|zone| self.world.zone(zone).is_some());
         let report = zone.as_ref().and_then(|zone| self.zone_report(zone));
         let apex = zone.as_ref().and_then(|zone| self.world.apex(zone));
@@ -318,17 +366,16 @@ impl Core {
 }
 
 impl Outbox {
-    fn pop_record(&mut self, now: Duration) -> Option<RecordId> {
-        let (at, id) = self.records.pop_first()?;
-        if at > now {
-            self.records.insert((at, id));
-            return None;
-        }
-        Some(id)
-    }
-
     fn next_due(&self) -> Option<Duration> {
         let records = self.records.first().map(|(at, _)| *at);
-        [records, self.zones.next_due(), self.instances.next_due()].into_iter().flatten().min()
+        let unreadable = self.unreadable.first().map(|(at, _)| *at);
+        let dues = [records, unreadable, self.zones.next_due(), self.instances.next_due()];
+        dues.into_iter().flatten().min()
     }
+}
+
+/// Takes out what is due, if anything is.
+fn pop<T: Ord>(queue: &mut BTreeSet<(Duration, T)>, now: Duration) -> Option<T> {
+    queue.first().filter(|(at, _)| *at <= now)?;
+    queue.pop_first().map(|(_, key)| key)
 }

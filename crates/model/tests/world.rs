@@ -1,0 +1,61 @@
+//! Which zones are looked at again when an object changes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking, and shares the objects of its neighbours"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use bindy_model::{NamespacedName, Object, Removal, Role, World};
+use common::{a, elsewhere, instance, key, zone};
+
+/// A world with these objects, all looked at.
+fn settled(objects: impl IntoIterator<Item = Object>) -> World {
+    let mut world = World::new();
+    objects.into_iter().for_each(|object| world.apply(object));
+    world.listed();
+    settle(&mut world);
+    world
+}
+
+/// Compiles what is dirty.
+fn settle(world: &mut World) -> BTreeSet<NamespacedName> {
+    let dirty = world.take_dirty();
+    for key in &dirty {
+        world.compile(key);
+    }
+    dirty
+}
+
+fn here() -> [Object; 2] {
+    [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1)]
+}
+
+#[test]
+fn what_filled_the_gap_of_an_unreadable_record_goes_when_the_record_does() {
+    for end in ["removed", "readable"] {
+        let bad = a("bad", "bad", 1);
+        let mut world = settled(here().into_iter().chain(here().map(elsewhere)).chain([a("www", "www", 1)]));
+        let served = world.compile(&key("zone")).unwrap().content;
+        world.unreadable(bad.key(), "why".to_owned());
+        world.set_residue(&key("zone"), Some(served));
+        settle(&mut world);
+        match end {
+            "removed" => world.remove(&bad.key(), Removal::Deleted),
+            _ => {
+                let mut of_another_zone = bad;
+                let Object::Record(record) = &mut of_another_zone else { panic!("no record") };
+                record.zone_ref = Some("other".to_owned());
+                world.apply(of_another_zone);
+            }
+        }
+        assert_eq!(settle(&mut world), [key("zone")].into(), "{end}");
+    }
+}
