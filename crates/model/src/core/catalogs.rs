@@ -250,7 +250,7 @@ impl Core {
         let Some(served) = catalog.publication.served() else { return };
         let members: Vec<Name> = Catalog::members(&served.content).collect();
         let known: BTreeSet<&Name> =
-            self.current.values().chain(self.catalogs.values().map(|c| &c.name)).collect();
+            self.current.names().chain(self.catalogs.values().map(|c| &c.name)).collect();
         let outside = self.world.fleet().zones_from_outside(key);
         let is_known = |member: &Name| known.contains(member) || outside.contains(member);
         let lost: Vec<Name> = members.into_iter().filter(|member| !is_known(member)).collect();

@@ -121,12 +121,8 @@ impl Core {
 
     /// A server was seen to serve this version of a zone.
     pub(super) fn note_proven(&mut self, server: &ServerId, apex: &Name, serial: Serial, now: Now) {
-        let keys: Vec<NamespacedName> = self
-            .world
-            .zones_named(apex)
-            .filter(|key| self.current.get(*key) == Some(apex))
-            .cloned()
-            .collect();
+        let keys: Vec<NamespacedName> =
+            self.world.zones_named(apex).filter(|key| self.current.get(key) == Some(apex)).cloned().collect();
         for key in keys {
             if let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone()))
                 && !zone.latch.published.is_empty()

@@ -12,6 +12,7 @@
 
 mod catalogs;
 mod catching_up;
+mod current;
 mod latch;
 mod lead;
 mod outbox;
@@ -36,6 +37,7 @@ use crate::told::Told;
 use crate::world::{Removal, World};
 use catalogs::CatalogState;
 use catching_up::CatchingUp;
+use current::Current;
 use outbox::{Outbox, SERVER_PATIENCE};
 use servers::Server;
 use zones::{Orphan, ZonePublication};
@@ -129,8 +131,8 @@ pub enum Output {
 pub struct Core {
     world: World,
     zones: BTreeMap<(NamespacedName, Name), ZonePublication>,
-    /// The publication that each DNSZone has now.
-    current: BTreeMap<NamespacedName, Name>,
+    /// The publication that each DNSZone has now: exactly those that are not retired.
+    current: Current,
     /// Publications that no object wants any more, but a served catalog may still name.
     retiring: BTreeSet<(NamespacedName, Name)>,
     orphans: BTreeMap<Name, Orphan>,
@@ -165,7 +167,7 @@ impl Core {
         Self {
             world: World::new(),
             zones: BTreeMap::new(),
-            current: BTreeMap::new(),
+            current: Current::default(),
             retiring: BTreeSet::new(),
             orphans: BTreeMap::new(),
             serials: BTreeMap::new(),
@@ -258,7 +260,8 @@ impl Core {
         match object.kind {
             Kind::Zone => {
                 self.ledger.remove(&(key.clone(), LedgerKind::Zone));
-                let own = self.zones.iter_mut().filter(|((of, _), _)| of == key);
+                let own = self.zones.range_mut((key.clone(), Name::root())..);
+                let own = own.take_while(|((of, _), _)| of == key);
                 own.for_each(|(_, zone)| zone.publication.replaced());
             }
             Kind::Instance => {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
 
-use super::zones::ZonePublication;
 use super::{Core, Output, Target};
 use crate::delivery::{Answer, Ask, Delivery, Probe, Progress, Rank};
 use crate::object::NamespacedName;
@@ -225,9 +224,9 @@ impl Core {
 
     /// The instances that carry a zone of the same name for another object: what they have is none of this one's.
     pub(super) fn other_carriers(&self, apex: &Name, zone: &NamespacedName) -> BTreeSet<NamespacedName> {
-        let others =
-            self.zones.iter().filter(|((key, of), other)| of == apex && key != zone && !other.retired);
-        others.flat_map(|(_, other)| &other.carriers).cloned().collect()
+        let others = self.current.named(apex).filter(|key| *key != zone);
+        let others = others.filter_map(|key| self.zones.get(&(key.clone(), apex.clone())));
+        others.flat_map(|other| &other.carriers).cloned().collect()
     }
 
     /// Of all servers, those of `others` left aside, exactly the ones of `holders` should have a zone or catalog of this
@@ -364,14 +363,15 @@ impl Core {
         now: Now,
         outputs: &mut Vec<Output>,
     ) {
-        // Another instance may serve a zone of this name from another object.
-        let carried = |zone: &ZonePublication| !zone.retired && zone.carriers.contains(&id.instance);
-        let zones = self.zones.iter_mut().filter(|((_, apex), zone)| apex == name && carried(zone));
-        let mut commands: Vec<(Target, Vec<crate::publication::Command>)> = zones
-            .map(|((key, apex), zone)| {
-                (Target::Zone(key.clone(), apex.clone()), zone.publication.observed(serial, now))
-            })
-            .collect();
+        let mut commands = Vec::new();
+        for key in self.current.named(name) {
+            // Another instance may serve a zone of this name from another object.
+            let zone = self.zones.get_mut(&(key.clone(), name.clone()));
+            if let Some(zone) = zone.filter(|zone| zone.carriers.contains(&id.instance)) {
+                let target = Target::Zone(key.clone(), name.clone());
+                commands.push((target, zone.publication.observed(serial, now)));
+            }
+        }
         let catalogs = self.catalogs.iter_mut().filter(|(_, catalog)| catalog.name == *name);
         commands.extend(
             catalogs.map(|(key, c)| (Target::Catalog(key.clone()), c.publication.observed(serial, now))),

@@ -51,7 +51,7 @@ impl Core {
         if self.current.get(key).is_some_and(|current| *current != apex) {
             self.let_go(key);
         }
-        self.current.insert(key.clone(), apex.clone());
+        self.current.insert(key, &apex);
         let carriers = self.world.fleet().carriers(&serving);
         let ledger = self.ledger.get(&(key.clone(), LedgerKind::Zone)).copied();
         let before = self.last_serial(&apex, &carriers);
