@@ -165,6 +165,14 @@ impl RecordTable {
         self.blocks.iter().flatten().zip(0u32..).filter_map(|(slot, id)| Some((RecordId(id), slot.as_ref()?)))
     }
 
+    /// Every record of a namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = (RecordId, &Stored)> {
+        let namespace = self.names.find(namespace);
+        let all =
+            namespace.map(|namespace| self.iter().filter(move |(_, stored)| stored.namespace == namespace));
+        all.into_iter().flatten()
+    }
+
     /// Number of records.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()

@@ -44,6 +44,8 @@ pub struct World {
     waiting: BTreeMap<NamespacedName, BTreeSet<RecordId>>,
     /// Records that no zone wants and that refer to none.
     homeless: BTreeSet<RecordId>,
+    /// Zones that choose records by labels.
+    selecting: BTreeSet<NamespacedName>,
     /// Zones by their name, to find two with the same one.
     by_apex: BTreeMap<Name, BTreeSet<NamespacedName>>,
     unreadable: BTreeMap<ObjectKey, String>,

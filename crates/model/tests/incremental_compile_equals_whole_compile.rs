@@ -16,9 +16,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use bindy_api::RecordKind;
-use bindy_model::{Kind, Object, ObjectKey, Removal, Role, Verdict, World};
+use bindy_model::{Kind, Labels, Object, ObjectKey, Removal, Role, Selector, Verdict, World};
 use bindy_zone::Content;
-use common::{file, instance, key, record, zone_with_file};
+use common::{file, instance, key, record, zone_spec, zone_with_file};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -29,6 +29,8 @@ enum Step {
     File(usize),
     RemoveZone,
     AddZone(u32),
+    RemoveOther,
+    AddOther(u32),
     Compile,
 }
 
@@ -41,7 +43,8 @@ const FILES: [&str; 4] = [
     "broken (\n",
 ];
 
-/// Object `n` (its kind and name are fixed) with an owner name and data that depend on `owner` and `value`.
+/// Object `n` (its kind and name are fixed) with an owner name, data and labels that depend on `owner` and `value`; some
+/// refer to no zone.
 fn object(n: usize, owner: usize, value: u8) -> Object {
     let owner = OWNERS[owner % OWNERS.len()];
     let name = format!("object-{n}");
@@ -57,7 +60,26 @@ fn object(n: usize, owner: usize, value: u8) -> Object {
         3 => (RecordKind::Txt, json!({ "text": [format!("value {value}")] })),
         _ => (RecordKind::Aaaa, json!({ "ipv6Addresses": [format!("2001:db8::{value:x}")] })),
     };
-    record(kind, &name, owner, created, spec)
+    let Object::Record(mut record) = record(kind, &name, owner, created, spec) else { panic!("no record") };
+    if value > 1 {
+        record.metadata.labels.insert("app".to_owned(), format!("app-{value}"));
+    }
+    if value == 3 {
+        record.zone_ref = None;
+    }
+    Object::Record(record)
+}
+
+/// A zone besides, which selects some of the records, all that have labels, or none.
+fn other(choice: u32) -> Object {
+    let mut zone = zone_spec("other", "example.org", 1);
+    let of = |labels: Labels| Selector { labels, expressions: Vec::new() };
+    zone.records_from = match choice {
+        1 => vec![of([("app".to_owned(), "app-2".to_owned())].into())],
+        2 => vec![of(Labels::new())],
+        _ => Vec::new(),
+    };
+    Object::Zone(Box::new(zone))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -67,6 +89,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0usize..4).prop_map(Step::File),
         1 => Just(Step::RemoveZone),
         2 => (1u32..4).prop_map(Step::AddZone),
+        1 => Just(Step::RemoveOther),
+        2 => (1u32..4).prop_map(Step::AddOther),
         4 => Just(Step::Compile),
     ];
     proptest::collection::vec(step, 1..60)
@@ -79,10 +103,10 @@ fn fresh() -> World {
     world
 }
 
-fn result(world: &mut World) -> (Option<Content>, BTreeMap<ObjectKey, Verdict>) {
+fn result(world: &mut World) -> ([Option<Content>; 2], BTreeMap<ObjectKey, Verdict>) {
     world.take_dirty();
-    let content = world.compile(&key("zone")).map(|compiled| compiled.content);
-    (content, world.remarks().collect())
+    let contents = ["zone", "other"].map(|zone| world.compile(&key(zone)).map(|compiled| compiled.content));
+    (contents, world.remarks().collect())
 }
 
 proptest! {
@@ -107,7 +131,7 @@ proptest! {
                 }
                 Step::File(n) => {
                     // A broken text keeps the last good one, which the fresh world below has to know of.
-                    let has_zone = objects.keys().any(|key| key.kind == Kind::Zone);
+                    let has_zone = objects.contains_key(&ObjectKey { kind: Kind::Zone, key: key("zone") });
                     if n == 3 && (last_good_file.is_none() || !has_zone) {
                         continue;
                     }
@@ -131,10 +155,24 @@ proptest! {
                     }
                     let Object::Zone(mut zone) = zone_with_file("zone", "example.com") else { panic!("no zone") };
                     zone.ttl = Some(ttl);
+                    if ttl == 2 {
+                        let labels = [("app".to_owned(), "app-3".to_owned())].into();
+                        zone.records_from = vec![Selector { labels, expressions: Vec::new() }];
+                    }
                     if ttl == 3 {
                         zone.zone_files.clear();
                     }
                     let zone = Object::Zone(zone);
+                    objects.insert(zone.key(), zone.clone());
+                    world.apply(zone);
+                }
+                Step::RemoveOther => {
+                    let key = other(0).key();
+                    objects.remove(&key);
+                    world.remove(&key, Removal::Deleted);
+                }
+                Step::AddOther(choice) => {
+                    let zone = other(choice);
                     objects.insert(zone.key(), zone.clone());
                     world.apply(zone);
                 }
@@ -147,7 +185,8 @@ proptest! {
         }
         let (incremental, remarks) = result(&mut world);
         let (content, expected) = result(&mut whole);
-        prop_assert_eq!(incremental.as_ref().map(Content::digest), content.as_ref().map(Content::digest));
+        let digests = |contents: &[Option<Content>; 2]| contents.each_ref().map(|one| one.as_ref().map(Content::digest));
+        prop_assert_eq!(digests(&incremental), digests(&content));
         prop_assert_eq!(&incremental, &content);
         prop_assert_eq!(remarks, expected);
     }

@@ -14,8 +14,10 @@ mod common;
 
 use std::time::Duration;
 
-use bindy_model::{Core, Input, Now, Object, ObjectEvent, Output, Role, ServerId, ServerState, Swapped};
-use common::{instance, key, zone};
+use bindy_model::{
+    Core, Input, Now, Object, ObjectEvent, Output, Role, ServerId, ServerState, Swapped, World,
+};
+use common::{a, instance, key, zone};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Eight times as much takes about eight times as long; were it the square, it would be sixty-four times. `work` is
@@ -75,4 +77,37 @@ fn a_hand_over_costs_in_proportion_to_the_zones() {
         core
     };
     grows_in_proportion("hand-over", follower, |mut core| drop(core.step(Input::Lead, NOW)));
+}
+
+/// A record for the zone of the same number, which refers to it or has a label.
+fn nth_record(n: usize, labelled: bool) -> Object {
+    let Object::Record(mut record) = a(&format!("record-{n:05}"), "www", 1) else { panic!("no record") };
+    record.zone_ref = (!labelled).then(|| format!("zone-{n:05}"));
+    if labelled {
+        record.metadata.labels.insert("app".to_owned(), "web".to_owned());
+    }
+    Object::Record(record)
+}
+
+#[test]
+fn zones_that_select_nothing_cost_no_look_at_the_records() {
+    for (what, labelled, in_pairs) in [
+        ("each zone before its record", false, true),
+        ("zones after all records", false, false),
+        ("labelled records among zones", true, true),
+        ("zones after labelled records", true, false),
+    ] {
+        let objects = |count| -> Vec<Object> {
+            let zones = (0..count).map(nth_zone);
+            let records = (0..count).map(|n| nth_record(n, labelled));
+            match in_pairs {
+                true => zones.zip(records).flat_map(|(zone, record)| [zone, record]).collect(),
+                false => records.chain(zones).collect(),
+            }
+        };
+        grows_in_proportion(what, objects, |objects| {
+            let mut world = World::new();
+            objects.into_iter().for_each(|object| world.apply(object));
+        });
+    }
 }

@@ -7,7 +7,7 @@ use bindy_zone::Name;
 
 use super::{Removal, World};
 use crate::object::{ConfigMap, Instance, NamespacedName, Record, Zone, ZoneFileRef};
-use crate::record_table::RecordId;
+use crate::record_table::{RecordId, Stored};
 use crate::zone_state::{Claimant, ZoneState, parse_apex};
 
 impl World {
@@ -46,6 +46,9 @@ impl World {
                 self.dirty.insert(key);
             } else if let Some(waiting) = self.waiting.get_mut(&key) {
                 waiting.remove(&id);
+                if waiting.is_empty() {
+                    self.waiting.remove(&key);
+                }
             }
         }
     }
@@ -55,14 +58,17 @@ impl World {
         let Some(stored) = self.records.get(id) else { return BTreeSet::new() };
         let namespace = self.records.namespace(stored);
         let referred = self.records.zone_ref(stored).map(|zone| NamespacedName::new(namespace, zone));
-        let Some(labels) = self.records.labels(stored).filter(|labels| !labels.is_empty()) else {
-            return referred.into_iter().collect();
-        };
-        let selecting = self.zones.range(NamespacedName::new(namespace, "")..);
-        let selecting = selecting.take_while(|(key, _)| key.namespace == namespace);
+        let selecting = self.selecting.range(NamespacedName::new(namespace, "")..);
+        let selecting = selecting.take_while(|key| key.namespace == namespace);
         let selecting =
-            selecting.filter(|(_, zone)| zone.spec.records_from.iter().any(|from| from.matches(labels)));
-        referred.into_iter().chain(selecting.map(|(key, _)| key.clone())).collect()
+            selecting.filter(|key| self.zones.get(*key).is_some_and(|zone| self.selects(zone, stored)));
+        referred.into_iter().chain(selecting.cloned()).collect()
+    }
+
+    /// Whether a zone chooses a record of its namespace by labels. One without labels is never chosen.
+    fn selects(&self, zone: &ZoneState, stored: &Stored) -> bool {
+        let labels = self.records.labels(stored).filter(|labels| !labels.is_empty());
+        labels.is_some_and(|labels| zone.spec.records_from.iter().any(|from| from.matches(labels)))
     }
 
     pub(super) fn apply_zone(&mut self, spec: Zone) {
@@ -92,7 +98,7 @@ impl World {
     /// Makes the state of a zone anew, keeping what its zone files said.
     fn rebuild_zone(&mut self, spec: Zone) {
         let key = spec.metadata.key.clone();
-        let old = self.zones.remove(&key);
+        let old = self.take_zone(&key);
         if let Some(old) = &old {
             self.settle_members(&key, old);
         }
@@ -107,27 +113,27 @@ impl World {
             zone.content = old.content;
             zone.residue = old.residue;
         }
-        let selecting = !zone.spec.records_from.is_empty();
-        self.zones.insert(key.clone(), zone);
-        let referring: Vec<RecordId> = match self.waiting.remove(&key) {
-            Some(waiting) if !selecting => waiting.into_iter().collect(),
-            _ => self.records_wanted_by(&key),
-        };
-        if let Some(zone) = self.zones.get_mut(&key) {
-            for id in referring {
-                self.homeless.remove(&id);
-                zone.add_member(&self.records, id);
-            }
+        // Whatever refers to a zone that is not there waits for it.
+        let mut members = self.waiting.remove(&key).unwrap_or_default();
+        if !zone.spec.records_from.is_empty() {
+            let records = self.records.in_namespace(&key.namespace);
+            members.extend(records.filter(|(_, stored)| self.selects(&zone, stored)).map(|(id, _)| id));
+            self.selecting.insert(key.clone());
         }
+        for id in members {
+            self.homeless.remove(&id);
+            zone.add_member(&self.records, id);
+        }
+        self.zones.insert(key, zone);
     }
 
-    fn records_wanted_by(&self, key: &NamespacedName) -> Vec<RecordId> {
-        let all = self.records.iter().filter(|(_, stored)| self.records.namespace(stored) == key.namespace);
-        all.map(|(id, _)| id).filter(|&id| self.zones_of(id).contains(key)).collect()
+    fn take_zone(&mut self, key: &NamespacedName) -> Option<ZoneState> {
+        self.selecting.remove(key);
+        self.zones.remove(key)
     }
 
     pub(super) fn remove_zone(&mut self, key: &NamespacedName) {
-        let Some(zone) = self.zones.remove(key) else { return };
+        let Some(zone) = self.take_zone(key) else { return };
         self.dirty.insert(key.clone());
         self.settle_members(key, &zone);
         if let Ok(apex) = &zone.apex {
