@@ -180,7 +180,8 @@ impl Fleet {
         holders
     }
 
-    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Instance> {
+    /// The instances of a namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Instance> {
         let first = NamespacedName::new(namespace, "");
         self.instances
             .range(first..)

@@ -176,6 +176,21 @@ impl OutsideUpstream {
 }
 
 impl Instance {
+    /// Whether the same zones come by the same ways: the two differ at most in how many servers run, and how.
+    pub(crate) fn carries_as(&self, other: &Self) -> bool {
+        // What is not named here counts.
+        let mut alike = self.clone();
+        alike.metadata.generation = other.metadata.generation;
+        alike.metadata.release.clone_from(&other.metadata.release);
+        alike.replicas = other.replicas;
+        alike.downstreams.clone_from(&other.downstreams);
+        alike.allow_query.clone_from(&other.allow_query);
+        alike.rate_limit.clone_from(&other.rate_limit);
+        alike.pods.clone_from(&other.pods);
+        alike.paused = other.paused;
+        alike == *other
+    }
+
     /// The region that it is labelled with.
     pub fn region(&self) -> Option<&str> {
         self.metadata.labels.get(bindy_api::REGION_LABEL).map(String::as_str)

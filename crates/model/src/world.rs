@@ -58,7 +58,10 @@ pub struct World {
     /// Records whose verdict may have changed without a compilation.
     restless: Vec<RecordId>,
     dirty: BTreeSet<NamespacedName>,
-    fleet_changed: bool,
+    /// Namespaces in which servers may have to have other zones.
+    changed_fleets: BTreeSet<String>,
+    /// Instances of which only that changed which is without meaning for their zones.
+    adjusted: BTreeSet<NamespacedName>,
     listed: bool,
     writer: Writer,
     obscured: bool,
@@ -162,7 +165,7 @@ impl World {
             Kind::Instance => {
                 if self.fleet.remove(&key.key).is_some() {
                     self.addresses.remove(&key.key);
-                    self.change_fleet();
+                    self.change_fleet(&key.key.namespace);
                 }
             }
             Kind::ConfigMap => {
@@ -192,11 +195,12 @@ impl World {
             return;
         }
         self.fleet_version += u64::from(key.kind == Kind::Instance);
-        self.fleet_changed |= hid_zones;
+        if hid_zones {
+            self.changed_fleets.insert(key.key.namespace.clone());
+        }
         if let Kind::Record(_) = key.kind {
-            let filled = |zone: &&ZoneState| zone.residue.is_some();
-            let filled = self.zones.values().filter(filled).map(|zone| &zone.spec.metadata.key);
-            self.dirty.extend(filled.filter(|zone| zone.namespace == key.key.namespace).cloned());
+            let filled = zones_in(&self.zones, &key.key.namespace).filter(|(_, zone)| zone.residue.is_some());
+            self.dirty.extend(filled.map(|(key, _)| key.clone()));
         }
     }
 
@@ -273,7 +277,8 @@ impl World {
         if self.obscured != obscured {
             self.obscured = obscured;
             self.dirty.extend(self.zones.keys().cloned());
-            self.fleet_changed = true;
+            let namespaces = self.fleet.iter().map(|instance| instance.metadata.key.namespace.clone());
+            self.changed_fleets.extend(namespaces);
         }
     }
 
@@ -313,19 +318,30 @@ impl World {
         self.fleet_version
     }
 
-    /// Whether instances changed since the last call.
-    pub fn take_fleet_changed(&mut self) -> bool {
-        std::mem::take(&mut self.fleet_changed)
+    /// The namespaces in which servers may have to have other zones than at the last call.
+    pub(crate) fn take_changed_fleets(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed_fleets)
+    }
+
+    /// The instances of which, since the last call, only that changed which is without meaning for their zones.
+    pub(crate) fn take_adjusted(&mut self) -> BTreeSet<NamespacedName> {
+        std::mem::take(&mut self.adjusted)
     }
 
     /// Sets where the servers of an instance answer: known from its first Ready on, kept through blips.
     pub fn set_addresses(&mut self, instance: &NamespacedName, addresses: Vec<IpAddr>) {
         if self.addresses.get(instance) != Some(&addresses) {
             self.addresses.insert(instance.clone(), addresses);
-            let served =
-                self.zones.values().filter(|zone| self.fleet.selected_by(&zone.spec).contains(instance));
-            self.dirty.extend(served.map(|zone| zone.spec.metadata.key.clone()));
+            let selecting = self.zones_selecting(instance);
+            self.dirty.extend(selecting);
         }
+    }
+
+    /// The zones that select an instance, whether or not they are accepted.
+    pub(crate) fn zones_selecting(&self, instance: &NamespacedName) -> Vec<NamespacedName> {
+        let zones = zones_in(&self.zones, &instance.namespace);
+        let selecting = zones.filter(|(_, zone)| self.fleet.selected_by(&zone.spec).contains(instance));
+        selecting.map(|(key, _)| key.clone()).collect()
     }
 
     /// The specification of a zone as it was last readable.
@@ -477,4 +493,13 @@ impl World {
             (verdict != Verdict::Accepted).then_some((key, verdict))
         })
     }
+}
+
+/// The zones of a namespace.
+fn zones_in<'a>(
+    zones: &'a BTreeMap<NamespacedName, ZoneState>,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a ZoneState)> {
+    let first = NamespacedName::new(namespace, "");
+    zones.range(first..).take_while(move |(key, _)| key.namespace == namespace)
 }

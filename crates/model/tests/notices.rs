@@ -331,6 +331,23 @@ fn a_status_of_an_unreadable_object_keeps_what_else_it_says() {
 }
 
 #[test]
+fn another_number_of_servers_is_told_to_the_instance_and_its_zones() {
+    let mut rig = Rig::with(vec![]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    let swaps = rig.ledger.clone();
+    let Object::Instance(mut one) = instance("one", Role::Primary, &[]) else { panic!("no instance") };
+    one.replicas = 3;
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(Object::Instance(one))]));
+    rig.pass(Duration::from_secs(5));
+    let notices = rig.notices();
+    assert_eq!(notices.instances[0].instance.replicas, 3);
+    let servers = notices.zones[0].status.servers.clone().unwrap();
+    assert_eq!((servers.in_sync, servers.desired), (2, 3));
+    assert_eq!(rig.ledger, swaps);
+}
+
+#[test]
 fn a_restart_changes_no_serial_although_another_namespace_has_a_zone_of_the_same_name() {
     let here = [instance("one", Role::Primary, &[]), zone("zone", "example.com", 1), a("www", "www", 2)];
     let there: Vec<Object> = here.iter().take(2).cloned().map(elsewhere).collect();

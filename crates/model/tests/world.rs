@@ -13,7 +13,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use bindy_model::{NamespacedName, Object, Removal, Role, World};
+use bindy_model::{Instance, NamespacedName, Object, Removal, Role, World};
 use common::{a, elsewhere, instance, key, zone};
 
 /// A world with these objects, all looked at.
@@ -57,5 +57,42 @@ fn what_filled_the_gap_of_an_unreadable_record_goes_when_the_record_does() {
             }
         }
         assert_eq!(settle(&mut world), [key("zone")].into(), "{end}");
+    }
+}
+
+/// An instance after a change of it.
+fn changed(change: impl FnOnce(&mut Instance)) -> Object {
+    let Object::Instance(mut instance) = instance("one", Role::Primary, &[]) else { panic!("no instance") };
+    instance.metadata.generation += 1;
+    change(&mut instance);
+    Object::Instance(instance)
+}
+
+#[test]
+fn an_instance_has_the_zones_of_its_namespace_looked_at_again_and_no_others() {
+    let mut world = settled(here().into_iter().chain(here().map(elsewhere)));
+    let label = |instance: &mut Instance| drop(instance.metadata.labels.insert("tier".into(), "edge".into()));
+    world.apply(changed(label));
+    assert_eq!(settle(&mut world), [key("zone")].into());
+    world.apply(instance("two", Role::Secondary, &[]));
+    assert_eq!(settle(&mut world), [key("zone")].into());
+    world.remove(&instance("two", Role::Secondary, &[]).key(), Removal::Deleted);
+    assert_eq!(settle(&mut world), [key("zone")].into());
+}
+
+#[test]
+fn how_many_servers_run_and_how_is_nothing_to_compile_a_zone_for() {
+    let settings: [fn(&mut Instance); 4] = [
+        |instance| instance.replicas = 5,
+        |instance| instance.paused = true,
+        |instance| instance.metadata.release = Some("held".to_owned()),
+        |instance| instance.pods.version = Some("9.20".to_owned()),
+    ];
+    for setting in settings {
+        let mut world = settled(here());
+        let version = world.fleet_version();
+        world.apply(changed(setting));
+        assert_eq!(settle(&mut world), BTreeSet::new());
+        assert_ne!(world.fleet_version(), version);
     }
 }

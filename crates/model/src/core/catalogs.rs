@@ -61,12 +61,18 @@ impl CatalogState {
 }
 
 impl Core {
-    /// Instances came, went or changed: their catalogs, and who carries which zone, follow.
-    pub(super) fn change_fleet(&mut self, now: Now, outputs: &mut Vec<Output>) {
-        let wanted: BTreeSet<NamespacedName> =
-            self.world.fleet().iter().map(|instance| instance.metadata.key.clone()).collect();
-        let gone: Vec<NamespacedName> =
-            self.catalogs.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+    /// Instances of these namespaces came, went or changed: their catalogs, and who carries which zone, follow.
+    pub(super) fn change_fleets(
+        &mut self,
+        namespaces: &BTreeSet<String>,
+        now: Now,
+        outputs: &mut Vec<Output>,
+    ) {
+        let changed = |key: &&NamespacedName| namespaces.contains(&key.namespace);
+        let instances = self.world.fleet().iter().map(|instance| &instance.metadata.key);
+        let wanted: BTreeSet<NamespacedName> = instances.filter(changed).cloned().collect();
+        let gone = self.catalogs.keys().filter(changed).filter(|key| !wanted.contains(*key));
+        let gone: Vec<NamespacedName> = gone.cloned().collect();
         for key in gone {
             if let Some(catalog) = self.catalogs.remove(&key) {
                 self.expect_at(&BTreeSet::new(), &BTreeSet::new(), (&catalog.name, None), now);
@@ -96,8 +102,21 @@ impl Core {
         }
         for key in wanted {
             self.refill(&key, now, outputs);
+            self.mark_instance(&key, now.monotonic);
         }
-        self.expect_from_outside(now);
+        self.expect_from_outside(namespaces, now);
+    }
+
+    /// An instance has another number of servers, or other settings: its zones stay as they are, and may be told so.
+    pub(super) fn adjust(&mut self, key: &NamespacedName, now: Now) {
+        if let Some(catalog) = self.catalogs.get_mut(key) {
+            // A person may have released what was held, or ended a pause.
+            catalog.changed = true;
+        }
+        for zone in self.world.zones_selecting(key) {
+            self.mark_zone_soon(&zone, now);
+        }
+        self.mark_instance(key, now.monotonic);
     }
 
     /// Makes the members of a catalog those that its instance has to have.

@@ -323,16 +323,18 @@ impl Core {
         if !self.world.is_listed() {
             return;
         }
-        let fleet_changed = self.world.take_fleet_changed();
-        if fleet_changed {
-            self.change_fleet(now, outputs);
-            self.mark_instances(now);
+        let fleets = self.world.take_changed_fleets();
+        if !fleets.is_empty() {
+            self.change_fleets(&fleets, now, outputs);
+        }
+        for instance in self.world.take_adjusted() {
+            self.adjust(&instance, now);
         }
         for key in self.world.take_dirty() {
             self.settle_zone(&key, now, outputs);
             self.mark_zone_soon(&key, now);
         }
-        if fleet_changed {
+        if !fleets.is_empty() {
             // What catalogs name may come from outside now.
             self.retire_unnamed(outputs);
         }

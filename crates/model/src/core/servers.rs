@@ -188,9 +188,10 @@ impl Core {
         self.servers.insert(server.state.id.clone(), server);
     }
 
-    /// Instances have other zones from outside of Bindy than before.
-    pub(super) fn expect_from_outside(&mut self, now: Now) {
-        for server in self.servers.values_mut() {
+    /// Instances of these namespaces have other zones from outside of Bindy than before.
+    pub(super) fn expect_from_outside(&mut self, namespaces: &BTreeSet<String>, now: Now) {
+        let of = |server: &&mut Server| namespaces.contains(&server.state.id.instance.namespace);
+        for server in self.servers.values_mut().filter(of) {
             let zones = self.world.fleet().zones_from_outside(&server.state.id.instance);
             server.expect_from_outside(zones, now);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bindy_zone::Name;
 
-use super::{Removal, World};
+use super::{Removal, World, zones_in};
 use crate::object::{ConfigMap, Instance, NamespacedName, Record, Zone, ZoneFileRef};
 use crate::record_table::{RecordId, Stored};
 use crate::zone_state::{Claimant, ZoneState, parse_apex};
@@ -198,23 +198,33 @@ impl World {
     }
 
     pub(super) fn apply_instance(&mut self, instance: &Instance) {
-        if self.fleet.insert(instance.clone()).as_ref() != Some(instance) {
-            self.change_fleet();
+        let key = &instance.metadata.key;
+        match self.fleet.insert(instance.clone()) {
+            Some(before) if before == *instance => {}
+            Some(before) if before.carries_as(instance) => {
+                self.fleet_version += 1;
+                self.adjusted.insert(key.clone());
+            }
+            _ => self.change_fleet(&key.namespace),
         }
     }
 
-    /// Instances decide which zones are served where, and the default name servers of zones.
-    pub(super) fn change_fleet(&mut self) {
-        self.fleet_changed = true;
+    /// Instances decide which zones of their namespace are served where, and the default name servers of these.
+    pub(super) fn change_fleet(&mut self, namespace: &str) {
+        self.changed_fleets.insert(namespace.to_owned());
         self.fleet_version += 1;
-        self.dirty.extend(self.zones.keys().cloned());
-        let claimed = |keys: &BTreeSet<NamespacedName>| {
-            let zones = keys.iter().filter_map(|key| self.zones.get(key));
-            keys.len() > 1 || zones.into_iter().any(|zone| zone.claimed_by.is_some())
-        };
-        let contested = self.by_apex.iter().filter(|(_, keys)| claimed(keys)).map(|(apex, _)| apex);
-        let outside = self.fleet.iter().flat_map(|instance| &instance.outside).flat_map(|one| &one.zones);
-        let unsettled: BTreeSet<Name> = contested.chain(outside).cloned().collect();
+        let mut unsettled = BTreeSet::new();
+        for (key, zone) in zones_in(&self.zones, namespace) {
+            self.dirty.insert(key.clone());
+            if let Ok(apex) = &zone.apex
+                && (zone.claimed_by.is_some() || self.zones_named(apex).nth(1).is_some())
+            {
+                unsettled.insert(apex.clone());
+            }
+        }
+        let instances = self.fleet.in_namespace(namespace);
+        let outside = instances.flat_map(|instance| &instance.outside).flat_map(|one| &one.zones);
+        unsettled.extend(outside.cloned());
         for apex in unsettled {
             self.settle_claims(&apex);
         }
@@ -230,10 +240,8 @@ impl World {
 
     /// Reads the zone files of every zone that names this ConfigMap.
     pub(super) fn read_files_from(&mut self, map: &NamespacedName) {
-        let naming = self.zones.iter().filter(|(key, zone)| {
-            key.namespace == map.namespace
-                && zone.spec.zone_files.iter().any(|file| file.config_map == map.name)
-        });
+        let naming = zones_in(&self.zones, &map.namespace)
+            .filter(|(_, zone)| zone.spec.zone_files.iter().any(|file| file.config_map == map.name));
         for key in naming.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
             self.read_files(&key);
             self.dirty.insert(key);
