@@ -149,15 +149,22 @@ impl RecordTable {
     }
 
     /// Takes a record out.
-    pub(crate) fn remove(&mut self, id: RecordId) -> Option<Stored> {
-        let stored = self.get(id)?;
+    pub(crate) fn remove(&mut self, id: RecordId) {
+        let Some(stored) = self.get(id) else { return };
         let hash = self.hash(stored.data.kind(), stored.namespace, &stored.object);
         if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == id.0) {
             entry.remove();
         }
-        let slot = self.blocks.get_mut(id.0 as usize / BLOCK)?.get_mut(id.0 as usize % BLOCK)?;
+        let block = self.blocks.get_mut(id.0 as usize / BLOCK);
+        let Some(stored) = block.and_then(|block| block.get_mut(id.0 as usize % BLOCK)?.take()) else {
+            return;
+        };
         self.free.push(id.0);
-        slot.take()
+        self.names.release(stored.namespace);
+        if let Some(zone) = stored.zone_ref {
+            self.names.release(zone);
+        }
+        self.label_sets.release(stored.labels);
     }
 
     /// Every record.
@@ -206,5 +213,49 @@ impl RecordTable {
         self.get(RecordId(id)).is_some_and(|stored| {
             stored.namespace == namespace && *stored.object == *object && stored.data.kind() == kind
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Metadata;
+
+    /// A record of its own namespace, for a zone of its own, with a label of its own.
+    fn record(n: usize) -> Record {
+        let metadata = Metadata {
+            key: NamespacedName::new(format!("namespace-{n}"), "record"),
+            uid: String::new(),
+            created: 0,
+            generation: 1,
+            labels: [("order".to_owned(), n.to_string())].into(),
+            release: None,
+        };
+        Record {
+            metadata,
+            zone_ref: Some(format!("zone-{n}")),
+            name: "www".to_owned(),
+            ttl: None,
+            data: RecordData::pack(RecordKind::Txt, &[Vec::new()]),
+        }
+    }
+
+    #[test]
+    fn what_records_were_labelled_with_is_not_kept_longer_than_they_are() {
+        let mut table = RecordTable::default();
+        let steady = table.insert(record(0));
+        for n in 1..1_000 {
+            let id = table.insert(record(n));
+            assert_eq!(
+                table.get(id).and_then(|stored| table.labels(stored)),
+                Some(&record(n).metadata.labels)
+            );
+            table.remove(id);
+        }
+        assert_eq!((table.label_sets.len(), table.names.len()), (1, 2));
+        assert!(
+            table.has(&record(0)) && table.find(RecordKind::Txt, &record(0).metadata.key) == Some(steady)
+        );
+        assert!(!table.has(&record(1)));
     }
 }

@@ -30,35 +30,69 @@ impl<T: ?Sized> Hash for Symbol<T> {
     }
 }
 
-/// Values by symbol and symbols by value. Values are never given up: there are few of them.
+/// Values by symbol and symbols by value, each as long as somebody refers to it.
 pub(crate) struct Interner<T: ?Sized> {
-    values: Vec<Arc<T>>,
+    values: Vec<Option<Value<T>>>,
     symbols: HashMap<Arc<T>, u32>,
+    free: Vec<u32>,
+}
+
+struct Value<T: ?Sized> {
+    value: Arc<T>,
+    references: u32,
 }
 
 impl<T: ?Sized> Default for Interner<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), symbols: HashMap::new() }
+        Self { values: Vec::new(), symbols: HashMap::new(), free: Vec::new() }
     }
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// The symbol of `value`, a new one at its first appearance.
+    /// The symbol of `value`, to be given back by [`Interner::release`].
     pub(crate) fn intern(&mut self, value: &T) -> Symbol<T>
     where
         for<'a> Arc<T>: From<&'a T>,
     {
-        self.find(value).unwrap_or_else(|| self.insert(Arc::from(value)))
+        match self.find(value) {
+            Some(symbol) => self.refer(symbol),
+            None => self.insert(Arc::from(value)),
+        }
+    }
+
+    fn refer(&mut self, symbol: Symbol<T>) -> Symbol<T> {
+        if let Some(Some(known)) = self.values.get_mut(symbol.0 as usize) {
+            known.references += 1;
+        }
+        symbol
     }
 
     fn insert(&mut self, value: Arc<T>) -> Symbol<T> {
-        let symbol = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
-        self.values.push(value.clone());
+        let symbol = self.free.pop().unwrap_or_else(|| {
+            self.values.push(None);
+            u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(slot) = self.values.get_mut(symbol as usize) {
+            *slot = Some(Value { value: value.clone(), references: 1 });
+        }
         self.symbols.insert(value, symbol);
         Symbol(symbol, PhantomData)
     }
 
-    /// The symbol of `value`, if it ever appeared.
+    /// Takes one reference back. With the last one the value goes, and its symbol will be that of another.
+    pub(crate) fn release(&mut self, symbol: Symbol<T>) {
+        let Some(slot) = self.values.get_mut(symbol.0 as usize) else { return };
+        if let Some(known) = slot {
+            known.references -= 1;
+            if known.references == 0 {
+                self.symbols.remove(&known.value);
+                *slot = None;
+                self.free.push(symbol.0);
+            }
+        }
+    }
+
+    /// The symbol of `value`, if it has one now.
     pub(crate) fn find(&self, value: &T) -> Option<Symbol<T>> {
         self.symbols.get(value).map(|&symbol| Symbol(symbol, PhantomData))
     }
@@ -67,13 +101,41 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
 impl<T: Eq + Hash> Interner<T> {
     /// Like [`Interner::intern`] for values that are not slices or strings.
     pub(crate) fn intern_owned(&mut self, value: T) -> Symbol<T> {
-        self.find(&value).unwrap_or_else(|| self.insert(Arc::new(value)))
+        match self.find(&value) {
+            Some(symbol) => self.refer(symbol),
+            None => self.insert(Arc::new(value)),
+        }
     }
 }
 
 impl<T: ?Sized> Interner<T> {
     /// The value of `symbol`; `None` for a symbol of another interner.
     pub(crate) fn get(&self, symbol: Symbol<T>) -> Option<&T> {
-        self.values.get(symbol.0 as usize).map(|value| &**value)
+        self.values.get(symbol.0 as usize)?.as_ref().map(|known| &*known.value)
+    }
+
+    /// Number of values.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.symbols.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_goes_with_its_last_reference_and_another_gets_its_place() {
+        let mut texts = Interner::<str>::default();
+        let [one, again, two] = ["one", "one", "two"].map(|text| texts.intern(text));
+        assert!(one == again && one != two);
+        texts.release(one);
+        assert_eq!((texts.get(again), texts.len()), (Some("one"), 2));
+        texts.release(again);
+        assert_eq!((texts.get(again), texts.find("one").is_some(), texts.len()), (None, false, 1));
+        let three = texts.intern("three");
+        assert!(three == one, "no room is lost");
+        assert_eq!((texts.get(three), texts.get(two)), (Some("three"), Some("two")));
     }
 }
