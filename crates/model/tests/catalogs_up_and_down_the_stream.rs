@@ -349,6 +349,22 @@ fn deleted_zones_leave_the_servers_once_no_object_is_unreadable_any_more() {
     }
 }
 
+#[test]
+fn a_zone_that_came_back_outlives_a_new_version_of_one_of_its_name_elsewhere() {
+    let here = [instance("top", Role::Primary, &[]), zone("zone", "example.com", 1)];
+    let mut rig = Rig::new(here.iter().cloned().chain(here.iter().cloned().map(elsewhere)).collect());
+    rig.wait();
+    // The catalog has a new version, so that none without the zone follows before it is back.
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(zone("other", "example.org", 1))]));
+    rig.step(Input::Objects(vec![ObjectEvent::Removed(here[1].key(), Removal::Deleted)]));
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(again(&here[1]))]));
+    let mut there = zone_spec("zone", "example.com", 1);
+    there.ttl = Some(60);
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(elsewhere(Object::Zone(Box::new(there))))]));
+    rig.wait();
+    assert!(rig.core.zone_report(&key("zone")).unwrap().published.is_some());
+}
+
 fn from_outside(instance: &mut Object, zone: &Name) {
     let Object::Instance(instance) = instance else { panic!("no instance") };
     instance.outside = vec![OutsideUpstream {

@@ -70,6 +70,9 @@ impl Core {
         if self.world.is_following() {
             zone.publication.follow();
         }
+        if back {
+            self.retiring.remove(&(key.clone(), apex.clone()));
+        }
         let target = Target::Zone(key.clone(), apex.clone());
         if back || zone.carriers != carriers {
             zone.carriers.clone_from(&carriers);
