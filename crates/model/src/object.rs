@@ -184,8 +184,7 @@ impl Instance {
         alike.metadata.release.clone_from(&other.metadata.release);
         alike.replicas = other.replicas;
         alike.downstreams.clone_from(&other.downstreams);
-        alike.allow_query.clone_from(&other.allow_query);
-        alike.rate_limit.clone_from(&other.rate_limit);
+        alike.config.clone_from(&other.config);
         alike.pods.clone_from(&other.pods);
         alike.paused = other.paused;
         alike == *other
