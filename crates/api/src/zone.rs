@@ -126,7 +126,8 @@ pub struct SoaRecord {
     #[x_kube(validation = rules::name_is_text(), validation = rules::mailbox())]
     pub admin_email: Option<String>,
     /// Lowest serial to use; Bindy raises the serial with every change and never lowers it. Set it above the serial of
-    /// the servers that the zone moves from. Default: none. Example: 2026010100.
+    /// the servers that the zone moves from, also later: what is served is then published again under it, unless it does
+    /// not come after the published serial (RFC 1982). Default: none. Example: 2026010100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub serial: Option<u32>,

@@ -14,7 +14,8 @@
 //!
 //! The ledger is the status of the object: (serial, digest), written by compare-and-swap before anyone serves the
 //! version, so a serial names one content, for ever. Serials only rise: the next one comes after the ledger's and
-//! after every serial that one of our own servers was seen to serve, and not before unix time.
+//! after every serial that one of our own servers was seen to serve, and not before unix time. A person may raise it further:
+//! what is served already is published again under that serial.
 //!
 //! While another process writes the ledger ([`Publication::follow`]) nothing is written, fetched or held here: what is wanted is
 //! served when it is what the ledger names, and what was served stays until then.
@@ -274,6 +275,7 @@ impl Publication {
     pub fn is_settled(&self) -> bool {
         let digest = |content: &Content| content.digest();
         matches!(self.phase, Phase::Settled)
+            && !self.is_below_floor()
             && self.wanted.as_ref().map(digest)
                 == self.served.as_ref().map(|version| version.content.digest())
     }
@@ -290,7 +292,7 @@ impl Publication {
         self.advance(now)
     }
 
-    /// Sets the lowest serial that may be used.
+    /// Sets the lowest serial that may be used, before the next [`Publication::want`].
     pub fn set_floor(&mut self, floor: Option<u32>) {
         self.floor = floor.map(Serial::new);
     }
@@ -416,6 +418,13 @@ impl Publication {
         }
     }
 
+    /// Whether the published serial is lower than a person wants it, and can be raised to that.
+    fn is_below_floor(&self) -> bool {
+        self.floor.zip(self.ledger).is_some_and(|(floor, ledger)| {
+            floor.is_after(ledger.serial) && self.seen.is_none_or(|seen| floor.is_after(seen))
+        })
+    }
+
     fn advance(&mut self, now: Now) -> Vec<Command> {
         if !matches!(self.phase, Phase::Settled) {
             return Vec::new();
@@ -429,9 +438,9 @@ impl Publication {
         {
             self.give_way(Some(entry));
         }
-        let overtaken = self.is_overtaken();
+        let serial_stays = !self.is_overtaken() && (self.paused || !self.is_below_floor());
         if let (None, Some(entry)) = (&self.served, self.ledger) {
-            if entry.digest == wanted.digest() && !overtaken {
+            if entry.digest == wanted.digest() && serial_stays {
                 self.view = View::Current;
                 self.relisted = false;
                 self.hold = None;
@@ -445,7 +454,7 @@ impl Publication {
             }
         }
         let unchanged = self.served.as_ref().is_some_and(|served| served.content.digest() == wanted.digest());
-        if unchanged && !overtaken && self.ledger.is_some() {
+        if unchanged && serial_stays && self.ledger.is_some() {
             self.view = View::Current;
             self.relisted = false;
             self.hold = None;
@@ -497,9 +506,15 @@ impl Publication {
     }
 
     fn next_serial(&self, now: Now) -> Serial {
-        let floors = self.ledger.map(|entry| entry.serial).into_iter().chain(self.seen);
-        let next = Serial::after(floors, now.unix);
-        self.floor.filter(|floor| floor.is_after(next)).unwrap_or(next)
+        let before: Vec<Serial> =
+            self.ledger.map(|entry| entry.serial).into_iter().chain(self.seen).collect();
+        let next = Serial::after(before.clone(), now.unix);
+        match self.floor {
+            // Of a first serial none comes before it on the circle: the higher number counts.
+            Some(floor) if before.is_empty() => Serial::new(floor.get().max(now.unix)),
+            Some(floor) if floor.is_after(next) => Serial::after(before, floor.get()),
+            _ => next,
+        }
     }
 
     /// The hold on `wanted`, unless its removals are few or released.
