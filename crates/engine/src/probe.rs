@@ -1,5 +1,6 @@
 //! Talks to one server: NOTIFY, the SOA, and changed records. One task and one connection a server, kept as long as it works.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bindy_model::{Answer, Answered, Ask, Input, Probe, ServerId};
@@ -22,8 +23,9 @@ pub(crate) async fn run(
 ) {
     let mut connection = None;
     while let Some(batch) = probes.recv().await {
+        let mut batch = VecDeque::from(batch);
         let mut failed: Option<String> = None;
-        for probe in batch {
+        while let Some(probe) = batch.pop_front() {
             // What failed for one zone by the connection would fail for the rest, one timeout after the other.
             let answer = match &failed {
                 Some(text) => Answer::Failure(text.clone()),
@@ -34,6 +36,9 @@ pub(crate) async fn run(
                         if !is_answer(&error) {
                             connection = None;
                             failed = Some(text.clone());
+                            while let Ok(waiting) = probes.try_recv() {
+                                batch.extend(waiting);
+                            }
                         }
                         Answer::Failure(text)
                     }
@@ -110,4 +115,42 @@ async fn open<'a>(
 fn is_answer(error: &ClientError) -> bool {
     use ClientError::{NotAuth, Rcode, Refused, ServFail};
     matches!(error, Refused | NotAuth | ServFail | Rcode(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindy_model::NamespacedName;
+    use bindy_zone::{Name, Serial};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_waits_while_the_connection_fails_fails_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { address: listener.local_addr().unwrap(), key: None };
+        let id = ServerId { instance: NamespacedName::new("default", "one"), name: "0".to_owned() };
+        let (sender, probes) = mpsc::channel(20);
+        let (results, mut answers) = mpsc::channel(20);
+        for number in 0..20 {
+            let zone = Name::parse(&format!("z{number}.example")).unwrap();
+            let probe = Probe { zone, serial: Serial::new(1), ask: Ask::Notify };
+            sender.send(vec![probe]).await.unwrap();
+        }
+        drop(sender);
+        let mut connections = Vec::new();
+        let silent = async {
+            loop {
+                connections.push(listener.accept().await.unwrap());
+            }
+        };
+        tokio::select! {
+            () = silent => {}
+            () = run(id, endpoint, probes, results) => {}
+        }
+        let mut failures = 0;
+        while let Some(Input::Probed(_, _, Answer::Failure(_))) = answers.recv().await {
+            failures += 1;
+        }
+        assert_eq!((failures, connections.len()), (20, 1));
+    }
 }

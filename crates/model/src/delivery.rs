@@ -109,7 +109,10 @@ pub struct Pending {
     /// Whether it was told of the version, or need not be.
     told: bool,
     attempt: usize,
+    /// When it is asked next; `None` while a probe is under way, or another version is to come.
     due: Option<Duration>,
+    /// Whether another version is to come in its place.
+    superseded: bool,
 }
 
 /// What one server still has to get.
@@ -118,6 +121,8 @@ pub struct Delivery {
     pending: BTreeMap<Name, Pending>,
     due: BTreeSet<(Rank, Duration, Name)>,
     under_way: usize,
+    /// Zones with a probe under way: nothing more is asked about them before its answer.
+    asking: BTreeSet<Name>,
 }
 
 impl Pending {
@@ -127,24 +132,42 @@ impl Pending {
 }
 
 impl Delivery {
-    /// The server should have `serial` of `zone`.
+    /// The server should have `serial` of `zone`. What keeps it from answering is as it was for the version before.
     pub fn want(&mut self, zone: &Name, serial: Serial, rank: Rank, now: Duration) {
-        self.forget(zone);
-        let (wanted, since, due) = (serial, now, Some(now));
-        let told = rank != Rank::Edit;
-        let pending =
-            Pending { wanted, since, failure: None, rank, has_serial: false, told, attempt: 0, due };
+        self.supersede(zone);
+        let before = self.pending.remove(zone);
+        let failing = before.and_then(|before| Some((before.failure?, before.attempt)));
+        let (failure, attempt) = failing.map_or((None, 0), |(failure, attempt)| (Some(failure), attempt));
+        let due = (!self.asking.contains(zone)).then_some(now);
+        let pending = Pending {
+            wanted: serial,
+            since: now,
+            failure,
+            rank,
+            has_serial: false,
+            told: rank != Rank::Edit,
+            attempt,
+            due,
+            superseded: false,
+        };
         self.pending.insert(zone.clone(), pending);
-        self.due.insert((rank, now, zone.clone()));
+        self.due.extend(due.map(|due| (rank, due, zone.clone())));
+    }
+
+    /// The server should have another version of `zone` soon: it is not asked for this one any more.
+    pub fn supersede(&mut self, zone: &Name) {
+        let Some(pending) = self.pending.get_mut(zone) else { return };
+        pending.superseded = true;
+        if let Some(due) = pending.due.take() {
+            self.due.remove(&(pending.rank(), due, zone.clone()));
+        }
     }
 
     /// The server need not have `zone` any more, or was seen to have it.
     pub fn forget(&mut self, zone: &Name) {
-        if let Some(pending) = self.pending.remove(zone)
-            && let Some(due) = pending.due
-        {
-            self.due.remove(&(pending.rank(), due, zone.clone()));
-        }
+        self.supersede(zone);
+        self.pending.remove(zone);
+        self.asking.remove(zone);
     }
 
     /// The server can be reached again: everything pending is due now.
@@ -175,6 +198,7 @@ impl Delivery {
             Rank::Edit | Rank::New => Ask::Serial { notify: pending.attempt >= NOTIFY_AGAIN },
         };
         self.under_way += ask.weight();
+        self.asking.insert(zone.clone());
         Some(Probe { zone, serial: pending.wanted, ask })
     }
 
@@ -195,11 +219,14 @@ impl Delivery {
     /// Takes the answer to a probe.
     pub fn answered(&mut self, probe: &Probe, answer: Answer, now: Duration) -> Progress {
         self.under_way = self.under_way.saturating_sub(probe.ask.weight());
-        let Some(pending) =
-            self.pending.get_mut(&probe.zone).filter(|p| p.wanted == probe.serial && p.due.is_none())
-        else {
+        if !self.asking.remove(&probe.zone) {
             return Progress::Stale;
-        };
+        }
+        let Some(pending) = self.pending.get_mut(&probe.zone) else { return Progress::Stale };
+        if pending.superseded || pending.wanted != probe.serial {
+            self.answered_for_another(&probe.zone, answer, now);
+            return Progress::Stale;
+        }
         let mut due = None;
         let progress = match answer {
             Answer::Serial(_) if pending.rank == Rank::Outside => Progress::Delivered,
@@ -212,6 +239,7 @@ impl Delivery {
             Answer::Proven => Progress::Delivered,
             Answer::Notified => {
                 pending.told = true;
+                pending.attempt = 0;
                 due = Some(now + pause(0));
                 Progress::Waiting
             }
@@ -239,6 +267,22 @@ impl Delivery {
         progress
     }
 
+    /// Takes the answer to a probe for a version that is not the wanted one any more: a server that fails for it does so
+    /// for the wanted one.
+    fn answered_for_another(&mut self, zone: &Name, answer: Answer, now: Duration) {
+        let Some(pending) = self.pending.get_mut(zone) else { return };
+        let mut due = now;
+        if let Answer::Failure(text) = answer {
+            pending.failure = Some(text);
+            pending.attempt += 1;
+            due += pause(pending.attempt);
+        }
+        if !pending.superseded {
+            pending.due = Some(due);
+            self.due.insert((pending.rank(), due, zone.clone()));
+        }
+    }
+
     /// The zones that the server was not seen to have yet.
     pub fn pending(&self) -> impl Iterator<Item = (&Name, &Pending)> {
         self.pending.iter()
@@ -256,7 +300,7 @@ impl Delivery {
 
     /// Whether the server should have a version of `zone` and has not answered for it yet.
     pub fn is_unheard(&self, zone: &Name) -> bool {
-        self.pending.get(zone).is_some_and(|pending| pending.attempt == 0)
+        self.pending.get(zone).is_some_and(|pending| pending.attempt == 0 && pending.failure.is_none())
     }
 
     /// Whether the server has the wanted version of `zone`.
@@ -339,14 +383,56 @@ mod tests {
         want(&mut delivery, 7, ms(0));
         let old = delivery.take_due(ms(0)).unwrap();
         want(&mut delivery, 8, ms(1));
+        assert_eq!(delivery.take_due(ms(1)), None, "two probes of one zone are under way");
         assert_eq!(delivery.answered(&old, serial(7), ms(2)), Progress::Stale);
         assert!(!delivery.is_complete());
-        let asked = tell(&mut delivery, ms(1));
+        let asked = tell(&mut delivery, ms(2));
         let new = delivery.take_due(asked).unwrap();
         assert_eq!(delivery.answered(&new, serial(8), ms(3)), Progress::Served);
         let proof = delivery.take_due(ms(3)).unwrap();
         assert_eq!(delivery.answered(&proof, Answer::Proven, ms(3)), Progress::Delivered);
         assert!(delivery.is_complete() && delivery.next_due().is_none());
+    }
+
+    #[test]
+    fn a_server_that_fails_stays_heard_although_each_version_is_replaced_before_its_answer() {
+        let mut delivery = Delivery::default();
+        let edit = |delivery: &mut Delivery, number: u32, now: Duration| {
+            delivery.supersede(&zone());
+            want(delivery, number, now);
+        };
+        edit(&mut delivery, 0, ms(0));
+        let mut probe = delivery.take_due(ms(0)).unwrap();
+        for number in 1..10 {
+            let now = ms(500 * u64::from(number));
+            edit(&mut delivery, number, now);
+            assert_eq!(delivery.take_due(now), None, "two probes of one zone are under way");
+            let failure = Answer::Failure("no answer".to_owned());
+            assert_eq!(delivery.answered(&probe, failure, now), Progress::Stale);
+            assert!(delivery.next_due().unwrap() > now, "asked again at once");
+            edit(&mut delivery, number + 100, now);
+            assert_eq!(delivery.failure(&zone()), Some("no answer"));
+            assert!(!delivery.is_unheard(&zone()), "edit {number} makes it unheard again");
+            probe = delivery.take_due(now).unwrap();
+        }
+        // It can be reached again, and is asked as often as any other.
+        assert_eq!(delivery.answered(&probe, Answer::Notified, ms(5_000)), Progress::Waiting);
+        let asked = delivery.next_due().unwrap();
+        assert_eq!(asked, ms(5_002));
+        let probe = delivery.take_due(asked).unwrap();
+        assert_eq!(delivery.answered(&probe, serial(99), asked), Progress::Waiting);
+        assert_eq!((delivery.failure(&zone()), delivery.next_due()), (None, Some(asked + pause(1))));
+    }
+
+    #[test]
+    fn what_was_wrong_with_a_zone_is_forgotten_with_it() {
+        let mut delivery = Delivery::default();
+        want(&mut delivery, 7, ms(0));
+        let probe = delivery.take_due(ms(0)).unwrap();
+        delivery.answered(&probe, Answer::Failure("no answer".to_owned()), ms(1));
+        delivery.forget(&zone());
+        want(&mut delivery, 8, ms(2));
+        assert!(delivery.is_unheard(&zone()) && delivery.failure(&zone()).is_none());
     }
 
     #[test]

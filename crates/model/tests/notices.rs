@@ -12,7 +12,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bindy_api::{ConditionType, Reason, RecordStatus, Verdict, condition};
@@ -34,6 +34,10 @@ struct Rig {
     /// Servers, and whether they take new versions.
     servers: BTreeMap<ServerId, bool>,
     served: BTreeMap<bindy_zone::Name, Serial>,
+    /// How long it takes to learn that a server does not answer; one question after the other is asked of it.
+    silence: Duration,
+    /// What will be learnt so, and when.
+    late: VecDeque<(Duration, Input)>,
 }
 
 fn server(name: &str) -> ServerId {
@@ -48,7 +52,15 @@ impl Rig {
     fn new(ledger: Entries) -> Self {
         let now = Now { monotonic: Duration::from_secs(10), unix: 1_700_000_000 };
         let core = Core::new(ledger.clone()).telling();
-        Self { core, now, ledger, servers: BTreeMap::new(), served: BTreeMap::new() }
+        Self {
+            core,
+            now,
+            ledger,
+            servers: BTreeMap::new(),
+            served: BTreeMap::new(),
+            silence: Duration::ZERO,
+            late: VecDeque::new(),
+        }
     }
 
     /// With one instance of two servers and one zone, and what else there is.
@@ -108,7 +120,14 @@ impl Rig {
                         (Ask::Serial { .. }, _) => Answer::Serial(self.served[&probe.zone]),
                         (Ask::Records(_), _) => Answer::Proven,
                     };
-                    inputs.push(Input::Probed(id.clone(), probe, answer));
+                    let fails = matches!(answer, Answer::Failure(_));
+                    let input = Input::Probed(id.clone(), probe, answer);
+                    if fails && !self.silence.is_zero() {
+                        let before = self.late.back().map_or(self.now.monotonic, |(at, _)| *at);
+                        self.late.push_back((before.max(self.now.monotonic) + self.silence, input));
+                    } else {
+                        inputs.push(input);
+                    }
                 }
             }
             Output::Publish(..) | Output::Grant(..) | Output::Retire(_) => {}
@@ -117,9 +136,14 @@ impl Rig {
 
     fn pass(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
-        while let Some(due) = self.core.next_tick().filter(|due| *due <= end) {
+        let late = |rig: &Self| rig.late.front().map(|(at, _)| *at);
+        while let Some(due) =
+            self.core.next_tick().into_iter().chain(late(self)).min().filter(|due| *due <= end)
+        {
             self.now.monotonic = due.max(self.now.monotonic) + Duration::from_millis(1);
-            self.step(Input::Tick);
+            let answer =
+                late(self).filter(|at| *at <= self.now.monotonic).and_then(|_| self.late.pop_front());
+            self.step(answer.map_or(Input::Tick, |(_, answer)| answer));
         }
         self.now.monotonic = end.max(self.now.monotonic);
     }
@@ -166,6 +190,28 @@ fn a_record_that_one_server_lacks_is_not_ready_and_waits_a_moment_before_it_is_t
     rig.servers.insert(server("b"), true);
     rig.pass(Duration::from_secs(5));
     assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("True", "Served"));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_admitted_although_edits_never_pause() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    rig.servers.insert(server("b"), false);
+    rig.silence = Duration::from_millis(500);
+    let (mut told, mut waiting) = (Vec::new(), 0);
+    for edit in 2..40 {
+        rig.step(Input::Objects(vec![ObjectEvent::Applied(a("www", "www", edit))]));
+        rig.pass(Duration::from_millis(250));
+        told.extend(rig.notices().zones);
+        waiting = waiting.max(rig.late.len());
+    }
+    let status = &told.last().expect("the zone is told nothing").status;
+    let degraded = condition(&status.conditions, ConditionType::Degraded).unwrap();
+    assert_eq!((&*degraded.status, &*degraded.reason), ("True", "ServerLagging"));
+    assert!(degraded.message.contains("no answer"), "{}", degraded.message);
+    assert_eq!(status.lagging, ["default/one/b"]);
+    assert!(waiting <= 2, "{waiting} questions waited for a server that does not answer");
 }
 
 #[test]

@@ -60,7 +60,8 @@ impl Server {
 
     /// Number of zones that it was not seen to have in their latest version.
     pub(super) fn missing(&self) -> usize {
-        self.waiting.len() + self.delivery.pending().count()
+        let pending = self.delivery.pending().filter(|(zone, _)| !self.waiting.contains_key(*zone));
+        self.waiting.len() + pending.count()
     }
 
     /// Exactly these zones should come from outside of Bindy. Which serial of them is current is not known here.
@@ -90,9 +91,10 @@ impl Server {
         }
     }
 
-    /// Whether it should have a version of `zone` and was not asked for it yet.
+    /// Whether it should have a version of `zone` and was not asked for it yet, and nothing is known to keep it from answering.
     pub(crate) fn is_unheard(&self, zone: &Name) -> bool {
-        self.waiting.contains_key(zone) || self.delivery.is_unheard(zone)
+        self.delivery.failure(zone).is_none()
+            && (self.waiting.contains_key(zone) || self.delivery.is_unheard(zone))
     }
 
     /// Whether it was seen to have the latest version of `zone`.
@@ -209,7 +211,7 @@ impl Core {
         };
         for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
         {
-            server.delivery.forget(name);
+            server.delivery.supersede(name);
             server.waiting.insert(name.clone(), (serial, now.monotonic));
         }
     }
