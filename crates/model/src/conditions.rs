@@ -30,27 +30,33 @@ pub fn record_accepted(verdict: &Verdict) -> Condition {
     }
 }
 
-/// Accepted and Ready of a record. `proven`: every server that had to was seen to serve this generation; `zone` is the
-/// state of its zone.
-pub fn record_conditions(verdict: &Verdict, proven: bool, zone: Option<&ZoneReport>) -> Vec<Condition> {
+/// Accepted and Ready of a record. `proven`: every server that had to was seen to serve this generation; `zones` are the
+/// states of the zones that want it.
+pub fn record_conditions(verdict: &Verdict, proven: bool, zones: &[ZoneReport]) -> Vec<Condition> {
     let accepted = record_accepted(verdict);
-    let no = |reason, message: String| Condition::no(Ready, reason, message);
-    let ready = match (verdict, zone) {
-        (Verdict::Refused(_), _) | (_, None) => {
-            no(accepted.reason, "not served: see the condition Accepted".to_owned())
+    let no = |reason, message: &str| Condition::no(Ready, reason, message.to_owned());
+    let unready = zones.iter().filter_map(record_unready).next();
+    let ready = match (verdict, unready) {
+        (Verdict::Refused(Refusal::InZone { .. }), _) => {
+            no(accepted.reason, "not served by every zone that wants it: see the condition Accepted")
         }
+        (Verdict::Refused(_), _) => no(accepted.reason, "not served: see the condition Accepted"),
         _ if proven => Condition::yes(Ready, Reason::Served, "every server that was ready answered it"),
-        (_, Some(zone)) if zone.hold.is_some() => {
-            no(Reason::Held, format!("changes of DNSZone {} are held: see its condition Held", zone.key))
-        }
-        (_, Some(zone)) => match zone_ready(zone) {
-            Condition { reason: Reason::Served, .. } => {
-                no(Reason::Propagating, "not every server was seen to answer it yet".to_owned())
-            }
-            not_ready => no(not_ready.reason, format!("DNSZone {}: {}", zone.key, not_ready.message)),
-        },
+        (_, Some(unready)) => unready,
+        (_, None) => no(Reason::Propagating, "not every server was seen to answer it yet"),
     };
     vec![accepted, ready]
+}
+
+/// What keeps every record of a zone from being served.
+fn record_unready(zone: &ZoneReport) -> Option<Condition> {
+    if zone.hold.is_some() {
+        let message = format!("changes of DNSZone {} are held: see its condition Held", zone.key);
+        return Some(Condition::no(Ready, Reason::Held, message));
+    }
+    let ready = zone_ready(zone);
+    let message = format!("DNSZone {}: {}", zone.key, ready.message);
+    (ready.reason != Reason::Served).then_some(Condition { message, ..ready })
 }
 
 fn refusal_reason(refusal: &Refusal) -> Reason {
@@ -67,6 +73,7 @@ fn refusal_reason(refusal: &Refusal) -> Reason {
         Refusal::Occluded { .. } => Reason::Occluded,
         Refusal::NoZone(_) => Reason::ZoneNotFound,
         Refusal::ZoneRefused(_) => Reason::ZoneNotAccepted,
+        Refusal::InZone { refusal, .. } => refusal_reason(refusal),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use bindy_zone::{Name, NameError, RdataError, Rtype, Ttl, ZoneFileError};
 
+use crate::object::NamespacedName;
+
 /// The compiler's word on one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -18,6 +20,24 @@ pub enum Verdict {
     TargetWithoutAddress(Name),
     /// It is not part of the zone.
     Refused(Refusal),
+}
+
+impl Verdict {
+    /// The higher, the more a person has to know of it.
+    pub(crate) fn gravity(&self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::LowerTtl { .. } | Self::TargetWithoutAddress(_) => 1,
+            Self::Refused(_) => 2,
+        }
+    }
+}
+
+impl Refusal {
+    /// This refusal, of a record that other zones want too.
+    pub(crate) fn in_zone(self, zone: &NamespacedName) -> Self {
+        Self::InZone { zone: zone.to_string(), refusal: Box::new(self) }
+    }
 }
 
 /// Why an object is left out.
@@ -94,6 +114,14 @@ pub enum Refusal {
     /// No zone wants it.
     #[error("{0}")]
     NoZone(String),
+    /// Of several zones that want it, this one leaves it out.
+    #[error("in DNSZone {zone}: {refusal}")]
+    InZone {
+        /// namespace/name of the zone.
+        zone: String,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
     /// Its zone is not served.
     #[error("DNSZone {0} is not accepted itself: see its conditions")]
     ZoneRefused(String),

@@ -57,6 +57,8 @@ pub struct World {
     fleet_version: u64,
     /// Records whose verdict may have changed without a compilation.
     restless: Vec<RecordId>,
+    /// Records that a zone has let go, or whose zone has won or lost its name: no compilation visits them where they stay.
+    reassigned: Vec<RecordId>,
     dirty: BTreeSet<NamespacedName>,
     /// Namespaces in which servers may have to have other zones.
     changed_fleets: BTreeSet<String>,
@@ -262,6 +264,11 @@ impl World {
         std::mem::take(&mut self.restless)
     }
 
+    /// The records that may have to be proven anew without a compilation since the last call.
+    pub(crate) fn take_reassigned(&mut self) -> Vec<RecordId> {
+        std::mem::take(&mut self.reassigned)
+    }
+
     /// Objects that cannot be decoded, and why.
     pub fn unreadable_objects(&self) -> impl Iterator<Item = (&ObjectKey, &str)> {
         self.unreadable.iter().map(|(key, message)| (key, message.as_str()))
@@ -458,17 +465,21 @@ impl World {
         }
     }
 
-    /// What a record is told, with its key and generation.
+    /// What a record is told, with its key and generation: the gravest of what the zones say that want it.
     pub fn verdict(&self, id: RecordId) -> Option<(ObjectKey, u32, Verdict)> {
         let stored = self.records.get(id)?;
         let key = ObjectKey { kind: Kind::Record(stored.data.kind()), key: self.records.key(stored) };
-        let zones = self.zones_of(id);
-        let verdict = match zones.iter().find_map(|zone| self.zones.get(zone)) {
+        let wanting = self.zones_of(id);
+        let zones: Vec<&ZoneState> = wanting.iter().filter_map(|zone| self.zones.get(zone)).collect();
+        let verdicts = zones.iter().map(|zone| (zone, zone.verdict(id)));
+        let gravest =
+            verdicts.reduce(|one, next| if next.1.gravity() > one.1.gravity() { next } else { one });
+        let verdict = match gravest {
             None => no_zone(self.records.zone_ref(stored), self.records.namespace(stored)),
-            Some(zone) if zone.apex.is_err() || zone.claimed_by.is_some() => {
-                Verdict::Refused(crate::verdict::Refusal::ZoneRefused(zone.spec.metadata.key.to_string()))
+            Some((zone, Verdict::Refused(refusal))) if zones.len() > 1 => {
+                Verdict::Refused(refusal.in_zone(&zone.spec.metadata.key))
             }
-            Some(zone) => zone.verdicts.get(&id).cloned().unwrap_or(Verdict::Accepted),
+            Some((_, verdict)) => verdict,
         };
         Some((key, stored.generation, verdict))
     }

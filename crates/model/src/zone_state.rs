@@ -146,6 +146,14 @@ impl ZoneState {
         }
     }
 
+    /// What it says of a record that it wants.
+    pub(crate) fn verdict(&self, id: RecordId) -> Verdict {
+        if self.apex.is_err() || self.claimed_by.is_some() {
+            return Verdict::Refused(Refusal::ZoneRefused(self.spec.metadata.key.to_string()));
+        }
+        self.verdicts.get(&id).cloned().unwrap_or(Verdict::Accepted)
+    }
+
     /// Every record object of the zone.
     pub(crate) fn members(&self) -> impl Iterator<Item = RecordId> {
         self.members.iter().map(|(_, id)| *id).chain(self.misnamed.iter().copied())

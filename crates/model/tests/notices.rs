@@ -18,7 +18,8 @@ use std::time::Duration;
 use bindy_api::{ConditionType, Reason, RecordStatus, Verdict, condition};
 use bindy_model::{
     Answer, Ask, Core, FleetProblem, Input, Kind, LedgerEntry, LedgerKind, Notices, Now, Object, ObjectEvent,
-    ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, Told, told,
+    ObjectKey, Output, OutsideUpstream, Removal, Role, Selector, ServerId, ServerState, Swapped, Target,
+    Told, told,
 };
 use bindy_zone::Serial;
 
@@ -391,6 +392,79 @@ fn another_number_of_servers_is_told_to_the_instance_and_its_zones() {
     let servers = notices.zones[0].status.servers.clone().unwrap();
     assert_eq!((servers.in_sync, servers.desired), (2, 3));
     assert_eq!(rig.ledger, swaps);
+}
+
+/// The record `www` of the zone `zone`, which every zone that selects by labels wants too.
+fn shared(owner: &str, last: u8) -> Object {
+    let Object::Record(mut www) = a("www", owner, last) else { panic!("not a record") };
+    www.metadata.labels.insert("shared".to_owned(), "yes".to_owned());
+    Object::Record(www)
+}
+
+/// Another zone, which selects what is shared, or nothing.
+fn second(zone_name: &str, selects: bool, paused: bool) -> Object {
+    let mut second = common::zone_spec("zulu", zone_name, 1);
+    let labels = [("shared".to_owned(), "yes".to_owned())].into();
+    second.records_from.extend(selects.then_some(Selector { labels, expressions: Vec::new() }));
+    second.paused = paused;
+    Object::Zone(Box::new(second))
+}
+
+#[test]
+fn a_record_that_one_of_two_zones_refuses_is_told_which_and_why() {
+    let mut rig = Rig::with(vec![second("example.org", true, false), shared("www.example.com.", 1)]);
+    rig.pass(Duration::from_secs(5));
+    let status = rig.told().unwrap();
+    assert_eq!(says(&status, ConditionType::Accepted), pair("False", "OutOfZone"));
+    assert_eq!(says(&status, ConditionType::Ready), pair("False", "OutOfZone"));
+    let message = &condition(&status.conditions, ConditionType::Accepted).unwrap().message;
+    assert!(message.starts_with("in DNSZone default/zulu: "), "{message}");
+    // It is not wanted there any more: nothing else about it has changed.
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(second("example.org", false, false))]));
+    rig.pass(Duration::from_secs(5));
+    let status = rig.told().unwrap();
+    assert_eq!(says(&status, ConditionType::Accepted), pair("True", "Accepted"));
+    assert_eq!(says(&status, ConditionType::Ready), pair("True", "Served"));
+}
+
+#[test]
+fn a_record_of_two_zones_is_ready_when_both_serve_it() {
+    let mut rig = Rig::with(vec![second("example.org", true, false)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    let events =
+        vec![ObjectEvent::Applied(second("example.org", true, true)), ObjectEvent::Applied(shared("www", 1))];
+    rig.step(Input::Objects(events));
+    rig.pass(Duration::from_secs(5));
+    let status = rig.told().unwrap();
+    assert_eq!(says(&status, ConditionType::Accepted), pair("True", "Accepted"));
+    assert_eq!(says(&status, ConditionType::Ready), pair("Unknown", "Paused"));
+    let message = &condition(&status.conditions, ConditionType::Ready).unwrap().message;
+    assert!(message.contains("DNSZone default/zulu"), "{message}");
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(second("example.org", true, false))]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("True", "Served"));
+}
+
+/// The zone's name belongs to a server outside for a while.
+#[test]
+fn the_records_of_a_zone_that_has_its_name_again_are_ready_again() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    let Object::Instance(mut one) = instance("one", Role::Primary, &[]) else { panic!("no instance") };
+    one.outside.push(OutsideUpstream {
+        name: "outside".to_owned(),
+        address: "192.0.2.53:53".parse().unwrap(),
+        key: bindy_zone::Name::parse("key").unwrap(),
+        secret: "secret".to_owned(),
+        zones: [bindy_zone::Name::parse("example.com").unwrap()].into(),
+    });
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(Object::Instance(one))]));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("False", "ZoneNotAccepted"));
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(instance("one", Role::Primary, &[]))]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("True", "Served"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The proof that records are served (invariant 4): every server that is ready, at least one of each instance, was
 //! seen to answer with the version that a record came with, or a later one. Once proven a generation stays so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bindy_zone::{Name, Serial};
 
@@ -59,6 +59,12 @@ impl Latch {
         }
     }
 
+    /// Every record that waits for proof.
+    fn unproven(&self) -> impl Iterator<Item = Candidate> {
+        let published = self.published.iter().flat_map(|step| &step.records);
+        self.gathered.iter().chain(&self.swapping).chain(published).copied()
+    }
+
     /// Whether this generation of the zone was seen to be served by all that had to.
     pub(super) fn is_proven(&self, generation: u32) -> bool {
         self.proven == Some(generation)
@@ -86,15 +92,36 @@ impl Core {
         }
     }
 
-    /// Records that no compilation visits may be told something else.
+    /// Records that no compilation visits may be told something else, or have to be proven anew.
     pub(super) fn gather_restless(&mut self, now: Now) {
-        let restless = self.world.take_restless();
+        let (restless, reassigned) = (self.world.take_restless(), self.world.take_reassigned());
         if self.outbox.is_none() {
             return;
         }
         for id in restless {
             self.mark_verdict(id, now);
         }
+        for (key, records) in self.unproven(reassigned) {
+            if let Some(apex) = self.current.get(&key).cloned() {
+                self.gather(&key, &apex, &records, now);
+                self.advance_latch(&Target::Zone(key, apex), None, now);
+            }
+        }
+    }
+
+    /// Those of `records` that are not proven, by every zone that wants them.
+    pub(super) fn unproven(
+        &self,
+        records: impl IntoIterator<Item = RecordId>,
+    ) -> BTreeMap<NamespacedName, Vec<RecordId>> {
+        let mut unproven: BTreeMap<NamespacedName, Vec<RecordId>> = BTreeMap::new();
+        for id in records {
+            if self.world.stored(id).is_some_and(|stored| !stored.proven) {
+                let zones = self.world.zones_of(id);
+                zones.into_iter().for_each(|zone| unproven.entry(zone).or_default().push(id));
+            }
+        }
+        unproven
     }
 
     /// After the commands of a zone were carried out: a new version may be served, or the served one may be what is
@@ -151,8 +178,11 @@ impl Core {
             let Some(zone) = self.zones.get_mut(&id) else { return };
             let Some(step) = zone.latch.published.pop_front() else { return };
             zone.latch.proven = Some(step.generation);
+            let elsewhere = self.unproven_elsewhere(key, &step.records);
             for (record, stamp) in step.records {
-                if let Some(stored) = self.world.stored_mut(record).filter(|stored| stored.stamp == stamp) {
+                if !elsewhere.contains(&(record, stamp))
+                    && let Some(stored) = self.world.stored_mut(record).filter(|stored| stored.stamp == stamp)
+                {
                     stored.proven = true;
                     self.mark_verdict(record, now);
                 }
@@ -164,6 +194,17 @@ impl Core {
                 zone.latch.seen.clear();
             }
         }
+    }
+
+    /// What the other zones that want any of these records have not proven yet.
+    fn unproven_elsewhere(&self, key: &NamespacedName, records: &[Candidate]) -> BTreeSet<Candidate> {
+        let zones: BTreeSet<NamespacedName> =
+            records.iter().flat_map(|(id, _)| self.world.zones_of(*id)).filter(|zone| zone != key).collect();
+        let others = zones.into_iter().filter_map(|zone| {
+            let apex = self.current.get(&zone)?.clone();
+            self.zones.get(&(zone, apex))
+        });
+        others.flat_map(|zone| zone.latch.unproven()).collect()
     }
 
     fn first_unproven(&self, key: &NamespacedName, apex: &Name) -> Option<Serial> {

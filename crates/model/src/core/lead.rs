@@ -7,8 +7,6 @@
 //!     └────────── the term is over
 //! ```
 
-use std::collections::BTreeMap;
-
 use bindy_zone::Name;
 
 use super::latch::Latch;
@@ -17,7 +15,6 @@ use super::zones::ZonePublication;
 use super::{Core, LedgerKind, Output, Target};
 use crate::object::{NamespacedName, ObjectKey};
 use crate::publication::{LedgerEntry, Now, Writer};
-use crate::record_table::RecordId;
 
 impl Core {
     /// Somebody else leads from now on, tells objects, and proves what is served: what their statuses say counts.
@@ -101,14 +98,11 @@ impl Core {
         }
         self.world.set_writer(Writer::This);
         self.outbox = self.tells.then(Outbox::default);
-        let mut unproven: BTreeMap<NamespacedName, Vec<RecordId>> = BTreeMap::new();
-        for id in self.world.record_ids() {
-            self.mark_verdict(id, now);
-            if self.world.stored(id).is_some_and(|stored| !stored.proven) {
-                let zones = self.world.zones_of(id);
-                zones.into_iter().for_each(|zone| unproven.entry(zone).or_default().push(id));
-            }
+        let records = self.world.record_ids();
+        for id in &records {
+            self.mark_verdict(*id, now);
         }
+        let unproven = self.unproven(records);
         let zones: Vec<(NamespacedName, Name)> = self.zones.keys().cloned().collect();
         for (key, apex) in zones {
             let generation = self.world.zone(&key).map_or(0, |zone| zone.metadata.generation);

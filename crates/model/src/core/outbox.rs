@@ -10,7 +10,7 @@ use std::time::Duration;
 use bindy_api::{DNSZoneStatus, RecordStatus};
 
 use super::servers::Server;
-use super::{Core, InstanceReport, ServerReport};
+use super::{Core, InstanceReport, ServerReport, ZoneReport};
 use crate::conditions::record_conditions;
 use crate::object::{Instance, Kind, NamespacedName, ObjectKey};
 use crate::publication::Now;
@@ -348,12 +348,12 @@ impl Core {
         if self.is_told_as_unreadable(&key) {
             return None;
         }
-        let zone = self.world.zones_of(id).into_iter().find(|zone| self.world.zone(zone).is_some());
-        let report = zone.as_ref().and_then(|zone| self.zone_report(zone));
-        let apex = zone.as_ref().and_then(|zone| self.world.apex(zone));
+        let zones = self.world.zones_of(id);
+        let reports: Vec<ZoneReport> = zones.iter().filter_map(|zone| self.zone_report(zone)).collect();
+        let apex = reports.first().and_then(|report| self.world.apex(&report.key));
         let apex = apex.map(|apex| apex.to_string().trim_end_matches('.').to_owned());
         let stored = self.world.stored(id)?;
-        let conditions = record_conditions(&verdict, stored.proven, report.as_ref());
+        let conditions = record_conditions(&verdict, stored.proven, &reports);
         let status = told::record_status(apex, &conditions, generation);
         let print = told::record_print(&status);
         let (told, created) = (stored.told, stored.created);

@@ -145,6 +145,7 @@ impl World {
     fn settle_members(&mut self, key: &NamespacedName, zone: &ZoneState) {
         for id in zone.members() {
             self.restless.push(id);
+            self.reassigned.push(id);
             let zones = self.zones_of(id);
             if zones.contains(key) {
                 self.waiting.entry(key.clone()).or_default().insert(id);
@@ -192,6 +193,7 @@ impl World {
             {
                 zone.claimed_by = claimant;
                 self.restless.extend(zone.members());
+                self.reassigned.extend(zone.members());
                 self.dirty.insert(key);
             }
         }
