@@ -112,7 +112,7 @@ reasons! {
         "The instances in spec.upstreams lead back to this one, so no version could ever arrive.",
         "Remove one upstream of the loop that the message spells out.";
     Paused: "Ready=Unknown on Bind9Instances, DNSZones and their records",
-        "spec.paused is set: changes are not published, the last version is served.",
+        "spec.paused is set, and there are changes, which wait: the last version is served, and settings stay as they were.",
         "Set spec.paused to false to continue.";
     Held: "Held=True and Ready=False on DNSZones and Bind9Instances",
         "The change would remove an unusually large part at once. The last good version is served.",

@@ -178,7 +178,10 @@ pub fn instance_conditions(
         0 => "there is no server, as spec.replicas asks: none of its zones is answered here".to_owned(),
         _ => format!("{ready} of {replicas} servers are ready"),
     };
-    let ready = if ready >= replicas {
+    let ready = if report.waits {
+        let message = format!("{message}; zones that come or go wait until spec.paused is false");
+        Condition::unknown(Ready, Reason::Paused, message)
+    } else if ready >= replicas {
         Condition::yes(Ready, Reason::ServersReady, message)
     } else {
         Condition::no(Ready, Reason::ServersStarting, message)

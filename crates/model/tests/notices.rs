@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bindy_api::{ConditionType, Reason, RecordStatus, Verdict, condition};
+use bindy_model::conditions::instance_conditions;
 use bindy_model::{
-    Answer, Ask, Core, FleetProblem, Input, Kind, LedgerEntry, LedgerKind, Notices, Now, Object, ObjectEvent,
-    ObjectKey, Output, OutsideUpstream, Removal, Role, Selector, ServerId, ServerState, Swapped, Target,
-    Told, told,
+    Answer, Ask, Core, FleetProblem, Input, InstanceNotice, Kind, LedgerEntry, LedgerKind, Notices, Now,
+    Object, ObjectEvent, ObjectKey, Output, OutsideUpstream, Removal, Role, Selector, ServerId, ServerState,
+    Swapped, Target, Told, told,
 };
 use bindy_zone::Serial;
 
@@ -444,6 +445,42 @@ fn a_record_of_two_zones_is_ready_when_both_serve_it() {
     rig.step(Input::Objects(vec![ObjectEvent::Applied(second("example.org", true, false))]));
     rig.pass(Duration::from_secs(5));
     assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("True", "Served"));
+}
+
+#[test]
+fn a_record_that_waits_in_a_paused_zone_is_neither_ready_nor_unready() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    let mut paused = common::zone_spec("zone", "example.com", 1);
+    paused.paused = true;
+    rig.step(Input::Objects(vec![
+        ObjectEvent::Applied(Object::Zone(Box::new(paused))),
+        ObjectEvent::Applied(a("www", "www", 2)),
+    ]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(says(&rig.told().unwrap(), ConditionType::Ready), pair("Unknown", "Paused"));
+}
+
+#[test]
+fn a_paused_instance_says_that_zones_wait() {
+    let mut rig = Rig::with(vec![]);
+    rig.pass(Duration::from_secs(5));
+    let ready = |rig: &mut Rig| {
+        let InstanceNotice { report, servers, .. } = rig.notices().instances.pop().unwrap();
+        let conditions = instance_conditions(&report, &servers, 2);
+        let ready = conditions.into_iter().find(|one| one.condition == ConditionType::Ready).unwrap();
+        (ready.status.to_string(), ready.reason.to_string())
+    };
+    assert_eq!(ready(&mut rig), pair("True", "ServersReady"));
+    let Object::Instance(mut one) = instance("one", Role::Primary, &[]) else { panic!("no instance") };
+    one.paused = true;
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(Object::Instance(one))]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(ready(&mut rig), pair("True", "ServersReady"), "nothing waits");
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(zone("new", "example.org", 1))]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(ready(&mut rig), pair("Unknown", "Paused"));
 }
 
 /// The zone's name belongs to a server outside for a while.

@@ -228,6 +228,11 @@ fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> 
                     let message = joined(report.problems.iter());
                     *verdict = Verdict::no(ConditionType::Ready, problem.reason(), message);
                 } else {
+                    if report.waits {
+                        let message =
+                            format!("{}; settings wait until spec.paused is false", verdict.message);
+                        *verdict = Verdict::unknown(ConditionType::Ready, Reason::Paused, message);
+                    }
                     unready(notice, report, verdict);
                 }
             }
@@ -333,6 +338,7 @@ mod tests {
                 serial: None,
                 zones: 0,
                 hold: None,
+                waits: false,
                 problem: None,
             },
             servers: ready.iter().map(server).collect(),
@@ -384,6 +390,7 @@ mod tests {
             uid: "u".to_owned(),
             generation: 0,
             problems: Vec::new(),
+            waits: false,
             addresses: Vec::new(),
             pods: Some(pods),
             former: None,
@@ -441,6 +448,21 @@ mod tests {
         let notice = notice(2, &["dns-0", "dns-1", "dns-x", "dns-y"]);
         assert_eq!(told(&notice, &report, ConditionType::Ready).0, Reason::ServersStarting);
         assert_eq!(compose(&notice, &report, &[]).replicas, 4);
+    }
+
+    #[test]
+    fn a_paused_instance_that_asks_for_something_else_is_neither_ready_nor_unready() {
+        let mut notice = notice(2, &["dns-1", "dns-2"]);
+        notice.instance.paused = true;
+        assert_eq!(told(&notice, &report(2, 2), ConditionType::Ready).0, Reason::ServersReady);
+        let waiting = WorkloadReport { waits: true, ..report(2, 2) };
+        let (reason, message) = told(&notice, &waiting, ConditionType::Ready);
+        assert_eq!(reason, Reason::Paused);
+        assert_eq!(message, "2 of 2 servers are ready; settings wait until spec.paused is false");
+        notice.report.waits = true;
+        let ready = conditions(&notice, &report(2, 2)).into_iter().find(|one| one.reason == Reason::Paused);
+        let ready = ready.map(|one| (one.condition, one.status));
+        assert_eq!(ready, Some((ConditionType::Ready, ConditionStatus::Unknown)));
     }
 
     #[test]

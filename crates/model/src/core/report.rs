@@ -61,6 +61,8 @@ pub struct InstanceReport {
     pub zones: usize,
     /// A removal of zones that waits for a person's word.
     pub hold: Option<Hold>,
+    /// Whether zones that come or go wait until it is no longer paused.
+    pub waits: bool,
     /// What is wrong with it.
     pub problem: Option<FleetProblem>,
 }
@@ -150,6 +152,7 @@ impl Core {
             serial: served.map(|served| served.serial),
             zones: members - self.catalogs.values().filter(names).count(),
             hold: catalog.and_then(|catalog| catalog.publication.hold().cloned()),
+            waits: instance.paused && catalog.is_some_and(|catalog| !catalog.publication.is_settled()),
             problem: self.world.instance_problem(key),
         })
     }

@@ -17,7 +17,7 @@ use super::observed::{Observed, client_addresses};
 use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
 use super::restraint::Restraint;
 use super::secrets::{Step, step};
-use super::settle::{State, Stop};
+use super::settle::{State, Stop, differs};
 use super::{Context, View};
 use crate::Term;
 
@@ -56,6 +56,8 @@ pub(super) struct Pass<'a> {
     pub(super) now: Instant,
     pub(super) next: Instant,
     pub(super) again: bool,
+    /// The instance is paused and asks for other objects than there are.
+    waits: bool,
 }
 
 /// What an instance's objects are made of, besides the cluster.
@@ -101,9 +103,12 @@ pub(super) async fn reconcile(
         now,
         next: now + RESYNC,
         again: false,
+        waits: false,
     };
-    // A stop has left its reason behind.
-    if !instance.paused && pass.act().await.is_err() {
+    if instance.paused {
+        pass.waits = pass.differs();
+    } else if pass.act().await.is_err() {
+        // A stop has left its reason behind.
         pass.again = true;
     }
     pass.outcome()
@@ -112,6 +117,20 @@ pub(super) async fn reconcile(
 impl Pass<'_> {
     pub(super) fn key(&self) -> &NamespacedName {
         &self.instance.metadata.key
+    }
+
+    /// Whether the instance asks for other objects than there are. Secrets cannot be read.
+    fn differs(&mut self) -> bool {
+        let planned = self.parts().and_then(|parts| self.plan(&parts));
+        let Ok(Planned { objects, surplus }) = planned else { return true };
+        surplus.iter().any(|one| self.ours(one.kind, &one.name).is_some())
+            || objects.iter().filter(|object| object.kind != ObjectKind::Secret).any(|object| {
+                match self.ours(object.kind, &object.name) {
+                    Some(live) => differs(&live, object),
+                    // Somebody may have one of his own.
+                    None => object.kind != ObjectKind::PodDisruptionBudget,
+                }
+            })
     }
 
     async fn act(&mut self) -> Result<(), Stop> {
@@ -366,6 +385,7 @@ impl Pass<'_> {
                 uid: self.instance.metadata.uid.clone(),
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
+                waits: self.waits,
                 addresses: service.as_deref().map(client_addresses).unwrap_or_default(),
                 pods: live.as_deref().map(PodsReport::of),
                 former,

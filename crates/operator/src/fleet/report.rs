@@ -24,6 +24,8 @@ pub struct WorkloadReport {
     pub generation: u32,
     /// What keeps the objects from being as they should be; empty when nothing does.
     pub problems: Vec<Problem>,
+    /// Whether the instance is paused and asks for other objects than there are.
+    pub waits: bool,
     /// Addresses of the Service that clients use.
     pub addresses: Vec<IpAddr>,
     /// The Deployment or StatefulSet, while there is one.

@@ -25,6 +25,13 @@ pub(super) enum State {
 /// The pass is over; the reason is among its problems.
 pub(super) struct Stop;
 
+/// Whether an object of ours is other than it should be.
+pub(super) fn differs(live: &Value, desired: &Desired) -> bool {
+    let mut body = desired.body.clone();
+    let volumes = desired.kind == ObjectKind::StatefulSet && keep_volumes(live, &mut body).is_some();
+    volumes || difference(live, &body).is_some()
+}
+
 impl Pass<'_> {
     /// Makes an object as it should be, if it is not.
     pub(super) async fn settle(&mut self, desired: &Desired) -> Result<State, Stop> {

@@ -341,8 +341,16 @@ async fn objects_of_a_former_instance_are_waited_for() {
 #[tokio::test]
 async fn a_paused_instance_is_not_touched() {
     let mut world = World::settled().await;
+    world.view = view(&[instance("u", &json!({ "replicas": 2, "paused": true }))]);
+    assert!(!world.look().await.waits, "it is as it should be");
     world.view = view(&[instance("u", &json!({ "replicas": 5, "paused": true }))]);
-    world.look().await;
+    assert!(world.look().await.waits, "it has as many servers as before");
+    let other = instance(
+        "u",
+        &json!({ "replicas": 2, "paused": true, "config": { "allowQuery": ["192.0.2.0/24"] } }),
+    );
+    world.view = view(&[other]);
+    assert!(world.look().await.waits, "its settings are those of before");
     assert_eq!(world.api.take_log(), [""; 0]);
 }
 
