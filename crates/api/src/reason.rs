@@ -93,7 +93,7 @@ reasons! {
     InvalidZoneFile: "Accepted=False on DNSZones",
         "A zone file has an error at the line that the message names. What was last good of this file is still served.",
         "Correct the line; named-checkzone helps.";
-    NoInstances: "Ready=False on DNSZones",
+    NoInstances: "Ready=False on DNSZones and records",
         "No Bind9Instance serves the zone: the namespace has none, or none matches spec.bind9InstancesFrom.",
         "Create a Bind9Instance, or correct the selectors.";
     NameTaken: "Accepted=False on Bind9Instances",

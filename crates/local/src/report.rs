@@ -79,9 +79,9 @@ impl Files {
 
     fn problem(&self, key: &ObjectKey, condition: &Condition) -> Option<Problem> {
         let severity = match (condition.condition, condition.status, condition.reason) {
-            (ConditionType::Accepted, ApiStatus::False, _) | (ConditionType::Held, ApiStatus::True, _) => {
-                Severity::Error
-            }
+            (ConditionType::Accepted, ApiStatus::False, _)
+            | (ConditionType::Held, ApiStatus::True, _)
+            | (ConditionType::Ready, ApiStatus::False, Reason::NoInstances) => Severity::Error,
             (ConditionType::Accepted, ApiStatus::True, reason) if reason != Reason::Accepted => {
                 Severity::Warning
             }

@@ -115,6 +115,7 @@ pub(crate) fn compile(
         visited.push(owner);
     }
     let Compiler { content, touched, .. } = compiler;
+    problems.extend(servers_without_address(zone, &servers, &content));
     problems.extend(file_problems(zone, &apex));
     zone.content = Some(content.clone());
     let relisted = std::mem::take(&mut zone.relisted);
@@ -328,14 +329,7 @@ impl Compiler<'_> {
 
     /// Keeps the verdicts of the records at one name.
     fn tell(&mut self, verdicts: Vec<(RecordId, Verdict)>, rrsets: &RrSets) {
-        let lame = rrsets.get(Rtype::NS).and_then(|rrset| {
-            let targets = rrset.rdatas().filter_map(|rdata| pointed_to(Rtype::NS, rdata));
-            targets.into_iter().find(|target| {
-                target
-                    .relative_to(self.apex)
-                    .is_some_and(|owner| !self.content.get(&owner).is_some_and(has_address))
-            })
-        });
+        let lame = lame_targets(rrsets, &self.content).next();
         for (id, verdict) in verdicts {
             let is_ns = self.table.get(id).is_some_and(|stored| stored.data.rtype() == Rtype::NS);
             let verdict = match (&lame, verdict) {
@@ -376,6 +370,24 @@ fn is_address(rtype: Rtype) -> bool {
 
 fn has_address(rrsets: &RrSets) -> bool {
     rrsets.iter().any(|rrset| is_address(rrset.rtype()))
+}
+
+/// Names of the zone that NS records point to and that have no address.
+fn lame_targets<'a>(rrsets: &'a RrSets, content: &'a Content) -> impl Iterator<Item = Name> + 'a {
+    let names = rrsets.get(Rtype::NS).into_iter().flat_map(|rrset| rrset.rdatas());
+    names.filter_map(|rdata| pointed_to(Rtype::NS, rdata)).filter(|target| {
+        let owner = target.relative_to(content.apex());
+        owner.is_some_and(|owner| !content.get(&owner).is_some_and(has_address))
+    })
+}
+
+/// The name servers at the apex that resolvers cannot reach by their names. Those that are instances get their addresses
+/// when they are ready.
+fn servers_without_address(zone: &ZoneState, servers: &[Server], content: &Content) -> Vec<ZoneProblem> {
+    let is_default =
+        |name: &Name| zone.spec.name_servers.is_empty() && servers.iter().any(|server| server.name == *name);
+    let lame = content.get(&OwnerName::apex()).into_iter().flat_map(|rrsets| lame_targets(rrsets, content));
+    lame.filter(|name| !is_default(name)).map(ZoneProblem::ServerWithoutAddress).collect()
 }
 
 /// The zone's name servers: those it names, else the instances that have been Ready, else all that serve it.

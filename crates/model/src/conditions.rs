@@ -79,21 +79,26 @@ fn refusal_reason(refusal: &Refusal) -> Reason {
 
 /// Accepted, Ready, Held and Degraded of a DNSZone.
 pub fn zone_conditions(report: &ZoneReport) -> Vec<Condition> {
-    let problem = report.refusal.iter().chain(&report.problems).next();
-    let accepted = match problem {
-        None => Condition::yes(Accepted, Reason::Accepted, "the zone is valid"),
-        Some(problem) => {
-            let reason = problem_reason(problem);
-            let all: Vec<String> =
-                report.refusal.iter().chain(&report.problems).map(ToString::to_string).collect();
-            // A zone whose name server lacks an address is served all the same.
-            match reason {
-                Reason::TargetWithoutAddress => Condition::yes(Accepted, reason, all.join("; ")),
-                _ => Condition::no(Accepted, reason, all.join("; ")),
-            }
-        }
-    };
-    vec![accepted, zone_ready(report), held(report.hold.as_ref(), "records"), zone_degraded(report)]
+    vec![
+        zone_accepted(report),
+        zone_ready(report),
+        held(report.hold.as_ref(), "records"),
+        zone_degraded(report),
+    ]
+}
+
+fn zone_accepted(report: &ZoneReport) -> Condition {
+    // A zone that came before its instance is as valid as after it.
+    let refusal = report.refusal.iter().filter(|refusal| !matches!(refusal, ZoneProblem::NoInstances(_)));
+    let problems: Vec<&ZoneProblem> = refusal.chain(&report.problems).collect();
+    let all = || problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let mut reasons = problems.iter().map(|problem| problem_reason(problem));
+    // A zone whose name server lacks an address is served all the same.
+    match reasons.find(|reason| *reason != Reason::TargetWithoutAddress) {
+        Some(reason) => Condition::no(Accepted, reason, all()),
+        None if problems.is_empty() => Condition::yes(Accepted, Reason::Accepted, "the zone is valid"),
+        None => Condition::yes(Accepted, Reason::TargetWithoutAddress, all()),
+    }
 }
 
 fn problem_reason(problem: &ZoneProblem) -> Reason {
@@ -103,6 +108,7 @@ fn problem_reason(problem: &ZoneProblem) -> Reason {
         ZoneProblem::Target { .. } => Reason::InvalidData,
         ZoneProblem::Claimed { .. } | ZoneProblem::FromOutside { .. } => Reason::Conflict,
         ZoneProblem::NoInstances(_) => Reason::NoInstances,
+        ZoneProblem::ServerWithoutAddress(_) => Reason::TargetWithoutAddress,
         ZoneProblem::FileMissing(..) => Reason::ZoneFileMissing,
         ZoneProblem::File { .. } | ZoneProblem::FileRecord { .. } => Reason::InvalidZoneFile,
     }

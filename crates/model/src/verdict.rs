@@ -172,6 +172,11 @@ pub enum ZoneProblem {
         "no Bind9Instance serves this zone: create one in namespace {0}, or let spec.bind9InstancesFrom select one"
     )]
     NoInstances(String),
+    /// One of its name servers is a name within it without an address; it is served all the same.
+    #[error(
+        "name server {0} is within the zone and has no address: give it one in spec.nameServers, or create an ARecord or AAAARecord for it"
+    )]
+    ServerWithoutAddress(Name),
     /// A zone file does not exist.
     #[error("spec.zoneFilesFrom: ConfigMap key {0} does not exist{kept}", kept = also_served(*.1))]
     FileMissing(String, Kept),

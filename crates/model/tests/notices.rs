@@ -18,9 +18,9 @@ use std::time::Duration;
 use bindy_api::{ConditionType, Reason, RecordStatus, Verdict, condition};
 use bindy_model::conditions::instance_conditions;
 use bindy_model::{
-    Answer, Ask, Core, FleetProblem, Input, InstanceNotice, Kind, LedgerEntry, LedgerKind, Notices, Now,
-    Object, ObjectEvent, ObjectKey, Output, OutsideUpstream, Removal, Role, Selector, ServerId, ServerState,
-    Swapped, Target, Told, told,
+    Answer, Ask, Core, FleetProblem, Input, InstanceNotice, Kind, LedgerEntry, LedgerKind, NameServer,
+    Notices, Now, Object, ObjectEvent, ObjectKey, Output, OutsideUpstream, Removal, Role, Selector, ServerId,
+    ServerState, Swapped, Target, Told, told,
 };
 use bindy_zone::Serial;
 
@@ -481,6 +481,61 @@ fn a_paused_instance_says_that_zones_wait() {
     rig.step(Input::Objects(vec![ObjectEvent::Applied(zone("new", "example.org", 1))]));
     rig.pass(Duration::from_secs(5));
     assert_eq!(ready(&mut rig), pair("Unknown", "Paused"));
+}
+
+/// Accepted of the zone `zone`, and its message.
+fn accepted(rig: &mut Rig) -> ((String, String), String) {
+    rig.pass(Duration::from_secs(5));
+    let status = rig.notices().zones.pop().unwrap().status;
+    let accepted = condition(&status.conditions, ConditionType::Accepted).unwrap();
+    (pair(&accepted.status, &accepted.reason), accepted.message.clone())
+}
+
+#[test]
+fn a_zone_is_told_of_a_name_server_within_it_that_has_no_address() {
+    let mut rig = Rig::with(vec![]);
+    assert_eq!(accepted(&mut rig).0, pair("True", "Accepted"), "its name server is elsewhere");
+    let with = |hostnames: &[&str]| {
+        let mut spec = common::zone_spec("zone", "example.com", 1);
+        let server = |name: &&str| NameServer { hostname: (*name).to_owned(), addresses: Vec::new() };
+        spec.name_servers = hostnames.iter().map(server).collect();
+        Input::Objects(vec![ObjectEvent::Applied(Object::Zone(Box::new(spec)))])
+    };
+    rig.step(with(&["ns1.example.com.", "ns.example.net."]));
+    let (told, message) = accepted(&mut rig);
+    assert_eq!(told, pair("True", "TargetWithoutAddress"));
+    assert!(message.starts_with("name server ns1.example.com. is within the zone"), "{message}");
+    // What is wrong goes before what is told.
+    rig.step(with(&["ns1.example.com.", "not a name"]));
+    let (told, message) = accepted(&mut rig);
+    assert_eq!(told, pair("False", "InvalidData"));
+    assert!(message.contains("ns1.example.com. is within the zone"), "{message}");
+    rig.step(with(&["ns1.example.com."]));
+    accepted(&mut rig);
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(a("ns1", "ns1", 53))]));
+    assert_eq!(accepted(&mut rig).0, pair("True", "Accepted"));
+    // Instances have no addresses yet.
+    rig.step(with(&[]));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.notices().zones, []);
+}
+
+#[test]
+fn a_zone_without_an_instance_is_valid_and_not_ready() {
+    let mut rig = Rig::new(Entries::new());
+    rig.start(vec![
+        ObjectEvent::Applied(zone("zone", "example.com", 1)),
+        ObjectEvent::Applied(a("www", "www", 1)),
+    ]);
+    rig.pass(Duration::from_secs(5));
+    let notices = rig.notices();
+    let conditions = &notices.zones[0].status.conditions;
+    let of = |type_| condition(conditions, type_).map(|one| pair(&one.status, &one.reason)).unwrap();
+    assert_eq!(of(ConditionType::Accepted), pair("True", "Accepted"));
+    assert_eq!(of(ConditionType::Ready), pair("False", "NoInstances"));
+    let record = &notices.records[0].status;
+    assert_eq!(says(record, ConditionType::Accepted), pair("True", "Accepted"));
+    assert_eq!(says(record, ConditionType::Ready), pair("False", "NoInstances"));
 }
 
 /// The zone's name belongs to a server outside for a while.
