@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bindy_election::State;
 use bindy_engine::{Engine, EngineHandle, Store, View};
-use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent};
+use bindy_model::{Kind, LedgerEntry, NamespacedName, ObjectEvent, ObjectKey};
 use bindy_wire::MasterKeys;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
@@ -270,22 +270,41 @@ async fn list(
     Some(listing)
 }
 
-/// What is kept of the objects beside the engine.
+/// What is kept of zones and instances beside the engine.
 struct Seen<'a> {
     ledger: &'a KubeLedger,
     states: &'a mut States,
     addresses: &'a Addresses,
 }
 
+impl Seen<'_> {
+    /// Forgets an object that does not exist any more.
+    fn forget(&mut self, key: &ObjectKey) {
+        self.ledger.forget(key);
+        self.states.forget(key);
+        if key.kind == Kind::Instance {
+            self.addresses.forget(&key.key);
+        }
+    }
+
+    /// Forgets the objects of a kind that a new list lacks.
+    fn retain(&mut self, kind: Kind, listed: &HashSet<NamespacedName>) {
+        self.ledger.retain(kind, listed);
+        self.states.retain(kind, listed);
+        if kind == Kind::Instance {
+            self.addresses.retain(listed);
+        }
+    }
+}
+
 /// Hands on what is observed until cancelled.
 async fn follow(
     observed: &mut mpsc::Receiver<Observed>,
-    seen: Seen<'_>,
+    mut seen: Seen<'_>,
     engine: &EngineHandle,
     leadership: &Leadership,
     cancel: &CancellationToken,
 ) {
-    let Seen { ledger, states, addresses } = seen;
     let mut listed: HashMap<Kind, u64> = observe::kinds().into_iter().map(|kind| (kind, 0)).collect();
     let (mut complete, mut gone) = (0, Gone::default());
     loop {
@@ -296,15 +315,14 @@ async fn follow(
         match next {
             Some(Observed::Objects(events)) => {
                 for event in &events {
-                    states.event(event);
-                    gone.take(event, ledger, addresses);
+                    gone.take(event, &mut seen);
                 }
                 engine.objects(events).await;
             }
             Some(Observed::Entry(object)) => {
-                states.note(&object);
-                let noted = ledger.note(&object);
-                if let Some((instance, told)) = addresses.recall(&object, leadership.term().is_some()) {
+                seen.states.note(&object);
+                let noted = seen.ledger.note(&object);
+                if let Some((instance, told)) = seen.addresses.recall(&object, leadership.term().is_some()) {
                     engine.addresses(instance, told).await;
                 }
                 if let Some((key, entry)) = noted {
@@ -328,14 +346,9 @@ async fn follow(
 struct Gone(HashMap<Kind, HashSet<NamespacedName>>);
 
 impl Gone {
-    fn take(&mut self, event: &ObjectEvent, ledger: &KubeLedger, addresses: &Addresses) {
+    fn take(&mut self, event: &ObjectEvent, seen: &mut Seen<'_>) {
         match event {
-            ObjectEvent::Removed(key, _) => {
-                ledger.forget(key);
-                if key.kind == Kind::Instance {
-                    addresses.forget(&key.key);
-                }
-            }
+            ObjectEvent::Removed(key, _) => seen.forget(key),
             ObjectEvent::Relisting(kind @ (Kind::Zone | Kind::Instance)) => {
                 self.0.insert(*kind, HashSet::new());
             }
@@ -345,10 +358,8 @@ impl Gone {
                 }
             }
             ObjectEvent::Relisted(kind) => {
-                let Some(listed) = self.0.remove(kind) else { return };
-                ledger.retain(*kind, &listed);
-                if *kind == Kind::Instance {
-                    addresses.retain(&listed);
+                if let Some(listed) = self.0.remove(kind) {
+                    seen.retain(*kind, &listed);
                 }
             }
             _ => {}
@@ -384,7 +395,7 @@ async fn keys(
 mod tests {
     use super::*;
     use bindy_api::Object;
-    use bindy_model::{LedgerKind, ObjectKey, Removal, Told};
+    use bindy_model::{LedgerKind, Removal, Told};
     use serde_json::json;
     use std::collections::BTreeSet;
 
@@ -404,6 +415,7 @@ mod tests {
         let client = fleet::simulated::Api::default().client();
         let ledger = KubeLedger::new(client, Leadership::new().1, Metrics::new());
         let (addresses, mut gone) = (Addresses::default(), Gone::default());
+        let mut states = States::new(Metrics::new());
         for name in ["deleted", "missing", "listed", "unreadable"] {
             for kind in ["DNSZone", "Bind9Instance"] {
                 ledger.note(&object(kind, name)).unwrap();
@@ -412,7 +424,8 @@ mod tests {
         }
         let key = |kind, name: &str| ObjectKey { kind, key: NamespacedName::new("default", name) };
         let mut left_by = |events: &[ObjectEvent]| {
-            events.iter().for_each(|event| gone.take(event, &ledger, &addresses));
+            let mut seen = Seen { ledger: &ledger, states: &mut states, addresses: &addresses };
+            events.iter().for_each(|event| gone.take(event, &mut seen));
             let addresses = addresses.all().into_iter().map(|(key, _)| key.name).collect::<BTreeSet<_>>();
             let [zones, instances] = [LedgerKind::Zone, LedgerKind::Catalog]
                 .map(|kind| ledger.known_keys(kind).into_iter().map(|key| key.name).collect::<BTreeSet<_>>());

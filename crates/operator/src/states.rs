@@ -1,9 +1,9 @@
 //! How many zones and instances are not as they should be, by what their statuses say: every replica counts the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use bindy_api::{ConditionType, Object};
-use bindy_model::{Kind, NamespacedName, ObjectEvent, ObjectKey};
+use bindy_model::{Kind, NamespacedName, ObjectKey};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::metrics::{Metrics, State};
@@ -11,20 +11,12 @@ use crate::metrics::{Metrics, State};
 /// Objects that are in any [`State`]; of the others nothing is kept.
 pub(crate) struct States {
     metrics: Metrics,
-    known: HashMap<ObjectKey, Known>,
-    /// How often each kind was listed again.
-    listings: BTreeMap<Kind, u64>,
-}
-
-struct Known {
-    states: Vec<State>,
-    /// The listing in which it was last seen.
-    listing: u64,
+    known: HashMap<ObjectKey, Vec<State>>,
 }
 
 impl States {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, known: HashMap::new(), listings: BTreeMap::new() }
+        Self { metrics, known: HashMap::new() }
     }
 
     /// Takes in what the status of a zone or instance says.
@@ -43,38 +35,29 @@ impl States {
         self.put(ObjectKey { kind, key }, states(conditions.map(Vec::as_slice).unwrap_or_default()));
     }
 
-    /// Takes in which objects are gone.
-    pub(crate) fn event(&mut self, event: &ObjectEvent) {
-        match event {
-            ObjectEvent::Removed(key, _) => self.put(key.clone(), Vec::new()),
-            ObjectEvent::Relisting(kind) => *self.listings.entry(*kind).or_default() += 1,
-            ObjectEvent::Relisted(kind) => {
-                let listing = self.listing(*kind);
-                let missing = |(key, known): (&ObjectKey, &Known)| {
-                    (key.kind == *kind && known.listing < listing).then(|| key.clone())
-                };
-                for key in self.known.iter().filter_map(missing).collect::<Vec<_>>() {
-                    self.put(key, Vec::new());
-                }
-            }
-            _ => {}
+    /// Forgets an object that does not exist any more.
+    pub(crate) fn forget(&mut self, key: &ObjectKey) {
+        self.put(key.clone(), Vec::new());
+    }
+
+    /// Forgets the objects of a kind that a new list lacks.
+    pub(crate) fn retain(&mut self, kind: Kind, listed: &HashSet<NamespacedName>) {
+        let gone = |key: &&ObjectKey| key.kind == kind && !listed.contains(&key.key);
+        for key in self.known.keys().filter(gone).cloned().collect::<Vec<_>>() {
+            self.forget(&key);
         }
     }
 
-    fn listing(&self, kind: Kind) -> u64 {
-        self.listings.get(&kind).copied().unwrap_or_default()
-    }
-
     fn put(&mut self, key: ObjectKey, states: Vec<State>) {
-        let (kind, listing) = (key.kind, self.listing(key.kind));
+        let kind = key.kind;
         for state in &states {
             self.metrics.objects(kind, *state).inc();
         }
         let before = match states.is_empty() {
             true => self.known.remove(&key),
-            false => self.known.insert(key, Known { states, listing }),
+            false => self.known.insert(key, states),
         };
-        for state in before.into_iter().flat_map(|known| known.states) {
+        for state in before.into_iter().flatten() {
             self.metrics.objects(kind, state).dec();
         }
     }
@@ -103,7 +86,6 @@ fn states(conditions: &[Condition]) -> Vec<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bindy_model::Removal;
     use serde_json::json;
 
     fn zone(name: &str, conditions: &[(&str, &str)]) -> Object {
@@ -147,7 +129,7 @@ mod tests {
             assert_eq!(counted(&metrics), [refused, unready, held, degraded], "{conditions:?}");
         }
         let key = ObjectKey { kind: Kind::Zone, key: NamespacedName::new("dns", "z") };
-        states.event(&ObjectEvent::Removed(key, Removal::Deleted));
+        states.forget(&key);
         assert_eq!(counted(&metrics), [0; 4]);
         assert!(states.known.is_empty());
     }
@@ -159,12 +141,9 @@ mod tests {
         for name in ["kept", "gone"] {
             states.note(&zone(name, &[("Ready", "False")]));
         }
-        states.event(&ObjectEvent::Relisting(Kind::Zone));
-        states.event(&ObjectEvent::Relisting(Kind::Instance));
-        states.note(&zone("kept", &[("Ready", "False")]));
-        states.event(&ObjectEvent::Relisted(Kind::Instance));
+        states.retain(Kind::Instance, &HashSet::new());
         assert_eq!(counted(&metrics), [0, 2, 0, 0]);
-        states.event(&ObjectEvent::Relisted(Kind::Zone));
+        states.retain(Kind::Zone, &[NamespacedName::new("dns", "kept")].into());
         assert_eq!(counted(&metrics), [0, 1, 0, 0]);
     }
 }
