@@ -213,6 +213,9 @@ impl Compiler<'_> {
         if owner.is_apex() && matches!(rtype, Rtype::CNAME | Rtype::DNAME) {
             return Err(Refusal::AtApex(rtype));
         }
+        if owner.is_wildcard() && rtype == Rtype::NS {
+            return Err(Refusal::WildcardDelegation);
+        }
         if let Some(cut) = cut.filter(|_| !is_address(rtype)) {
             let (owner, cut) = (owner.in_zone(self.apex), cut.in_zone(self.apex));
             return Err(Refusal::Occluded { owner, cut, rtype });

@@ -62,7 +62,10 @@ fn record_unready(zone: &ZoneReport) -> Option<Condition> {
 fn refusal_reason(refusal: &Refusal) -> Reason {
     match refusal {
         Refusal::Name(NameError::OutOfZone { .. }) => Reason::OutOfZone,
-        Refusal::Name(_) | Refusal::AmbiguousName { .. } | Refusal::InnerWildcard => Reason::InvalidName,
+        Refusal::Name(_)
+        | Refusal::AmbiguousName { .. }
+        | Refusal::InnerWildcard
+        | Refusal::WildcardDelegation => Reason::InvalidName,
         Refusal::Target { .. }
         | Refusal::Data(_)
         | Refusal::Invalid(_)

@@ -59,6 +59,11 @@ pub enum Refusal {
         "spec.name: the label * is a wildcard only as the first label of a name (RFC 4592 section 2.1.1)"
     )]
     InnerWildcard,
+    /// An NS record at a wildcard: named takes no zone that has one.
+    #[error(
+        "spec.name: an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself"
+    )]
+    WildcardDelegation,
     /// A target is not a name.
     #[error("{field}: {error}")]
     Target {

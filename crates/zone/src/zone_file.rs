@@ -113,6 +113,9 @@ pub enum ZoneFileMistake {
         /// The zone's name.
         zone: Name,
     },
+    /// An NS record at a wildcard: named takes no zone that has one.
+    #[error("an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself")]
+    WildcardDelegation,
     /// Two SOA records that differ.
     #[error("there is another SOA record above: keep one")]
     SecondSoa,

@@ -33,6 +33,13 @@ fn every_mistake_is_reported_with_its_place() {
 }
 
 #[test]
+fn a_wildcard_is_not_delegated() {
+    let mistake = "an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself";
+    let text = "ns A 192.0.2.1\n*.sub NS ns\n  A 192.0.2.2\n";
+    assert_eq!(problems(text), [(2, 1, mistake.to_owned())]);
+}
+
+#[test]
 fn an_empty_file_is_a_mistake() {
     for text in ["", "\n\n", "; nothing\n$TTL 1h\n", "@ SOA ns h 1 2 3 4 5"] {
         let error = read(text).unwrap_err();

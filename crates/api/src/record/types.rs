@@ -210,7 +210,10 @@ record! {
     NSRecord = "NSRecord", NSRecordSpec: Ns, "nsrecords", "nsr",
         "Delegates a name to a server of another zone (RFC 1035 section 3.3.11); at the apex it adds a name server to the zone itself. NSRecords of one name are merged.";
     columns { "Name server": "string" = ".spec.nameserver" }
-    rules {}
+    rules {
+        Rule::new("self.name != '*' && !self.name.startsWith('*.')").field_path(".name")
+            .message("an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself")
+    }
     fields {
         /// Host name of the server. A final dot makes it absolute, otherwise it is relative to the zone. When it is in the zone
         /// it needs an ARecord or AAAARecord there. Example: `ns1.example.net.`

@@ -233,18 +233,23 @@ impl ReadyMeansRight {
     pub fn watch(server: &ServerStatus, zone: &str) -> Result<Self> {
         let question = Name::parse(&format!("{STEADY}.{zone}"))?;
         let (dns, http, name) = (server.dns, server.http, name_of(server));
+        // A named that ended between the two was ready for what it had, and the next one is for what it has by then.
+        let pid = server.directory.join("named.pid");
+        let process = move || std::fs::read_to_string(&pid).ok();
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(2)).await;
+                let before = process();
                 if !is_ready(http).await.unwrap_or(false) {
                     continue;
                 }
                 // No answer at all is an outage, and seen by others.
                 let Ok(answer) = texts(dns, Transport::Udp, &question, Rtype::A).await else { continue };
                 count.fetch_add(1, Ordering::Relaxed);
-                if answer != [STEADY_ADDRESS] && is_ready(http).await.unwrap_or(false) {
+                if answer != [STEADY_ADDRESS] && process() == before && is_ready(http).await.unwrap_or(false)
+                {
                     bail!("{name} is ready and answers {answer:?}");
                 }
             }

@@ -134,6 +134,9 @@ impl<'a> Reader<'a> {
         if head.rtype == Rtype::SOA {
             return self.set_soa(&owner, head.ttl, &rdata).map_err(|mistake| (start, mistake));
         }
+        if head.rtype == Rtype::NS && owner.is_wildcard() {
+            return Err((start, ZoneFileMistake::WildcardDelegation));
+        }
         let ttl = head.ttl.or(self.dollar_ttl).or(self.last_ttl).unwrap_or(self.default_ttl);
         let rdata = rdata.as_wire().into();
         self.file.records.push(Record { owner, rtype: head.rtype, ttl, rdata });

@@ -28,6 +28,7 @@ async fn the_api_server_refuses_what_the_schema_can_see_and_says_why() -> Result
                 "63 octets",
             ),
             (record("CNAMERecord", "name: \"@\", target: www"), "cannot be at the apex"),
+            (record("NSRecord", "name: \"*.sub\", nameserver: ns"), "cannot be at a wildcard"),
             (record("MXRecord", "name: www, priority: 65536, mailServer: mx"), "priority"),
             (
                 record("CAARecord", "name: www, flags: 0, tag: \"is sue\", value: x"),
