@@ -116,6 +116,11 @@ pub enum ZoneFileMistake {
     /// An NS record at a wildcard: named takes no zone that has one.
     #[error("an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself")]
     WildcardDelegation,
+    /// A CNAME where SOA and NS are.
+    #[error(
+        "a CNAME cannot be at the apex, where SOA and NS are (RFC 1034 section 3.6.2): use the addresses themselves"
+    )]
+    CnameAtApex,
     /// Two SOA records that differ.
     #[error("there is another SOA record above: keep one")]
     SecondSoa,

@@ -33,10 +33,12 @@ fn every_mistake_is_reported_with_its_place() {
 }
 
 #[test]
-fn a_wildcard_is_not_delegated() {
-    let mistake = "an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself";
-    let text = "ns A 192.0.2.1\n*.sub NS ns\n  A 192.0.2.2\n";
-    assert_eq!(problems(text), [(2, 1, mistake.to_owned())]);
+fn neither_is_a_wildcard_delegated_nor_the_apex_an_alias() {
+    let text = "ns A 192.0.2.1\n*.sub NS ns\n  A 192.0.2.2\n@ CNAME ns\n";
+    let found = problems(text);
+    let places: Vec<(usize, usize)> = found.iter().map(|(line, column, _)| (*line, *column)).collect();
+    assert_eq!(places, [(2, 1), (4, 1)], "{found:?}");
+    assert!(found[0].2.contains("at a wildcard") && found[1].2.contains("at the apex"), "{found:?}");
 }
 
 #[test]

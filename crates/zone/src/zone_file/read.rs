@@ -134,8 +134,13 @@ impl<'a> Reader<'a> {
         if head.rtype == Rtype::SOA {
             return self.set_soa(&owner, head.ttl, &rdata).map_err(|mistake| (start, mistake));
         }
-        if head.rtype == Rtype::NS && owner.is_wildcard() {
-            return Err((start, ZoneFileMistake::WildcardDelegation));
+        let mistake = match head.rtype {
+            Rtype::NS if owner.is_wildcard() => Some(ZoneFileMistake::WildcardDelegation),
+            Rtype::CNAME if owner.is_apex() => Some(ZoneFileMistake::CnameAtApex),
+            _ => None,
+        };
+        if let Some(mistake) = mistake {
+            return Err((start, mistake));
         }
         let ttl = head.ttl.or(self.dollar_ttl).or(self.last_ttl).unwrap_or(self.default_ttl);
         let rdata = rdata.as_wire().into();
