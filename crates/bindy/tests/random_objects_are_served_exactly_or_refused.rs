@@ -6,9 +6,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bindy_local::status::{ServerStatus, Severity, Status};
+use bindy_local::status::{Severity, Status};
 use bindy_testing::manifest::manifest;
-use bindy_testing::{dns, wait_for};
+use bindy_testing::wait_for;
 use bindy_zone::{Name, OwnerName, Record, Rtype};
 use common::faults::{STEADY, STEADY_ADDRESS};
 use common::{LIMIT, Up, a};
@@ -174,7 +174,7 @@ async fn compare(up: &mut Up, objects: &BTreeMap<usize, Written>) -> Result<()> 
     let status = up.settled().await?;
     let apex = Name::parse("example.com")?;
     for server in &status.servers {
-        let records = records_of(up, server, &apex).await?;
+        let records: Vec<Record> = up.transfer(server, &apex).await?.content.records().collect();
         for (number, written) in objects {
             let object = format!("{} default/object-{number}", written.kind);
             let checked = written.check(&records, is_refused(&status, &object), &apex);
@@ -187,12 +187,6 @@ async fn compare(up: &mut Up, objects: &BTreeMap<usize, Written>) -> Result<()> 
 fn is_refused(status: &Status, object: &str) -> bool {
     let of_it = |one: &&bindy_local::status::Problem| one.object.as_deref() == Some(object);
     status.problems.iter().filter(of_it).any(|one| one.severity == Severity::Error)
-}
-
-async fn records_of(up: &Up, server: &ServerStatus, apex: &Name) -> Result<Vec<Record>> {
-    let key = up.key(server)?;
-    let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-    Ok(dns::transfer(server.transfer, apex, Some(&key)).await?.content.records().collect())
 }
 
 async fn walk(seed: u64) -> Result<()> {

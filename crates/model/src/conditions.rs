@@ -35,7 +35,7 @@ pub fn record_accepted(verdict: &Verdict) -> Condition {
 pub fn record_conditions(verdict: &Verdict, proven: bool, zones: &[ZoneReport]) -> Vec<Condition> {
     let accepted = record_accepted(verdict);
     let no = |reason, message: &str| Condition::no(Ready, reason, message.to_owned());
-    let unready = zones.iter().filter_map(record_unready).next();
+    let unready = zones.iter().find_map(record_unready);
     let ready = match (verdict, unready) {
         (Verdict::Refused(Refusal::InZone { .. }), _) => {
             no(accepted.reason, "not served by every zone that wants it: see the condition Accepted")

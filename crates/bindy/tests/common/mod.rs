@@ -17,7 +17,7 @@ use bindy_testing::dns::{self, Transport};
 pub use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::{Process, Scratch, wait_for};
 use bindy_wire::Key;
-use bindy_zone::{Name, Rtype};
+use bindy_zone::{Name, Rtype, Version};
 
 /// How long anything may take that takes milliseconds on a machine that is not busy.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -195,9 +195,7 @@ impl Up {
     }
 
     pub async fn content_is(&self, server: &ServerStatus, zone: &ZoneStatus) -> Result<()> {
-        let key = self.key(server)?;
-        let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-        let version = dns::transfer(server.transfer, &Name::parse(&zone.zone_name)?, Some(&key)).await?;
+        let version = self.transfer(server, &Name::parse(&zone.zone_name)?).await?;
         ensure!(
             Some(version.serial.get()) == zone.serial,
             "{} has serial {}",
@@ -211,6 +209,13 @@ impl Up {
             zone.zone_name
         );
         Ok(())
+    }
+
+    /// A whole zone, from a server.
+    pub async fn transfer(&self, server: &ServerStatus, zone: &Name) -> Result<Version> {
+        let key = self.key(server)?;
+        let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
+        dns::transfer(server.transfer, zone, Some(&key)).await
     }
 
     /// The key of a server's instance.

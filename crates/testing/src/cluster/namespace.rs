@@ -85,6 +85,11 @@ impl Namespace {
         &self.cluster
     }
 
+    /// Runs kubectl in it and returns what it prints.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.cluster.kubectl(&[&["-n", self.name()], arguments].concat()).await
+    }
+
     /// A directory for files of the test, kept when it fails.
     pub fn directory(&self) -> &Path {
         self.scratch.path()

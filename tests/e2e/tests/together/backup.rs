@@ -23,13 +23,9 @@ const KINDS: [&str; 10] = [
 /// The kinds as the page names them.
 const PAGE: &str = "bind9instances,dnszones,arecords,aaaarecords,cnamerecords,mxrecords,txtrecords,nsrecords,srvrecords,caarecords";
 
-async fn kubectl(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
-    namespace.cluster().kubectl(&[&["-n", namespace.name()], arguments].concat()).await
-}
-
 /// Writes the backup into a file of the test, and returns its path.
 async fn back_up(namespace: &Namespace) -> Result<String> {
-    let text = kubectl(namespace, &["get", PAGE, "-o", "yaml"]).await?;
+    let text = namespace.kubectl(&["get", PAGE, "-o", "yaml"]).await?;
     let file = namespace.directory().join("backup.yaml");
     std::fs::write(&file, text)?;
     Ok(file.to_string_lossy().into_owned())
@@ -80,7 +76,7 @@ async fn the_page_s_backup_brings_everything_back_and_changes_nothing_where_ever
         let file = back_up(namespace).await?;
 
         let then = states(namespace).await?;
-        kubectl(namespace, &["apply", "-f", &file]).await?;
+        namespace.kubectl(&["apply", "-f", &file]).await?;
         // What that sets off, if it does, comes before what this edit does.
         namespace.serve(&a("later", ZONE.0, "later", "192.0.2.9")).await?;
         let now = states(namespace).await?;
@@ -91,7 +87,7 @@ async fn the_page_s_backup_brings_everything_back_and_changes_nothing_where_ever
         is_all(&living)?;
 
         for kind in KINDS {
-            kubectl(namespace, &["delete", &kind.to_lowercase(), "--all"]).await?;
+            namespace.kubectl(&["delete", &kind.to_lowercase(), "--all"]).await?;
         }
         namespace
             .until_servers("primary", "all servers to be gone", |servers| {
@@ -99,7 +95,7 @@ async fn the_page_s_backup_brings_everything_back_and_changes_nothing_where_ever
                 Ok(())
             })
             .await?;
-        kubectl(namespace, &["apply", "-f", &file]).await?;
+        namespace.kubectl(&["apply", "-f", &file]).await?;
         let servers = namespace.until_ready("primary", 2, &[]).await?;
         all_ready(namespace).await?;
         let restored = version(namespace).await?;

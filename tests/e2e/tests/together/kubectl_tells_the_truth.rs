@@ -3,15 +3,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_e2e::{ALL_TYPES, STEADY, ZONE, served};
-use bindy_testing::cluster::{Namespace, in_namespace};
+use bindy_testing::cluster::in_namespace;
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::manifest::a;
 use bindy_zone::{Name, Rtype};
 use serde_json::json;
-
-async fn kubectl(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
-    namespace.cluster().kubectl(&[&["-n", namespace.name()], arguments].concat()).await
-}
 
 /// The cells of the only row, with the names of their columns; kubectl aligns them, and some are empty.
 fn row(table: &str) -> Result<Vec<(String, String)>> {
@@ -38,7 +34,7 @@ async fn wait_for_ready_ends_when_every_server_answers() -> Result<()> {
         for last in 1..=15 {
             let address = format!("192.0.2.{last}");
             namespace.apply(&a("edited", ZONE.0, "edited", &address)).await?;
-            kubectl(namespace, &["wait", "--for=condition=Ready", "arecord/edited", "--timeout=30s"]).await?;
+            namespace.kubectl(&["wait", "--for=condition=Ready", "arecord/edited", "--timeout=30s"]).await?;
             for server in &servers {
                 // Once, without a second try: that is what waiting was for.
                 let found = dns::texts(server.dns(), Transport::Udp, &question, Rtype::A).await?;
@@ -46,7 +42,7 @@ async fn wait_for_ready_ends_when_every_server_answers() -> Result<()> {
             }
         }
         for kind in ["bind9instance/primary", "dnszone/example-com", "arecord/steady"] {
-            kubectl(namespace, &["wait", "--for=condition=Ready", kind, "--timeout=30s"]).await?;
+            namespace.kubectl(&["wait", "--for=condition=Ready", kind, "--timeout=30s"]).await?;
         }
         Ok(())
     })
@@ -70,20 +66,20 @@ async fn columns_have_the_values() -> Result<()> {
             }
             Ok(())
         };
-        let instance = kubectl(namespace, &["get", "b9"]).await?;
+        let instance = namespace.kubectl(&["get", "b9"]).await?;
         has(&instance, &[("ROLE", "primary"), ("READY", "2/2"), ("ZONES", "1"), ("VERSION", "9.18")])?;
         ensure!(instance.contains("ADDRESS"), "no address:\n{instance}");
-        let zone = kubectl(namespace, &["get", "dz"]).await?;
+        let zone = namespace.kubectl(&["get", "dz"]).await?;
         has(&zone, &[("ZONE", ZONE.1), ("SERIAL", &serial), ("SERVERS", "2/2"), ("READY", "True")])?;
-        let record = kubectl(namespace, &["get", "a"]).await?;
+        let record = namespace.kubectl(&["get", "a"]).await?;
         has(&record, &[("ZONE", ZONE.1), ("READY", "True")])?;
 
         // The page's commands.
-        kubectl(namespace, &["get", "bind9instances", "-A", "-L", "region"]).await?;
-        kubectl(namespace, &["get", "pods", "-o", "wide"]).await?;
+        namespace.kubectl(&["get", "bind9instances", "-A", "-L", "region"]).await?;
+        namespace.kubectl(&["get", "pods", "-o", "wide"]).await?;
         let kinds = ALL_TYPES.map(|one| format!("{}s", one.object())).join(",");
         let all = format!("bind9instances,dnszones,{kinds}");
-        let backup = kubectl(namespace, &["get", &all, "-o", "yaml"]).await?;
+        let backup = namespace.kubectl(&["get", &all, "-o", "yaml"]).await?;
         ensure!(backup.contains(STEADY.split('.').next().unwrap_or_default()), "the backup is empty");
         Ok(())
     })
@@ -94,22 +90,20 @@ async fn columns_have_the_values() -> Result<()> {
 async fn scale_changes_the_number_of_servers() -> Result<()> {
     in_namespace("kubectl-scale", async |namespace| {
         served(namespace, 1).await?;
-        kubectl(namespace, &["scale", "bind9instance/primary", "--replicas=2"]).await?;
+        namespace.kubectl(&["scale", "bind9instance/primary", "--replicas=2"]).await?;
         namespace.until_ready("primary", 2, &[]).await?;
         let instance = namespace.ready("Bind9Instance", "primary").await?;
         ensure!(instance.data["status"]["selector"] != json!(null), "there is no selector for autoscalers");
-        let scale = kubectl(
-            namespace,
-            &[
+        let scale = namespace
+            .kubectl(&[
                 "get",
                 "--raw",
                 &format!(
                     "/apis/bindy.firestoned.io/v1beta1/namespaces/{}/bind9instances/primary/scale",
                     namespace.name()
                 ),
-            ],
-        )
-        .await?;
+            ])
+            .await?;
         let scale: serde_json::Value = serde_json::from_str(&scale)?;
         ensure!(scale["status"]["replicas"] == 2, "{scale}");
         Ok(())
