@@ -15,12 +15,15 @@ pub(crate) const CLUSTER: &str = "test";
 const SECOND: &str = "test2";
 /// Names clusters that are there already, for tests that are run again and again. They stay.
 pub(crate) const VARIABLE: &str = "BINDY_CLUSTER";
-/// One for each region of the guide.
+/// One for each region of the guide on high availability.
 const NODES: u8 = 3;
 
 /// Everything, also after a failed step: one run shows all there is to mend. Cargo's tests come last, so that their
 /// closing lines end the output.
 pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
+    if clusters_given().trim().is_empty() {
+        cluster::can_be_made()?;
+    }
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
     let before = [lints(steps), fuzz::run_all(steps)];
@@ -77,7 +80,7 @@ pub(crate) fn with_clusters(
     own: &[&str],
     tests: impl FnOnce(&mut Steps, &str) -> Result<()>,
 ) -> Result<()> {
-    let given = std::env::var(VARIABLE).unwrap_or_default();
+    let given = clusters_given();
     let given: Vec<&str> = given.split_whitespace().collect();
     let names = if given.is_empty() { own } else { &given };
     let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
@@ -90,6 +93,11 @@ pub(crate) fn with_clusters(
         Ok(())
     };
     tested.and(down)
+}
+
+/// The names in [`VARIABLE`].
+fn clusters_given() -> String {
+    std::env::var(VARIABLE).unwrap_or_default()
 }
 
 fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {

@@ -9,18 +9,41 @@ use anyhow::{Context, Result, ensure};
 
 use crate::steps::{Steps, output, root, run};
 
+/// The binary, whether or not it is there already.
+struct Binary {
+    sources: PathBuf,
+    version: String,
+    directory: PathBuf,
+}
+
+impl Binary {
+    fn find() -> Result<Self> {
+        let sources = root().join("tools/kube");
+        let version = version(&fs::read_to_string(sources.join("go.mod"))?)?;
+        let directory = cache()?.join(format!("kube-{version}-{:016x}", digest(&sources)?));
+        Ok(Self { sources, version, directory })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("kube")
+    }
+}
+
+/// An error if the binary is not there and cannot be built.
+pub(crate) fn can_be_built() -> Result<()> {
+    if Binary::find()?.path().exists() { Ok(()) } else { has_go() }
+}
+
 /// The path of the binary, after building it if need be.
 pub(crate) fn ensure(steps: &mut Steps) -> Result<PathBuf> {
-    let sources = root().join("tools/kube");
-    let version = version(&fs::read_to_string(sources.join("go.mod"))?)?;
-    let directory = cache()?.join(format!("kube-{version}-{:016x}", digest(&sources)?));
-    let binary = directory.join("kube");
-    if !binary.exists() {
-        steps.run(&format!("build Kubernetes {version}, once on this machine, some minutes"), || {
-            build(&sources, &version, &directory)
-        })?;
+    let binary = Binary::find()?;
+    if !binary.path().exists() {
+        steps.run(
+            &format!("build Kubernetes {}, once on this machine, some minutes", binary.version),
+            || build(&binary),
+        )?;
     }
-    Ok(binary)
+    Ok(binary.path())
 }
 
 /// `$XDG_CACHE_HOME/bindy` or `~/.cache/bindy`: what is expensive to make and the same for every checkout.
@@ -30,15 +53,19 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("bindy"))
 }
 
-fn build(sources: &Path, version: &str, directory: &Path) -> Result<()> {
-    fs::create_dir_all(directory)?;
+fn has_go() -> Result<()> {
     let go = output(Command::new("go").arg("version"));
-    go.context("Go 1.24 or newer is needed to build Kubernetes: https://go.dev/dl")?;
-    let next = directory.join("kube.next");
+    go.map(drop).context("Go 1.24 or newer is needed to build Kubernetes: https://go.dev/dl")
+}
+
+fn build(binary: &Binary) -> Result<()> {
+    has_go()?;
+    fs::create_dir_all(&binary.directory)?;
+    let next = binary.directory.join("kube.next");
     let mut command = Command::new("go");
-    command.args(["build", "-trimpath", "-mod=readonly", "-ldflags", &linker_flags(version)]);
-    run(command.arg("-o").arg(&next).arg(".").current_dir(sources))?;
-    Ok(fs::rename(next, directory.join("kube"))?)
+    command.args(["build", "-trimpath", "-mod=readonly", "-ldflags", &linker_flags(&binary.version)]);
+    run(command.arg("-o").arg(&next).arg(".").current_dir(&binary.sources))?;
+    Ok(fs::rename(next, binary.path())?)
 }
 
 /// Without them `kubectl version` tells a wrong one.

@@ -93,6 +93,12 @@ pub(crate) fn run(steps: &mut Steps, arguments: Arguments) -> Result<()> {
     }
 }
 
+/// Ends with one line that says what this machine lacks for a cluster, before anything long has begun.
+pub(crate) fn can_be_made() -> Result<()> {
+    prerequisites::require_root("a cluster")?;
+    kube::can_be_built()
+}
+
 /// Makes the cluster, or mends it.
 pub(crate) fn up(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
     prerequisites::install(steps, &prerequisites::CLUSTER)?;
