@@ -53,7 +53,7 @@ impl LedgerEntry {
     }
 }
 
-/// Which removals need a person's word (invariant 5 of the design).
+/// Which removals need a person's word (invariant 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// A zone: many records that are missing after a relist.
@@ -217,6 +217,7 @@ impl Publication {
         if self.writer == Writer::This || entry.is_some_and(|entry| self.is_past(entry.serial)) {
             return Vec::new();
         }
+        self.drop_entry();
         self.ledger = entry;
         self.advance(now)
     }
@@ -244,6 +245,11 @@ impl Publication {
     /// version, also for the same content.
     pub fn replaced(&mut self) {
         self.overheard = None;
+        self.drop_entry();
+    }
+
+    /// The ledger has this entry no more. Its serial was used.
+    fn drop_entry(&mut self) {
         if let Some(entry) = self.ledger.take()
             && self.seen.is_none_or(|seen| entry.serial.is_after(seen))
         {
@@ -382,6 +388,7 @@ impl Publication {
 
     /// The version that the ledger names is another's: it is the base of what comes next.
     fn give_way(&mut self, entry: Option<LedgerEntry>) {
+        self.drop_entry();
         self.ledger = entry;
         self.served = None;
         self.recovery_failed = false;

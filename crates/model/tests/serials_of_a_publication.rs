@@ -115,6 +115,20 @@ fn a_floor_that_is_not_after_the_published_serial_changes_nothing_and_takes_noth
     assert_eq!(want(&mut publication, 2, UNIX), [4_200_000_001], "no serial goes backwards");
 }
 
+#[test]
+fn an_entry_that_somebody_has_taken_away_or_set_back_still_counts() {
+    let older = LedgerEntry::of(&Version { serial: Serial::new(UNIX), content: content(3) });
+    for found in [None, Some(older)] {
+        let mut publication = published_at(2_026_010_101);
+        publication.set_floor(Some(2_026_010_101));
+        assert_eq!(want(&mut publication, 1, UNIX), [2_026_010_101]);
+        let swap = publication.want(content(2), false, now(UNIX));
+        assert!(matches!(swap[..], [Command::Swap { .. }]), "{swap:?}");
+        let commands = publication.swapped(Swapped::Conflict(found), now(UNIX));
+        assert_eq!(settle(&mut publication, commands, UNIX), [2_026_010_102], "{found:?}");
+    }
+}
+
 /// RFC 1982 section 7: from a serial that was set too high there is a way round the circle.
 #[test]
 fn a_floor_that_is_after_the_published_serial_on_the_circle_leads_back_to_the_clock() {
