@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock, sleep_until};
 use crate::fetch::fetch;
 use crate::ledger::{Ledger, Swap};
-use crate::probe;
+use crate::probe::Lanes;
 use crate::store::Store;
 
 /// Inputs that may wait for the loop.
@@ -187,7 +187,7 @@ pub struct Engine<L> {
     clock: Clock,
     store: Store,
     ledger: Arc<L>,
-    servers: BTreeMap<ServerId, (Endpoint, u64, mpsc::Sender<Vec<Probe>>)>,
+    servers: BTreeMap<ServerId, (Endpoint, u64, Lanes)>,
     messages: mpsc::Receiver<Message>,
     inputs: mpsc::Receiver<Input>,
     results: mpsc::Sender<Input>,
@@ -260,6 +260,12 @@ impl<L: Ledger> Engine<L> {
                 }
                 () = sleep_until(tick) => inputs.push(Input::Tick),
             }
+            // One of them may always have something, and must not keep the other waiting.
+            while messages.len() < BATCH
+                && let Ok(message) = self.messages.try_recv()
+            {
+                messages.push(message);
+            }
             for input in inputs.drain(..) {
                 self.step(input);
             }
@@ -326,10 +332,8 @@ impl<L: Ledger> Engine<L> {
             {
                 continue;
             }
-            let (sender, probes) = mpsc::channel(QUEUE);
-            let task = probe::run(id.clone(), server.endpoint.clone(), probes, self.results.clone());
-            self.tasks.spawn(task);
-            self.servers.insert(id.clone(), (server.endpoint.clone(), incarnation, sender));
+            let lanes = Lanes::start(id, &server.endpoint, QUEUE, &self.results, &self.tasks);
+            self.servers.insert(id.clone(), (server.endpoint.clone(), incarnation, lanes));
         }
         self.step(Input::Servers(servers.into_iter().map(|server| server.state).collect()));
     }
@@ -395,8 +399,8 @@ impl<L: Ledger> Engine<L> {
     }
 
     fn probe(&self, id: &ServerId, probes: Vec<Probe>) {
-        if let Some((_, _, sender)) = self.servers.get(id)
-            && let Err(error) = sender.try_send(probes)
+        if let Some((_, _, lanes)) = self.servers.get(id)
+            && let Err(error) = lanes.send(probes)
         {
             tracing::error!(server = %id, %error, "probes are lost: more are under way than the queue holds");
         }
@@ -434,5 +438,33 @@ impl Snapshot {
                 .collect(),
             records: world.record_count(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindy_model::Swapped;
+
+    struct NoLedger;
+
+    impl Ledger for NoLedger {
+        async fn swap(&self, _: Swap) -> Swapped {
+            Swapped::Failed
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_never_end_do_not_keep_changes_waiting() {
+        let (engine, handle) = Engine::new(Arc::new(NoLedger), [], Store::default());
+        let (results, cancel) = (engine.results.clone(), CancellationToken::new());
+        let answering = tokio::spawn(async move { while results.send(Input::Tick).await.is_ok() {} });
+        let running = tokio::spawn(engine.run(cancel.clone()));
+        handle.objects(vec![bindy_model::ObjectEvent::Listed]).await;
+        let snapshot = tokio::time::timeout(Duration::from_secs(20), handle.snapshot()).await;
+        assert!(snapshot.expect("changes are taken in").expect("the engine runs").listed);
+        cancel.cancel();
+        running.await.unwrap();
+        answering.await.unwrap();
     }
 }

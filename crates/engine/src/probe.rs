@@ -1,11 +1,14 @@
-//! Talks to one server: NOTIFY, the SOA, and changed records. One task and one connection a server, kept as long as it works.
+//! Talks to one server: NOTIFY, the SOA, and changed records. Two tasks, each with a connection that is kept as long as it works:
+//! edits do not wait for the answers to what else is asked.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bindy_model::{Answer, Answered, Ask, Input, Probe, ServerId};
+use bindy_model::{Answer, Answered, Ask, Input, Probe, Rank, ServerId};
 use bindy_wire::{ClientError, Connection, Endpoint, Timeouts};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::task::TaskTracker;
 
 /// How long a server may take; what does not answer in this time is asked again later.
 pub(crate) const TIMEOUTS: Timeouts = Timeouts {
@@ -14,8 +17,44 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     between: Duration::from_secs(2),
 };
 
+/// The way to the tasks of one server, which end with it.
+pub(crate) struct Lanes {
+    edits: mpsc::Sender<Vec<Probe>>,
+    others: mpsc::Sender<Vec<Probe>>,
+}
+
+impl Lanes {
+    /// Starts the tasks; each answer goes to `results`.
+    pub(crate) fn start(
+        id: &ServerId,
+        endpoint: &Endpoint,
+        queue: usize,
+        results: &mpsc::Sender<Input>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let lane = || {
+            let (sender, probes) = mpsc::channel(queue);
+            tasks.spawn(run(id.clone(), endpoint.clone(), probes, results.clone()));
+            sender
+        };
+        Self { edits: lane(), others: lane() }
+    }
+
+    /// Has these carried out; an error when more are under way than a queue holds.
+    pub(crate) fn send(&self, probes: Vec<Probe>) -> Result<(), TrySendError<Vec<Probe>>> {
+        let (edits, others): (Vec<_>, Vec<_>) =
+            probes.into_iter().partition(|probe| probe.rank == Rank::Edit);
+        for (lane, probes) in [(&self.edits, edits), (&self.others, others)] {
+            if !probes.is_empty() {
+                lane.try_send(probes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Carries out probes until the sender is gone.
-pub(crate) async fn run(
+async fn run(
     id: ServerId,
     endpoint: Endpoint,
     mut probes: mpsc::Receiver<Vec<Probe>>,
@@ -121,20 +160,62 @@ fn is_answer(error: &ClientError) -> bool {
 mod tests {
     use super::*;
     use bindy_model::NamespacedName;
+    use bindy_wire::{Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures};
     use bindy_zone::{Name, Serial};
     use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    /// A server that takes its time.
+    struct Slow;
+
+    impl Service for Slow {
+        async fn call(&self, _: Request) -> Reply {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Reply::Notified
+        }
+    }
+
+    fn id() -> ServerId {
+        ServerId { instance: NamespacedName::new("default", "one"), name: "0".to_owned() }
+    }
+
+    fn probe(number: usize, rank: Rank) -> Probe {
+        let zone = Name::parse(&format!("z{number}.example")).unwrap();
+        Probe { zone, serial: Serial::new(1), ask: Ask::Notify, rank }
+    }
+
+    #[tokio::test]
+    async fn an_edit_does_not_wait_for_the_answers_to_what_else_is_asked() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let limits = ServerLimits::default();
+        let options = ServerOptions { address, signatures: Signatures::None, limits };
+        let server = Server::bind(options, Vec::<Key>::new(), Slow).await.unwrap();
+        let endpoint = Endpoint { address: server.local_addr().unwrap(), key: None };
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(server.serve(cancel.clone()));
+        let (results, mut answers) = mpsc::channel(20);
+        let lanes = Lanes::start(&id(), &endpoint, 20, &results, &tasks);
+        lanes.send((0..20).map(|number| probe(number, Rank::New)).collect()).unwrap();
+        lanes.send(vec![probe(20, Rank::Edit)]).unwrap();
+        let mut first = Vec::new();
+        for _ in 0..10 {
+            let Some(Input::Probed(_, probe, Answer::Notified)) = answers.recv().await else {
+                panic!("it takes every NOTIFY")
+            };
+            first.push(probe.rank);
+        }
+        assert!(first.contains(&Rank::Edit), "{first:?}");
+        cancel.cancel();
+    }
 
     #[tokio::test]
     async fn what_waits_while_the_connection_fails_fails_with_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Endpoint { address: listener.local_addr().unwrap(), key: None };
-        let id = ServerId { instance: NamespacedName::new("default", "one"), name: "0".to_owned() };
         let (sender, probes) = mpsc::channel(20);
         let (results, mut answers) = mpsc::channel(20);
         for number in 0..20 {
-            let zone = Name::parse(&format!("z{number}.example")).unwrap();
-            let probe = Probe { zone, serial: Serial::new(1), ask: Ask::Notify };
-            sender.send(vec![probe]).await.unwrap();
+            sender.send(vec![probe(number, Rank::Edit)]).await.unwrap();
         }
         drop(sender);
         let mut connections = Vec::new();
@@ -145,7 +226,7 @@ mod tests {
         };
         tokio::select! {
             () = silent => {}
-            () = run(id, endpoint, probes, results) => {}
+            () = run(id(), endpoint, probes, results) => {}
         }
         let mut failures = 0;
         while let Some(Input::Probed(_, _, Answer::Failure(_))) = answers.recv().await {

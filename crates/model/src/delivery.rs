@@ -6,9 +6,9 @@
 //!                └──── 5, 10, 20 … ms ────┘◄───────────────────────────────┘
 //! ```
 //! From the fourth question for the SOA on every one comes with another NOTIFY, since the first may be lost. Zones that
-//! are new to the server get none at first: it transfers them by itself when its catalog names them. New versions of
-//! zones that the server has go before zones that are new to it, and proofs come last; what is under way is bounded,
-//! that of a bulk load most of all, so that an edit never waits behind it.
+//! are new to the server get none at first, and are asked for later: it transfers them by itself when its catalog names
+//! them. New versions of zones that the server has go before zones that are new to it, and proofs come last; what is
+//! under way is bounded, that of a bulk load most of all, so that an edit never waits behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,10 +17,14 @@ use bindy_zone::{Name, Serial};
 
 use crate::sample::{Question, SAMPLE};
 
-/// The pauses before each question; the last one repeats.
-const PAUSES_MS: [u64; 10] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000];
+/// The pauses before each question; the last one repeats. A server that is busy may take no notice of a NOTIFY, and would lag
+/// behind by the next pause: for the first second they stay short.
+const PAUSES_MS: [u64; 14] = [2, 5, 10, 20, 50, 100, 200, 200, 200, 200, 200, 500, 1_000, 2_000];
 
-/// From this question on, each comes with another NOTIFY.
+/// The first of these pauses for zones that are new to a server: its catalog and a whole transfer come before an answer.
+const FIRST_PAUSE_OF_NEW: usize = 3;
+
+/// From this question on, counted from the first, each comes with another NOTIFY.
 const NOTIFY_AGAIN: usize = 3;
 
 /// Questions of one server that are under way at most; with one of another rank than that of edits.
@@ -36,6 +40,8 @@ pub struct Probe {
     pub serial: Serial,
     /// The question.
     pub ask: Ask,
+    /// What it goes before, and behind.
+    pub rank: Rank,
 }
 
 /// What to ask about a zone.
@@ -125,9 +131,21 @@ pub struct Delivery {
     asking: BTreeSet<Name>,
 }
 
+impl Rank {
+    /// Which of the pauses comes first.
+    fn first_attempt(self) -> usize {
+        if self == Self::New { FIRST_PAUSE_OF_NEW } else { 0 }
+    }
+}
+
 impl Pending {
     fn rank(&self) -> Rank {
         if self.has_serial { Rank::Proof } else { self.rank }
+    }
+
+    /// Questions without the wanted answer.
+    fn asked(&self) -> usize {
+        self.attempt.saturating_sub(self.rank.first_attempt())
     }
 }
 
@@ -137,8 +155,11 @@ impl Delivery {
         self.supersede(zone);
         let before = self.pending.remove(zone);
         let failing = before.and_then(|before| Some((before.failure?, before.attempt)));
-        let (failure, attempt) = failing.map_or((None, 0), |(failure, attempt)| (Some(failure), attempt));
-        let due = (!self.asking.contains(zone)).then_some(now);
+        let first = rank.first_attempt();
+        let (failure, attempt) =
+            failing.map_or((None, first), |(failure, attempt)| (Some(failure), attempt.max(first)));
+        let begin = if rank == Rank::New { now + pause(first) } else { now };
+        let due = (!self.asking.contains(zone)).then_some(begin);
         let pending = Pending {
             wanted: serial,
             since: now,
@@ -176,7 +197,7 @@ impl Delivery {
         for (zone, pending) in &mut self.pending {
             if pending.due.is_some() {
                 pending.due = Some(now);
-                pending.attempt = 0;
+                pending.attempt = pending.rank.first_attempt();
                 pending.told = pending.rank != Rank::Edit;
                 self.due.insert((pending.rank(), now, zone.clone()));
             }
@@ -195,11 +216,11 @@ impl Delivery {
             Rank::Proof => Ask::Records(Vec::new()),
             Rank::Outside => Ask::Serial { notify: false },
             Rank::Edit | Rank::New if !pending.told => Ask::Notify,
-            Rank::Edit | Rank::New => Ask::Serial { notify: pending.attempt >= NOTIFY_AGAIN },
+            Rank::Edit | Rank::New => Ask::Serial { notify: pending.asked() >= NOTIFY_AGAIN },
         };
         self.under_way += ask.weight();
         self.asking.insert(zone.clone());
-        Some(Probe { zone, serial: pending.wanted, ask })
+        Some(Probe { zone, serial: pending.wanted, ask, rank })
     }
 
     /// When the next probe is due that is not kept back by those under way.
@@ -300,7 +321,7 @@ impl Delivery {
 
     /// Whether the server should have a version of `zone` and has not answered for it yet.
     pub fn is_unheard(&self, zone: &Name) -> bool {
-        self.pending.get(zone).is_some_and(|pending| pending.attempt == 0 && pending.failure.is_none())
+        self.pending.get(zone).is_some_and(|pending| pending.asked() == 0 && pending.failure.is_none())
     }
 
     /// Whether the server has the wanted version of `zone`.
@@ -375,6 +396,36 @@ mod tests {
         }
         assert!((8..16).contains(&questions), "{questions}");
         assert_eq!(notifies, questions - NOTIFY_AGAIN);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_notice_is_told_many_times_in_the_first_second() {
+        let mut delivery = Delivery::default();
+        want(&mut delivery, 7, ms(0));
+        let (mut now, mut notifies) = (tell(&mut delivery, ms(0)), 0);
+        while now < ms(1_000) {
+            for probe in take_all(&mut delivery, now) {
+                notifies += usize::from(matches!(probe.ask, Ask::Serial { notify: true }));
+                assert_eq!(delivery.answered(&probe, serial(6), now), Progress::Waiting);
+            }
+            now = delivery.next_due().unwrap();
+        }
+        assert!(notifies >= 6, "{notifies}");
+    }
+
+    #[test]
+    fn a_zone_that_is_new_to_a_server_is_asked_for_later_than_an_edit() {
+        let mut delivery = Delivery::default();
+        delivery.want(&zone(), Serial::new(7), Rank::New, ms(0));
+        assert!(delivery.is_unheard(&zone()));
+        let mut asked = Vec::new();
+        while asked.len() < 4 {
+            let now = delivery.next_due().unwrap();
+            let probe = delivery.take_due(now).unwrap();
+            asked.push((now.as_millis(), matches!(probe.ask, Ask::Serial { notify: true })));
+            delivery.answered(&probe, Answer::Failure("it has no such zone".to_owned()), now);
+        }
+        assert_eq!(asked, [(20, false), (70, false), (170, false), (370, true)]);
     }
 
     #[test]
