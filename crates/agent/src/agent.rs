@@ -9,10 +9,11 @@
 //! Locks are held for a look or a change only, never across an await.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use bindy_model::AgentConfig;
+use bindy_model::{AgentConfig, SourceKind};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
@@ -152,6 +153,16 @@ impl Agent {
         names.into_iter().filter_map(|name| self.pool(&name).map(|pool| (name, pool))).collect()
     }
 
+    /// A replica of the operator has told of a version, so it has it. The others behind the operator's address may not yet.
+    pub(crate) fn operator_told(&self, replica: IpAddr) {
+        let config = self.config();
+        for source in config.sources.iter().filter(|source| source.kind == SourceKind::Operator) {
+            if let Some(pool) = self.pool(&source.name) {
+                pool.prefer(replica);
+            }
+        }
+    }
+
     /// Writes down that `source` failed for `zone`.
     pub(crate) fn source_failed(&self, source: &str, zone: &Name, error: &ClientError) {
         if is_broken(error) {
@@ -178,7 +189,7 @@ impl Agent {
         let Some(pool) = self.pool(source) else { return };
         self.errors().insert(source.to_owned(), error.to_string());
         if self.sources().failed(source, zone, Failure::Unreachable, Instant::now()) {
-            pool.forget_idle();
+            pool.leave();
             warn!(source, zone = %zone, %error, "source lost");
         }
     }

@@ -33,6 +33,7 @@ use std::future::Future;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures, listen};
 use bindy_zone::NameError;
@@ -115,9 +116,15 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     Ok(())
 }
 
-/// named asks for as many zones at once as its `serial-query-rate` allows, and a lost question costs it seconds.
+/// named asks for as many zones at once as its `serial-query-rate` allows, and a lost question costs it seconds. The farewell is
+/// answered late.
 fn relay_limits() -> ServerLimits {
-    ServerLimits { datagrams: 20_000, per_client: 2_000, ..ServerLimits::default() }
+    ServerLimits {
+        datagrams: 20_000,
+        per_client: 2_000,
+        reply: Duration::from_secs(60),
+        ..ServerLimits::default()
+    }
 }
 
 /// Where an agent listens that is told this address: one that names no address stands for every address of both families.

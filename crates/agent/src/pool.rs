@@ -3,18 +3,22 @@
 //! A connection that was idle may have been closed by the other side meanwhile; then the question is asked once more on
 //! a new one, so that an idle limit of a server never looks like its loss.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bindy_wire::{Answer, ClientError, Connection, Endpoint, Relayed, Timeouts, Transfer};
 use bindy_zone::{Name, Rtype, Serial, Version};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Connections for short questions, and those for transfers: a rush of transfers must not delay SOA queries.
+/// Connections for short questions, and those for transfers: a rush of transfers must not delay SOA queries. As many again are
+/// for zones that the server does not have yet, since a rush of these must not delay news of those that it has.
 const QUESTIONS: usize = 8;
 const TRANSFERS: usize = 24;
+/// For how long an address that failed is not preferred again.
+const AVOIDED: Duration = Duration::from_secs(60);
 /// Answer messages of up to 64 KiB that wait for a slow reader.
 const WAITING_MESSAGES: usize = 2;
 /// How long a source may keep silent before the first answer.
@@ -27,6 +31,10 @@ const STALLED: Duration = Duration::from_secs(15);
 pub(crate) enum Use {
     Question,
     Transfer,
+    /// Of a zone that the server does not have yet.
+    FirstQuestion,
+    /// The same.
+    FirstTransfer,
 }
 
 /// Connections to one server.
@@ -35,9 +43,19 @@ pub(crate) struct Pool {
     idle: Mutex<Vec<Connection>>,
     questions: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
+    first_questions: Arc<Semaphore>,
+    first_transfers: Arc<Semaphore>,
+    preferred: Mutex<Preferred>,
     opened: AtomicU64,
     /// Connections of an earlier one are not kept.
     generation: AtomicU64,
+}
+
+/// Which one is asked of those behind the address.
+#[derive(Debug, Default)]
+struct Preferred {
+    address: Option<IpAddr>,
+    failed: Option<(IpAddr, Instant)>,
 }
 
 /// An answer on its way: the first message, and a channel with those that follow.
@@ -71,6 +89,9 @@ impl Pool {
             idle: Mutex::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            first_questions: Arc::new(Semaphore::new(QUESTIONS)),
+            first_transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            preferred: Mutex::default(),
             opened: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
@@ -151,6 +172,8 @@ impl Pool {
         let semaphore = match purpose {
             Use::Question => &self.questions,
             Use::Transfer => &self.transfers,
+            Use::FirstQuestion => &self.first_questions,
+            Use::FirstTransfer => &self.first_transfers,
         };
         Arc::clone(semaphore).acquire_owned().await.map_err(|_| ClientError::Closed)
     }
@@ -160,12 +183,44 @@ impl Pool {
         match idle {
             Some(connection) => Ok((connection, true)),
             None => {
-                let timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
-                let connection = Connection::open(&self.endpoint, timeouts).await?;
+                let connection = self.open().await?;
                 self.opened.fetch_add(1, Ordering::Relaxed);
                 Ok((connection, false))
             }
         }
+    }
+
+    async fn open(&self) -> Result<Connection, ClientError> {
+        let timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
+        let preferred = self.preferred().address;
+        if let Some(address) = preferred {
+            let there = SocketAddr::new(address, self.endpoint.address.port());
+            let endpoint = Endpoint { address: there, key: self.endpoint.key.clone() };
+            match Connection::open(&endpoint, timeouts).await {
+                Ok(connection) => return Ok(connection),
+                Err(_) => {
+                    *self.preferred() = Preferred { address: None, failed: Some((address, Instant::now())) }
+                }
+            }
+        }
+        Connection::open(&self.endpoint, timeouts).await
+    }
+
+    fn preferred(&self) -> MutexGuard<'_, Preferred> {
+        self.preferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks this one from now on, of those behind the address: it has told of a version, and others may not have it yet. What
+    /// cannot be reached where it told from, as behind a network address translation, is not preferred.
+    pub(crate) fn prefer(&self, address: IpAddr) {
+        let preferred = self.preferred();
+        let avoided = preferred.failed.is_some_and(|(it, at)| it == address && at.elapsed() < AVOIDED);
+        if avoided || preferred.address == Some(address) || self.endpoint.address.ip() == address {
+            return;
+        }
+        drop(preferred);
+        self.leave();
+        self.preferred().address = Some(address);
     }
 
     fn generation(&self) -> u64 {
@@ -175,7 +230,7 @@ impl Pool {
     fn give_back(&self, connection: Connection, generation: u64) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = generation == self.generation();
-        if is_current && connection.is_usable() && idle.len() < QUESTIONS + TRANSFERS {
+        if is_current && connection.is_usable() && idle.len() < 2 * (QUESTIONS + TRANSFERS) {
             idle.push(connection);
         }
     }
@@ -183,6 +238,7 @@ impl Pool {
     /// Opens new connections from now on. The address of a source may be that of a Service, behind which one server has
     /// what another has not; a kept connection would lead to the same one for ever, which may even be this one.
     pub(crate) fn leave(&self) {
+        self.preferred().address = None;
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.forget_idle();
     }
@@ -199,4 +255,25 @@ pub(crate) fn is_broken(error: &ClientError) -> bool {
         error,
         ClientError::Refused | ClientError::NotAuth | ClientError::ServFail | ClientError::Rcode(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn zones_that_are_new_take_no_room_from_those_that_are_there() {
+        let pool = Pool::new(Endpoint { address: "127.0.0.1:1".parse().unwrap(), key: None });
+        let mut taken = Vec::new();
+        for purpose in [Use::FirstQuestion, Use::FirstTransfer] {
+            while let Some(permit) = pool.permit(purpose).now_or_never() {
+                taken.push(permit.unwrap());
+            }
+        }
+        assert_eq!(taken.len(), QUESTIONS + TRANSFERS);
+        for purpose in [Use::Question, Use::Transfer] {
+            assert!(pool.permit(purpose).now_or_never().is_some(), "{purpose:?}");
+        }
+    }
 }

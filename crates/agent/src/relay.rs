@@ -54,12 +54,18 @@ impl Relay {
     async fn pass(&self, request: Request) -> Reply {
         let zone = &request.name;
         let started = Instant::now();
+        let is_new = request.serial.is_none() && self.agent.serial(zone).is_none();
+        let purpose = match (request.rtype, is_new) {
+            (Rtype::SOA, true) => Use::FirstQuestion,
+            (Rtype::SOA, false) => Use::Question,
+            (_, true) => Use::FirstTransfer,
+            (_, false) => Use::Transfer,
+        };
         let mut behind: Option<(String, Stream, Serial)> = None;
         for (source, pool) in self.agent.candidates(zone) {
             if started.elapsed() > PATIENCE {
                 break;
             }
-            let purpose = if request.rtype == Rtype::SOA { Use::Question } else { Use::Transfer };
             let outcome = pool.exchange(&request.message, purpose).await;
             match self.assess(&source, &request, outcome) {
                 Attempt::Good(stream, serial) => return self.forward(source, &request, stream, serial),
@@ -83,6 +89,7 @@ impl Relay {
     /// Makes this server un-ready while named still answers, and replies when it may stop.
     async fn stop(&self) -> Reply {
         info!("named is about to be stopped");
+        tokio::time::sleep(Duration::from_secs(self.agent.config().ready_while_stopping_seconds)).await;
         self.agent.readiness().stopping();
         tokio::time::sleep(FAREWELL).await;
         Reply::Refused

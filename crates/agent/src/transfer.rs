@@ -38,10 +38,13 @@ impl TransferPort {
     }
 
     /// A NOTIFY goes to named at once; what named says to it goes back to the sender.
-    async fn notify(&self, request: &Request) -> Reply {
+    async fn notify(&self, request: &Request, peer: &Peer) -> Reply {
         let zone = &request.name;
         self.agent.metrics.notifies.inc();
         let now = Instant::now();
+        if *peer == Peer::Own {
+            self.agent.operator_told(request.peer.ip());
+        }
         // Without a serial nothing can be expected; zero would be older or newer than anything.
         if let Some(serial) = request.serial {
             let sender = self.sender(request.peer);
@@ -142,7 +145,7 @@ impl Service for TransferPort {
         let signed = request.key.as_ref().and_then(|key| Some((key, self.agent.keys.peer(key)?)));
         let reply = match (&signed, request.opcode) {
             (Some((key, peer)), Opcode::Notify) if self.may_notify(peer, key, &request.name) => {
-                self.notify(&request).await
+                self.notify(&request, peer).await
             }
             (Some((_, peer)), Opcode::Query) => self.query(&request, peer).await,
             _ => Reply::Refused,

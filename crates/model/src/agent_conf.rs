@@ -39,6 +39,9 @@ pub struct AgentConfig {
     /// of the version before knows no such field.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub downstreams: BTreeSet<String>,
+    /// Seconds for which the server stays ready when its named is about to be stopped; left out when 0, for the same reason.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ready_while_stopping_seconds: u64,
 }
 
 /// Where named is.
@@ -92,6 +95,10 @@ pub enum SourceKind {
     Operator,
     /// A server that pulls from this one; it may have what everybody else lost.
     Downstream,
+}
+
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {

@@ -9,6 +9,7 @@
 )]
 
 mod files;
+mod operator_replicas;
 mod support;
 
 use std::time::Duration;
@@ -439,10 +440,7 @@ async fn a_server_that_is_about_to_stop_is_not_ready_while_it_still_answers() {
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
     let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
-    let (host, port) = (format!("@{}", rig.relay.address().ip()), rig.relay.address().port().to_string());
-    let question =
-        [host.as_str(), "-p", &port, "+tcp", "+time=10", "+tries=1", bindy_model::STOP_QUESTION, "TXT"];
-    let mut farewell = std::process::Command::new("dig").args(question).spawn().unwrap();
+    let mut farewell = say_farewell(&rig);
     wait_for("the server not to be ready", Duration::from_secs(5), async || {
         let (status, body) = rig.readyz().await?;
         ensure!(status == 503 && body["waitingFor"][0] == "named to stop", "{status} {body}");
@@ -452,6 +450,39 @@ async fn a_server_that_is_about_to_stop_is_not_ready_while_it_still_answers() {
     .unwrap();
     assert!(farewell.try_wait().unwrap().is_none(), "it waits until nobody is sent there any more");
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    farewell.kill().unwrap();
+    farewell.wait().unwrap();
+}
+
+/// Tells the agent that its named is about to be stopped, as the preStop hook of a pod does.
+fn say_farewell(rig: &Rig) -> std::process::Child {
+    let (host, port) = (format!("@{}", rig.relay.address().ip()), rig.relay.address().port().to_string());
+    let question =
+        [host.as_str(), "-p", &port, "+tcp", "+time=30", "+tries=1", bindy_model::STOP_QUESTION, "TXT"];
+    std::process::Command::new("dig").args(question).spawn().unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_alone_answers_for_its_node_stays_ready_for_a_while_when_it_is_about_to_stop() {
+    let scratch = Scratch::new("agent-stopping-late").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let sources = [("operator", "operator", source.named.address())];
+    let mut rig = Rig::start(&scratch, &sources).await;
+    rig.kill_agent();
+    rig.json["readyWhileStoppingSeconds"] = 3.into();
+    rig.set_sources(&sources);
+    rig.start_agent().await;
+    rig.until_ready().await;
+    let begun = std::time::Instant::now();
+    let mut farewell = say_farewell(&rig);
+    wait_for("the server not to be ready", LIMIT, async || {
+        let (status, _) = rig.readyz().await?;
+        ensure!(status == 503, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
     farewell.kill().unwrap();
     farewell.wait().unwrap();
 }

@@ -74,6 +74,7 @@ fn agent<'a>(
         keys: keys.chain(&wanted.key_files).cloned().collect(),
         sources: sources.collect(),
         downstreams: wanted.downstreams.clone(),
+        ready_while_stopping_seconds: 0,
     }
 }
 

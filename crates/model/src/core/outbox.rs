@@ -10,7 +10,7 @@ use std::time::Duration;
 use bindy_api::{DNSZoneStatus, RecordStatus};
 
 use super::servers::Server;
-use super::{Core, InstanceReport, ServerReport, ZoneReport};
+use super::{Core, InstanceReport, LedgerKind, ServerReport, ZoneReport};
 use crate::conditions::record_conditions;
 use crate::object::{Instance, Kind, NamespacedName, ObjectKey};
 use crate::publication::Now;
@@ -91,6 +91,8 @@ pub struct ZoneNotice {
     pub uid: String,
     /// Print of what its status says by all that is known, 0 when it says nothing: another one is not to be overwritten.
     pub told: u32,
+    /// Whether its status has what the ledger owns.
+    pub has_entry: bool,
     /// The status without what the ledger owns; its times have to be filled in.
     pub status: DNSZoneStatus,
 }
@@ -324,7 +326,8 @@ impl Core {
         }
         self.world.note_told(&object, Told { print, ready: false });
         let uid = self.world.zone(key)?.metadata.uid.clone();
-        Some(ZoneNotice { key: key.clone(), uid, told, status })
+        let has_entry = self.ledger.contains_key(&(key.clone(), LedgerKind::Zone));
+        Some(ZoneNotice { key: key.clone(), uid, told, has_entry, status })
     }
 
     fn instance_notice(&self, key: &NamespacedName) -> Option<InstanceNotice> {

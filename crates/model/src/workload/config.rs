@@ -21,6 +21,10 @@ use crate::links::{Link, Origin};
 use crate::named_conf::{AclElement, LOCAL_KEY, NamedSettings, Paths, Text, Wishes, instance_config};
 use crate::object::{Instance, OutsideUpstream};
 
+/// How long a server whose node answers clients from outside by itself stays ready when it is about to be stopped: health
+/// checks of load balancers take about ten seconds to fail.
+const READY_WHILE_STOPPING_SECONDS: u64 = 15;
+
 /// The configuration of the pods; `None` while the hidden primary's address is not known.
 pub(super) fn config_map(metadata: ObjectMeta, inputs: &Inputs<'_>) -> Result<Option<ConfigMap>, PlanError> {
     let Some(operator) = inputs.cluster.operator else { return Ok(None) };
@@ -119,10 +123,22 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
         },
         keys: key_files(inputs.instance),
         downstreams: downstreams.cloned().collect(),
+        ready_while_stopping_seconds: ready_while_stopping(inputs.instance),
         sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
     };
     // Neither maps nor floating point: it cannot fail.
     Ok(serde_json::to_string_pretty(&config).unwrap_or_default() + "\n")
+}
+
+/// With `externalTrafficPolicy: Local` a node drops questions from outside as soon as its only server is not ready, and load balancers
+/// and routers bring them there until their health checks have failed. (Those fail when the server is about to be stopped, whether
+/// or not it is ready: <https://kep.k8s.io/1669>.)
+fn ready_while_stopping(instance: &Instance) -> u64 {
+    if instance.pods.service.external_traffic_policy.as_deref() == Some("Local") {
+        READY_WHILE_STOPPING_SECONDS
+    } else {
+        0
+    }
 }
 
 /// The Service at the other end; `None` while it has no address.

@@ -116,7 +116,8 @@ fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
         service_account_name: Some(names.service_account.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(30),
+        // The farewell, and a named with 100 000 zones that stops.
+        termination_grace_period_seconds: Some(60),
         security_context: Some(PodSecurityContext {
             // Large volumes are not walked through at each start.
             fs_group_change_policy: keeps.then(|| "OnRootMismatch".to_owned()),

@@ -58,3 +58,15 @@ fn the_service_is_as_the_instance_asks_and_leads_to_port_53_of_the_servers() {
     );
     assert!(difference(&fixed, &service(json!({}))).is_some(), "what is not wanted any more shows");
 }
+
+#[test]
+fn servers_that_alone_answer_for_their_node_stay_ready_for_a_while_when_they_stop() {
+    let told = |policy: &str| {
+        let wish = json!({ "type": "NodePort", "externalTrafficPolicy": policy });
+        let objects = objects(|instance| instance.pods.service = serde_json::from_value(wish).unwrap());
+        let config = objects.iter().find(|one| one.kind == ObjectKind::ConfigMap).unwrap();
+        let agent: Value = serde_json::from_str(config.body["data"]["agent.json"].as_str().unwrap()).unwrap();
+        agent["readyWhileStoppingSeconds"].clone()
+    };
+    assert_eq!((told("Local"), told("Cluster")), (json!(15), Value::Null));
+}

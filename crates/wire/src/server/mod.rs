@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bindy_zone::{History, Name, Rtype, Serial};
 use bytes::Bytes;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,9 @@ use crate::keys::KeyRing;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
+
+/// What the kernel counts for a datagram that waits.
+const DATAGRAM: usize = 1_024;
 
 /// For how long clients of a server that ends are waited for.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -206,6 +210,8 @@ impl<S: Service> Server<S> {
                 Err(error) => return Err(error),
             }
         };
+        // Where nobody answers for a moment, questions wait; the kernel gives what it allows (net.core.rmem_max).
+        set_socket_recv_buffer_size(&udp, options.limits.datagrams * DATAGRAM)?;
         let counters = Arc::default();
         Ok(Self { tcp, udp, shared: Arc::new(Shared { keys: Box::new(keys), options, service, counters }) })
     }
@@ -290,5 +296,26 @@ mod tests {
         let bound = listen_on("[::]:0".parse().unwrap(), none).unwrap();
         assert_eq!(bound.local_addr().unwrap().ip(), Ipv4Addr::UNSPECIFIED);
         assert!(listen_on("[::1]:0".parse().unwrap(), none).is_err());
+    }
+
+    struct Nobody;
+
+    impl Service for Nobody {
+        async fn call(&self, _: Request) -> Reply {
+            Reply::Refused
+        }
+    }
+
+    #[tokio::test]
+    async fn datagrams_have_as_much_room_to_wait_as_the_kernel_allows() {
+        let limits = ServerLimits { datagrams: 20_000, ..ServerLimits::default() };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = ServerOptions { address, signatures: Signatures::None, limits };
+        let server = Server::bind(options, Vec::<crate::Key>::new(), Nobody).await.unwrap();
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap();
+        let allowed: usize = allowed.trim().parse().unwrap();
+        let room = rustix::net::sockopt::socket_recv_buffer_size(&server.udp).unwrap();
+        // The kernel tells twice what it was asked for (socket(7)).
+        assert!(room >= 2 * allowed.min(20_000 * DATAGRAM), "{room} octets of {allowed}");
     }
 }

@@ -18,6 +18,7 @@ mod foreign_objects;
 mod frozen_agent;
 mod kubectl_tells_the_truth;
 mod large_zone;
+mod local_traffic;
 mod lost_notifies;
 mod owned_objects;
 mod page_pods;
