@@ -30,9 +30,10 @@ use crate::term::{Leadership, Term, TermOver};
 /// Pause before a write is tried again that failed for a reason which may pass.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes that are under way at once, of versions that follow one and of first ones: an edit never waits behind a bulk load.
+/// Writes that are under way at once, of versions that follow one and of first ones: an edit never waits behind a bulk load, and
+/// at the API server not behind much of it.
 const EDITS: usize = 32;
-const FIRST_VERSIONS: usize = 32;
+const FIRST_VERSIONS: usize = 16;
 
 /// The longest of these pauses.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, GROUP, dated};
+use bindy_api::{Bind9Instance, Bind9InstanceStatus, Condition, DNSZone, DNSZoneStatus, GROUP, dated};
 use bindy_engine::{EngineHandle, sleep_until};
 use bindy_model::{
     InstanceNotice, Kind, Notices, ObjectKey, RecordNotice, Told, UnreadableNotice, ZoneNotice, told,
@@ -209,17 +209,37 @@ impl Teller {
     }
 
     async fn write_zone(&self, term: &Term, notice: ZoneNotice) -> Result<(), Failure> {
-        let ZoneNotice { key, uid, told, mut status } = notice;
+        let ZoneNotice { key, uid, told, has_entry, status } = notice;
         let key = ObjectKey { kind: Kind::Zone, key };
         let resource = ApiResource::erase::<DNSZone>(&());
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.key.namespace, &resource);
+        let zone = (&api, &key, uid.as_str());
+        // A zone that was never told anything costs one request, unless somebody has taken its status away.
+        if told == 0 && has_entry {
+            match self.replace_zone(term, zone, &json!({}), status.clone()).await {
+                Err(Failure::Refused(_)) => {}
+                written => return written,
+            }
+        }
         let before = self.expected(&api, &key, told).await?;
-        let old = conditions(&before);
+        self.replace_zone(term, zone, &before, status).await
+    }
+
+    async fn replace_zone(
+        &self,
+        term: &Term,
+        (api, key, uid): (&Api<DynamicObject>, &ObjectKey, &str),
+        before: &Value,
+        mut status: DNSZoneStatus,
+    ) -> Result<(), Failure> {
+        let old = conditions(before);
         status.conditions = dated(&old, status.conditions, Timestamp::now());
-        let patch = replace(&uid, &before, &json!(status), ZONE_FIELDS);
-        let written = self.patch(term, &api, &key, patch).await?;
-        self.events.tell(&written.object_ref(&resource), &old, &status.conditions).await;
+        let patch = replace(uid, before, &json!(status), ZONE_FIELDS);
+        let written = self.patch(term, api, key, patch).await?;
+        self.events
+            .tell(&written.object_ref(&ApiResource::erase::<DNSZone>(&())), &old, &status.conditions)
+            .await;
         Ok(())
     }
 
@@ -427,11 +447,8 @@ mod tests {
             "status": status})
     }
 
-    /// The record `www` told that it is served, against an API server that refuses every status.
-    async fn refused(found: &Value) -> Result<(), Failure> {
-        let api = simulated::Api::default();
-        api.put("arecords", record(found));
-        api.refuse("patch arecords/status", StatusCode::UNPROCESSABLE_ENTITY);
+    /// Lets somebody tell statuses to this API server.
+    async fn telling<T>(api: &simulated::Api, work: impl AsyncFnOnce(&Teller) -> T) -> T {
         let client = api.client();
         let leadership = Leadership::new().1;
         let ledger = Arc::new(KubeLedger::new(client.clone(), leadership, Metrics::new()));
@@ -448,6 +465,17 @@ mod tests {
             events: Events::new(client, None),
             refusals: Refusals::default(),
         };
+        let result = work(&teller).await;
+        cancel.cancel();
+        running.await.unwrap();
+        result
+    }
+
+    /// The record `www` told that it is served, against an API server that refuses every status.
+    async fn refused(found: &Value) -> Result<(), Failure> {
+        let api = simulated::Api::default();
+        api.put("arecords", record(found));
+        api.refuse("patch arecords/status", StatusCode::UNPROCESSABLE_ENTITY);
         let row = bindy_api::RECORD_KINDS.iter().find(|row| row.name == "ARecord").unwrap();
         let key = ObjectKey { kind: Kind::Record(row.kind), key: NamespacedName::new("default", "www") };
         let created: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
@@ -459,10 +487,25 @@ mod tests {
             status: RecordStatus::default(),
         };
         let resource = observe::resource(key.kind).unwrap();
-        let written = teller.write_record(&teller.term, &resource, notice).await;
-        cancel.cancel();
-        running.await.unwrap();
-        written
+        telling(&api, async |teller| teller.write_record(&teller.term, &resource, notice).await).await
+    }
+
+    #[tokio::test]
+    async fn a_zone_that_was_never_told_anything_costs_one_request_unless_its_status_was_taken_away() {
+        for (before, requests) in [(json!({"serial": 7, "digest": "", "records": 2}), 1), (Value::Null, 4)] {
+            let api = simulated::Api::default();
+            let metadata = json!({"name": "example", "namespace": "default", "uid": "u"});
+            let zone = json!({"apiVersion": bindy_api::API_VERSION, "kind": "DNSZone", "metadata": metadata,
+                "spec": {"zoneName": "example.org"}, "status": before});
+            api.put("dnszones", zone);
+            let uid = api.get("dnszones", "example").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+            let status = DNSZoneStatus { observed_generation: Some(1), ..DNSZoneStatus::default() };
+            let key = NamespacedName::new("default", "example");
+            let notice = ZoneNotice { key, uid, told: 0, has_entry: true, status };
+            telling(&api, async |teller| teller.write_zone(&teller.term, notice).await).await.unwrap();
+            assert_eq!(api.take_log().len(), requests, "{before}");
+            assert_eq!(api.get("dnszones", "example").unwrap()["status"]["observedGeneration"], 1);
+        }
     }
 
     #[tokio::test]

@@ -213,14 +213,16 @@ fn status(code: StatusCode, reason: &str) -> (StatusCode, Value) {
     (code, status)
 }
 
-/// Carries out a JSON patch of tests and additions; false where a test fails.
+/// Carries out a JSON patch of tests and additions; false where a test fails, or is of something below what does not exist.
 fn patched(live: &mut Value, patch: &Value) -> bool {
     patch.as_array().unwrap().iter().all(|operation| {
         let path = operation["path"].as_str().unwrap();
-        if operation["op"] == "test" {
-            return *live.pointer(path).unwrap_or(&Value::Null) == operation["value"];
-        }
         let (parent, field) = path.rsplit_once('/').unwrap();
+        if operation["op"] == "test" {
+            let parent = live.pointer(parent).and_then(Value::as_object);
+            return parent
+                .is_some_and(|parent| *parent.get(field).unwrap_or(&Value::Null) == operation["value"]);
+        }
         live.pointer_mut(parent).unwrap()[field] = operation["value"].clone();
         operation["op"] == "add"
     })
