@@ -54,6 +54,7 @@ async fn wrong_records_are_left_out_and_named() -> Result<()> {
         manifest("CNAMERecord", "beside", "zoneRef: z, name: good, target: other.example.net."),
         manifest("CNAMERecord", "apex", "zoneRef: z, name: \"@\", target: other.example.net."),
         a("nowhere", "missing", "www", "192.0.2.9"),
+        manifest("TXTRecord", "delegated", "zoneRef: z, name: sub, text: [hidden]"),
         manifest("NSRecord", "sub", "zoneRef: z, name: sub, nameserver: ns.example.net."),
         manifest("TXTRecord", "hidden", "zoneRef: z, name: below.sub, text: [hidden]"),
         manifest("NSRecord", "wildcard", "zoneRef: z, name: \"*.sub\", nameserver: ns.example.net."),
@@ -67,6 +68,7 @@ async fn wrong_records_are_left_out_and_named() -> Result<()> {
     problem(&mut up, "CNAMERecord default/beside", "ARecord default/good").await?;
     problem(&mut up, "CNAMERecord default/apex", "apex").await?;
     problem(&mut up, "ARecord default/nowhere", "DNSZone missing does not exist").await?;
+    problem(&mut up, "TXTRecord default/delegated", "at or below the delegation of sub.example.com.").await?;
     problem(&mut up, "TXTRecord default/hidden", "below the delegation of sub.example.com.").await?;
     problem(&mut up, "NSRecord default/wildcard", "cannot be at a wildcard").await?;
     up.answers("good.example.com", Rtype::A, &["192.0.2.1"]).await?;

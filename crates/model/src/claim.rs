@@ -7,11 +7,12 @@
 //! ```
 //! Claims of one type merge into one RRset: duplicates collapse and the lowest TTL holds. A CNAME stands alone, so
 //! among a CNAME and anything else the oldest claim decides which of the two is served (RFC 1034 section 3.6.2); of
-//! several CNAMEs or DNAMEs the oldest is served (RFC 6672 section 2.4).
+//! several CNAMEs or DNAMEs the oldest is served (RFC 6672 section 2.4). NS records below the apex are a delegation,
+//! whatever is older: servers give nothing else of the name than what belongs to that.
 
 use std::collections::BTreeMap;
 
-use bindy_zone::{Rdata, RrSets, Rtype, Ttl};
+use bindy_zone::{Name, Rdata, RrSets, Rtype, Ttl};
 
 use crate::verdict::{Refusal, Verdict};
 
@@ -47,8 +48,9 @@ struct Merged {
     octets: usize,
 }
 
-/// Merges the claims on one owner name, given from the oldest to the youngest.
-pub(crate) fn resolve<S: Clone + ToString>(claims: Vec<Claim<S>>) -> Resolution<S> {
+/// Merges the claims on one owner name, given from the oldest to the youngest. `cut` is the absolute name where NS records
+/// delegate it.
+pub(crate) fn resolve<S: Clone + ToString>(claims: Vec<Claim<S>>, cut: Option<&Name>) -> Resolution<S> {
     let mut merged: BTreeMap<Rtype, Merged> = BTreeMap::new();
     let mut accepted: Vec<Claim<S>> = Vec::new();
     let mut verdicts = Vec::with_capacity(claims.len());
@@ -62,6 +64,15 @@ pub(crate) fn resolve<S: Clone + ToString>(claims: Vec<Claim<S>>) -> Resolution<
         verdicts.push((claim.source.clone(), claim.rtype, claim.ttl, refusal.clone()));
         if refusal.is_none() {
             accepted.push(claim);
+        }
+    }
+    let has_ns = merged.get(&Rtype::NS).is_some_and(|rrset| !rrset.rdatas.is_empty());
+    if let Some(cut) = cut.filter(|_| has_ns) {
+        merged.retain(|rtype, _| is_seen_at_cut(*rtype));
+        for (_, rtype, _, refusal) in &mut verdicts {
+            if refusal.is_none() && !is_seen_at_cut(*rtype) {
+                *refusal = Some(Refusal::Occluded { owner: cut.clone(), cut: cut.clone(), rtype: *rtype });
+            }
         }
     }
     let told = |rtype: Rtype, wished: Ttl| match merged.get(&rtype).and_then(|rrset| rrset.ttl) {
@@ -89,6 +100,12 @@ fn conflicting<S>(older: &Claim<S>, younger: &Claim<S>) -> bool {
     }
 }
 
+/// Whether servers give records of this type at a delegation: its NS records, their addresses as glue, and what the zone
+/// above says of it (RFC 4035 section 2.6).
+fn is_seen_at_cut(rtype: Rtype) -> bool {
+    matches!(rtype, Rtype::NS | Rtype::A | Rtype::AAAA | Rtype::DS | Rtype::NSEC | Rtype::RRSIG)
+}
+
 impl Merged {
     /// Takes the records of `claim` in, unless the RRset would grow over a limit.
     fn admit<S>(&mut self, claim: &Claim<S>) -> Option<Refusal> {
@@ -109,7 +126,6 @@ impl Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bindy_zone::Name;
     use std::net::Ipv4Addr;
 
     fn a(source: &'static str, ttl: u32, last: u8) -> Claim<&'static str> {
@@ -124,7 +140,7 @@ mod tests {
 
     #[test]
     fn same_type_merges_and_the_lowest_ttl_is_served() {
-        let resolution = resolve(vec![a("one", 300, 1), a("two", 60, 2), a("three", 60, 1)]);
+        let resolution = resolve(vec![a("one", 300, 1), a("two", 60, 2), a("three", 60, 1)], None);
         let rrset = resolution.rrsets.get(Rtype::A).unwrap();
         assert_eq!((rrset.record_count(), rrset.ttl().get()), (2, 60));
         assert!(matches!(resolution.verdicts[0], ("one", Verdict::LowerTtl { .. })));
@@ -133,14 +149,14 @@ mod tests {
 
     #[test]
     fn the_oldest_of_cname_and_other_data_wins() {
-        let resolution = resolve(vec![a("old", 60, 1), cname("alias", "x."), a("young", 60, 2)]);
+        let resolution = resolve(vec![a("old", 60, 1), cname("alias", "x."), a("young", 60, 2)], None);
         assert_eq!(resolution.rrsets.get(Rtype::A).unwrap().record_count(), 2);
         assert!(resolution.rrsets.get(Rtype::CNAME).is_none());
         assert!(matches!(&resolution.verdicts[1].1,
             Verdict::Refused(Refusal::Conflict { winner, .. }) if winner == "old"));
 
-        let resolution =
-            resolve(vec![cname("alias", "x."), a("young", 60, 2), cname("same", "x."), cname("other", "y.")]);
+        let claims = vec![cname("alias", "x."), a("young", 60, 2), cname("same", "x."), cname("other", "y.")];
+        let resolution = resolve(claims, None);
         assert_eq!(resolution.rrsets.iter().count(), 1);
         let refused: Vec<bool> =
             resolution.verdicts.iter().map(|(_, verdict)| matches!(verdict, Verdict::Refused(_))).collect();
@@ -157,7 +173,7 @@ mod tests {
                 rdatas: vec![Rdata::a(Ipv4Addr::from(n as u32))],
             })
             .collect();
-        let resolution = resolve(claims);
+        let resolution = resolve(claims, None);
         assert_eq!(resolution.rrsets.record_count(), MAX_RECORDS_PER_RRSET);
         let (source, verdict) = resolution.verdicts.last().unwrap();
         assert_eq!(source, &MAX_RECORDS_PER_RRSET.to_string());

@@ -137,7 +137,9 @@ impl Compiler<'_> {
     fn visit(&mut self, owner: &OwnerName) -> BTreeSet<OwnerName> {
         let mut verdicts = Vec::new();
         let claims = self.claims(owner, &mut verdicts);
-        let resolution = resolve(claims);
+        let delegates = !owner.is_apex() && claims.iter().any(|claim| claim.rtype == Rtype::NS);
+        let cut = delegates.then(|| owner.in_zone(self.apex));
+        let resolution = resolve(claims, cut.as_ref());
         let mut refused = Vec::new();
         for (source, verdict) in resolution.verdicts {
             match (source, verdict) {

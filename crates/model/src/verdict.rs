@@ -106,7 +106,7 @@ pub enum Refusal {
     AtApex(Rtype),
     /// Servers answer with a referral instead.
     #[error(
-        "{owner} is below the delegation of {cut}: servers answer with a referral, so the {rtype} is never seen; put it into the delegated zone"
+        "{owner} is at or below the delegation of {cut}: servers answer with a referral, so the {rtype} is never seen; put it into the delegated zone"
     )]
     Occluded {
         /// Absolute owner name.

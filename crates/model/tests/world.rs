@@ -1,4 +1,4 @@
-//! Which zones are looked at again when an object changes.
+//! Which zones are looked at again when an object changes, and what of their records is served.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +13,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use bindy_model::{Instance, NamespacedName, Object, Removal, Role, World};
-use common::{a, elsewhere, instance, key, zone};
+use bindy_api::RecordKind;
+use bindy_model::{Instance, NamespacedName, Object, Removal, Role, Verdict, World};
+use bindy_zone::{OwnerName, Rtype};
+use common::{a, elsewhere, instance, key, record, zone};
+use serde_json::json;
 
 /// A world with these objects, all looked at.
 fn settled(objects: impl IntoIterator<Item = Object>) -> World {
@@ -32,6 +35,20 @@ fn settle(world: &mut World) -> BTreeSet<NamespacedName> {
         world.compile(key);
     }
     dirty
+}
+
+/// Why a record is left out, if it is.
+fn refusal(world: &World, record: &Object) -> Option<String> {
+    let (_, _, verdict) = world.verdict(world.record(&record.key()).unwrap()).unwrap();
+    if let Verdict::Refused(refusal) = verdict { Some(refusal.to_string()) } else { None }
+}
+
+/// The types that are served at a name.
+fn types_at(world: &mut World, owner: &str) -> Vec<Rtype> {
+    let content = world.compile(&key("zone")).unwrap().content;
+    let owner = OwnerName::parse(owner, content.apex()).unwrap();
+    let rrsets = content.get(&owner).into_iter().flat_map(|rrsets| rrsets.iter());
+    rrsets.map(|rrset| rrset.rtype()).collect()
 }
 
 fn here() -> [Object; 2] {
@@ -94,5 +111,29 @@ fn how_many_servers_run_and_how_is_nothing_to_compile_a_zone_for() {
         world.apply(changed(setting));
         assert_eq!(settle(&mut world), BTreeSet::new());
         assert_ne!(world.fleet_version(), version);
+    }
+}
+
+#[test]
+fn a_delegated_name_has_nothing_but_its_delegation_whichever_record_came_first() {
+    let ns = |created| record(RecordKind::Ns, "ns", "sub", created, json!({ "nameserver": "sub" }));
+    let txt = record(RecordKind::Txt, "txt", "sub", 2, json!({ "text": ["hidden"] }));
+    let glue = a("glue", "sub", 1);
+    for ns in [ns(1), ns(3)] {
+        for objects in [[ns.clone(), txt.clone(), glue.clone()], [txt.clone(), glue.clone(), ns.clone()]] {
+            let mut world = settled(here());
+            for object in objects {
+                world.apply(object);
+                settle(&mut world);
+            }
+            assert_eq!(types_at(&mut world, "sub"), [Rtype::A, Rtype::NS]);
+            let why = refusal(&world, &txt).unwrap();
+            assert!(why.contains("at or below the delegation of sub.example.com."), "{why}");
+            assert_eq!((refusal(&world, &ns), refusal(&world, &glue)), (None, None));
+            world.remove(&ns.key(), Removal::Deleted);
+            settle(&mut world);
+            assert_eq!(types_at(&mut world, "sub"), [Rtype::A, Rtype::TXT]);
+            assert_eq!(refusal(&world, &txt), None);
+        }
     }
 }
