@@ -61,8 +61,8 @@ reasons! {
         "A name server inside the zone has no address there, so resolvers cannot reach it by this name.",
         "Add an ARecord or AAAARecord for the name server, or ipv4Address or ipv6Address in spec.nameServers.";
     Occluded: "Accepted=False on records",
-        "The name is at or below a delegation: resolvers are sent to the other zone's servers and never see this record.",
-        "Put the record into the delegated zone, or remove the NSRecord that delegates it.";
+        "The name is at or below a delegation, or below a DNAME: resolvers are sent elsewhere and never see this record.",
+        "Put the record into the delegated zone, or remove the NSRecord that delegates it; rename it, or remove the DNAME.";
     InvalidName: "Accepted=False on all kinds",
         "A name is not a valid domain name (label over 63 octets, name over 255, empty label, character that needs an escape).",
         "Correct the name that the message quotes.";

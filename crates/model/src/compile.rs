@@ -135,13 +135,14 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     /// Compiles one owner name and returns the names that have to be visited because of it.
     fn visit(&mut self, owner: &OwnerName) -> BTreeSet<OwnerName> {
-        let mut verdicts = Vec::new();
-        let claims = self.claims(owner, &mut verdicts);
+        let mut told = Vec::new();
+        let claims = self.claims(owner, &mut told);
         let delegates = !owner.is_apex() && claims.iter().any(|claim| claim.rtype == Rtype::NS);
         let cut = delegates.then(|| owner.in_zone(self.apex));
         let resolution = resolve(claims, cut.as_ref());
-        let mut refused = Vec::new();
-        for (source, verdict) in resolution.verdicts {
+        told.extend(resolution.verdicts);
+        let (mut verdicts, mut refused) = (Vec::new(), Vec::new());
+        for (source, verdict) in told {
             match (source, verdict) {
                 (Source::Record(id, _), verdict) => verdicts.push((id, verdict)),
                 (Source::File(file), Verdict::Refused(refusal)) => refused.push((file, refusal)),
@@ -153,10 +154,10 @@ impl Compiler<'_> {
             self.zone.file_refusals.insert(owner.clone(), refused);
         }
         let mut again = self.note_servers(owner, &resolution.rrsets);
-        let was_cut = self.is_cut(owner);
+        let was_cut = self.cut_at(owner);
         self.content.set(owner.clone(), resolution.rrsets.clone());
         self.tell(verdicts, &resolution.rrsets);
-        if was_cut != self.is_cut(owner) {
+        if was_cut != self.cut_at(owner) {
             let served = self.content.within(owner).map(|(below, _)| below.clone());
             let hidden =
                 self.zone.occluded.range(owner.clone()..).take_while(|below| below.is_within(owner)).cloned();
@@ -165,10 +166,8 @@ impl Compiler<'_> {
         again
     }
 
-    /// What is wanted at `owner`, the oldest first; refusals go to `verdicts`.
-    fn claims(&mut self, owner: &OwnerName, verdicts: &mut Vec<(RecordId, Verdict)>) -> Vec<Claim<Source>> {
-        let cut = self.cut_above(owner);
-        self.zone.occluded.remove(owner);
+    /// What is wanted at `owner`, the oldest first; refusals go to `told`.
+    fn claims(&mut self, owner: &OwnerName, told: &mut Vec<(Source, Verdict)>) -> Vec<Claim<Source>> {
         let mut ids: Vec<RecordId> = self.zone.members_at(self.table, owner).collect();
         self.touched.extend(&ids);
         ids.sort_by_cached_key(|id| {
@@ -179,17 +178,12 @@ impl Compiler<'_> {
         let mut claims: Vec<(u32, Claim<Source>)> = Vec::new();
         for id in ids {
             let Some(stored) = self.table.get(id) else { continue };
-            match self.record_claim(id, owner, cut.as_ref(), several) {
+            match self.record_claim(id, owner, several) {
                 Ok(claim) => claims.push((stored.created, claim)),
-                Err(refusal) => {
-                    if matches!(refusal, Refusal::Occluded { .. }) {
-                        self.zone.occluded.insert(owner.clone());
-                    }
-                    verdicts.push((id, Verdict::Refused(refusal)));
-                }
+                Err(refusal) => told.push((Source::Record(id, String::new()), Verdict::Refused(refusal))),
             }
         }
-        let given = self.file_claims(owner, cut.as_ref()).into_iter().chain(self.server_claims(owner));
+        let given = self.file_claims(owner).into_iter().chain(self.server_claims(owner));
         claims.extend(given.map(|claim| (zone_created, claim)));
         claims.sort_by_key(|(created, _)| *created);
         let mut claims: Vec<Claim<Source>> = claims.into_iter().map(|(_, claim)| claim).collect();
@@ -197,16 +191,32 @@ impl Compiler<'_> {
             claims.extend(self.default_ns());
         }
         self.add_residue(owner, &mut claims);
+        self.hide(owner, &mut claims, told);
         claims
     }
 
-    fn record_claim(
-        &self,
-        id: RecordId,
+    /// Takes out what servers never give, since they answer with a delegation or a DNAME above.
+    fn hide(
+        &mut self,
         owner: &OwnerName,
-        cut: Option<&OwnerName>,
-        several: bool,
-    ) -> Result<Claim<Source>, Refusal> {
+        claims: &mut Vec<Claim<Source>>,
+        told: &mut Vec<(Source, Verdict)>,
+    ) {
+        self.zone.occluded.remove(owner);
+        let Some((cut, by)) = self.cut_above(owner) else { return };
+        let is_hidden = |claim: &mut Claim<Source>| by == Rtype::DNAME || !is_address(claim.rtype);
+        for Claim { source, rtype, .. } in claims.extract_if(.., is_hidden) {
+            let (below, cut) = (owner.in_zone(self.apex), cut.in_zone(self.apex));
+            let refusal = match by {
+                Rtype::DNAME => Refusal::BelowDname { owner: below, dname: cut, rtype },
+                _ => Refusal::Occluded { owner: below, cut, rtype },
+            };
+            told.push((source, Verdict::Refused(refusal)));
+            self.zone.occluded.insert(owner.clone());
+        }
+    }
+
+    fn record_claim(&self, id: RecordId, owner: &OwnerName, several: bool) -> Result<Claim<Source>, Refusal> {
         let stored = self.table.get(id).ok_or_else(|| Refusal::Invalid("the object is gone".to_owned()))?;
         let rdatas = stored.data.rdatas(self.apex)?;
         let rtype = stored.data.rtype();
@@ -218,10 +228,6 @@ impl Compiler<'_> {
         if owner.is_wildcard() && rtype == Rtype::NS {
             return Err(Refusal::WildcardDelegation);
         }
-        if let Some(cut) = cut.filter(|_| !is_address(rtype)) {
-            let (owner, cut) = (owner.in_zone(self.apex), cut.in_zone(self.apex));
-            return Err(Refusal::Occluded { owner, cut, rtype });
-        }
         // Named only where somebody may have to be told who won.
         let shown = match several {
             true => format!("{} {}", Kind::Record(stored.data.kind()), self.table.key(stored)),
@@ -230,28 +236,19 @@ impl Compiler<'_> {
         Ok(Claim { source: Source::Record(id, shown), rtype, ttl, rdatas })
     }
 
-    fn file_claims(&mut self, owner: &OwnerName, cut: Option<&OwnerName>) -> Vec<Claim<Source>> {
+    fn file_claims(&self, owner: &OwnerName) -> Vec<Claim<Source>> {
         let mut claims = Vec::new();
-        let mut hidden = false;
         for (reference, part) in &self.zone.files {
             let Some(rrsets) = part.records.as_ref().and_then(|records| records.get(owner)) else { continue };
             for rrset in rrsets.iter() {
-                let rtype = rrset.rtype();
-                if cut.is_some() && !is_address(rtype) {
-                    hidden = true;
-                    continue;
-                }
                 let rdatas = rrset.rdatas().map(Rdata::from_canonical).collect();
                 claims.push(Claim {
                     source: Source::File(reference.clone()),
-                    rtype,
+                    rtype: rrset.rtype(),
                     ttl: rrset.ttl(),
                     rdatas,
                 });
             }
-        }
-        if hidden {
-            self.zone.occluded.insert(owner.clone());
         }
         claims
     }
@@ -349,17 +346,21 @@ impl Compiler<'_> {
         }
     }
 
-    /// Whether servers answer with a referral below this name.
-    fn is_cut(&self, owner: &OwnerName) -> bool {
-        !owner.is_apex() && self.content.get(owner).is_some_and(|rrsets| rrsets.get(Rtype::NS).is_some())
+    /// What servers answer with below this name, whatever is there: a referral (NS) or the name that a DNAME gives.
+    fn cut_at(&self, owner: &OwnerName) -> Option<Rtype> {
+        let rrsets = self.content.get(owner)?;
+        let delegates = !owner.is_apex() && rrsets.get(Rtype::NS).is_some();
+        let by = if delegates { Rtype::NS } else { Rtype::DNAME };
+        rrsets.get(by).is_some().then_some(by)
     }
 
-    fn cut_above(&self, owner: &OwnerName) -> Option<OwnerName> {
+    /// The highest name above this one that has such an answer: servers look no further down.
+    fn cut_above(&self, owner: &OwnerName) -> Option<(OwnerName, Rtype)> {
         let mut ancestor = owner.parent()?;
         let mut highest = None;
         loop {
-            if self.is_cut(&ancestor) {
-                highest = Some(ancestor.clone());
+            if let Some(by) = self.cut_at(&ancestor) {
+                highest = Some((ancestor.clone(), by));
             }
             match ancestor.parent() {
                 Some(next) => ancestor = next,

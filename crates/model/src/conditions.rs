@@ -73,7 +73,7 @@ fn refusal_reason(refusal: &Refusal) -> Reason {
         | Refusal::AtApex(_) => Reason::InvalidData,
         Refusal::Conflict { .. } => Reason::Conflict,
         Refusal::RrSetTooLarge { .. } => Reason::TooManyRecords,
-        Refusal::Occluded { .. } => Reason::Occluded,
+        Refusal::Occluded { .. } | Refusal::BelowDname { .. } => Reason::Occluded,
         Refusal::NoZone(_) => Reason::ZoneNotFound,
         Refusal::ZoneRefused(_) => Reason::ZoneNotAccepted,
         Refusal::InZone { refusal, .. } => refusal_reason(refusal),

@@ -116,6 +116,18 @@ pub enum Refusal {
         /// Type of the record.
         rtype: Rtype,
     },
+    /// Servers answer with what a DNAME gives instead.
+    #[error(
+        "{owner} is below the DNAME of {dname}: servers answer with its target instead (RFC 6672 section 2.4), so the {rtype} is never seen; rename it, or remove the DNAME"
+    )]
+    BelowDname {
+        /// Absolute owner name.
+        owner: Name,
+        /// The name that has the DNAME.
+        dname: Name,
+        /// Type of the record.
+        rtype: Rtype,
+    },
     /// No zone wants it.
     #[error("{0}")]
     NoZone(String),

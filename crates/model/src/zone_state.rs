@@ -74,7 +74,7 @@ pub(crate) struct ZoneState {
     pub(crate) content: Option<Content>,
     /// Verdicts other than `Accepted`.
     pub(crate) verdicts: HashMap<RecordId, Verdict>,
-    /// Owner names with records that are left out below a delegation.
+    /// Owner names with records that are left out below a delegation or a DNAME.
     pub(crate) occluded: BTreeSet<OwnerName>,
     /// Names of the zone that its NS records point to.
     pub(crate) server_names: BTreeMap<OwnerName, BTreeSet<OwnerName>>,

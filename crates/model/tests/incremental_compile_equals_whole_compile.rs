@@ -39,7 +39,7 @@ const OWNERS: [&str; 8] = ["@", "www", "sub", "a.sub", "*.sub", "deep.a.sub", "n
 const FILES: [&str; 4] = [
     "www 300 IN A 198.51.100.1\n",
     "www 60 IN A 198.51.100.2\nsub 60 IN NS ns.sub\nns.sub 60 IN A 198.51.100.3\n",
-    "txt 60 IN TXT \"hello\"\nwww 60 IN CNAME txt\n",
+    "txt 60 IN TXT \"hello\"\nwww 60 IN CNAME txt\na.sub 60 IN DNAME txt\n",
     "broken (\n",
 ];
 

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use bindy_api::RecordKind;
 use bindy_model::{Instance, NamespacedName, Object, Removal, Role, Verdict, World};
 use bindy_zone::{OwnerName, Rtype};
-use common::{a, elsewhere, instance, key, record, zone};
+use common::{a, elsewhere, file, instance, key, record, zone, zone_with_file};
 use serde_json::json;
 
 /// A world with these objects, all looked at.
@@ -135,5 +135,30 @@ fn a_delegated_name_has_nothing_but_its_delegation_whichever_record_came_first()
             assert_eq!(types_at(&mut world, "sub"), [Rtype::A, Rtype::TXT]);
             assert_eq!(refusal(&world, &txt), None);
         }
+    }
+}
+
+#[test]
+fn below_a_dname_of_a_zone_file_nothing_is_served_whichever_came_first() {
+    let with_dname = file("sub 60 DNAME other.example.net.\nsub 60 TXT beside\nin.sub 60 AAAA 2001:db8::1\n");
+    let without = file("sub 60 TXT beside\n");
+    let www = a("www", "www.sub", 1);
+    for objects in [[with_dname.clone(), www.clone()], [www.clone(), with_dname]] {
+        let mut world = settled([instance("one", Role::Primary, &[]), zone_with_file("zone", "example.com")]);
+        for object in objects {
+            world.apply(object);
+            settle(&mut world);
+        }
+        let why = refusal(&world, &www).unwrap();
+        assert!(why.contains("www.sub.example.com. is below the DNAME of sub.example.com."), "{why}");
+        assert_eq!(types_at(&mut world, "www.sub"), []);
+        assert_eq!(types_at(&mut world, "in.sub"), []);
+        assert_eq!(types_at(&mut world, "sub"), [Rtype::TXT, Rtype::DNAME]);
+        let told: Vec<String> =
+            world.compile(&key("zone")).unwrap().problems.iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|problem| problem.contains("the AAAA is never seen")), "{told:?}");
+        world.apply(without.clone());
+        settle(&mut world);
+        assert_eq!((types_at(&mut world, "www.sub"), refusal(&world, &www)), (vec![Rtype::A], None));
     }
 }
