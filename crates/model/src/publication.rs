@@ -217,8 +217,7 @@ impl Publication {
         if self.writer == Writer::This || entry.is_some_and(|entry| self.is_past(entry.serial)) {
             return Vec::new();
         }
-        self.drop_entry();
-        self.ledger = entry;
+        self.replace_entry(entry);
         self.advance(now)
     }
 
@@ -241,19 +240,19 @@ impl Publication {
         }
     }
 
-    /// Another object has taken the place of the one whose entry the ledger had: it has none, and gets one with the next
-    /// version, also for the same content.
-    pub fn replaced(&mut self) {
+    /// Another object has taken the place of the one whose entry the ledger had. It has `entry`, from whoever writes, or none,
+    /// and gets one with the next version, also for the same content.
+    pub fn replaced(&mut self, entry: Option<LedgerEntry>) {
         self.overheard = None;
-        self.drop_entry();
+        self.replace_entry(entry);
     }
 
-    /// The ledger has this entry no more. Its serial was used.
-    fn drop_entry(&mut self) {
-        if let Some(entry) = self.ledger.take()
-            && self.seen.is_none_or(|seen| entry.serial.is_after(seen))
+    /// The ledger has this entry instead of the one before, whose serial was used.
+    fn replace_entry(&mut self, entry: Option<LedgerEntry>) {
+        if let Some(before) = std::mem::replace(&mut self.ledger, entry)
+            && self.seen.is_none_or(|seen| before.serial.is_after(seen))
         {
-            self.seen = Some(entry.serial);
+            self.seen = Some(before.serial);
         }
     }
 
@@ -388,8 +387,7 @@ impl Publication {
 
     /// The version that the ledger names is another's: it is the base of what comes next.
     fn give_way(&mut self, entry: Option<LedgerEntry>) {
-        self.drop_entry();
-        self.ledger = entry;
+        self.replace_entry(entry);
         self.served = None;
         self.recovery_failed = false;
         if entry.is_some() {

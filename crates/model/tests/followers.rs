@@ -496,3 +496,20 @@ fn a_hold_survives_the_leader() {
     follower.step(&mut cluster, Input::Objects(vec![ObjectEvent::Removed(many[0].key(), Removal::Deleted)]));
     assert_eq!(follower.core.zone_report(&key("zone")).unwrap().hold.unwrap().removed, 51);
 }
+
+/// A list brings another object of that name, whose deletion no watch has told, and its entry comes before it.
+#[test]
+fn a_follower_keeps_the_entry_of_an_object_that_was_made_anew() {
+    let mut cluster = Cluster::default();
+    let (mut leader, mut follower) = (Replica::new(&mut cluster, &[]), Replica::new(&mut cluster, &[]));
+    leader.lead(&mut cluster);
+    follower.see(&mut cluster);
+    let Object::Zone(mut again) = zone("zone", "example.com", 2) else { panic!("no zone") };
+    (again.metadata.uid, again.ttl) = ("another".to_owned(), Some(60));
+    let again = [Object::Zone(again)];
+    leader.edit(&mut cluster, &again);
+    assert!(serial(&cluster).is_after(follower.serves[&apex()]));
+    follower.see(&mut cluster);
+    follower.edit(&mut cluster, &again);
+    assert_eq!(follower.serves[&apex()], serial(&cluster));
+}

@@ -43,10 +43,12 @@ impl Core {
             let Some(entry) = entry else { return };
             return self.overhear(key, kind, entry, now, outputs);
         }
+        let place = (key.clone(), kind);
         match entry {
-            Some(entry) => drop(self.ledger.insert((key.clone(), kind), entry)),
-            None => drop(self.ledger.remove(&(key.clone(), kind))),
+            Some(entry) => drop(self.ledger.insert(place.clone(), entry)),
+            None => drop(self.ledger.remove(&place)),
         }
+        self.ahead.insert(place);
         let Some(target) = self.target(key, kind) else { return };
         self.with_publication(&target, |one| one.named(entry, now), now, outputs);
     }
@@ -97,6 +99,7 @@ impl Core {
             return;
         }
         self.world.set_writer(Writer::This);
+        self.ahead.clear();
         self.outbox = self.tells.then(Outbox::default);
         let records = self.world.record_ids();
         for id in &records {

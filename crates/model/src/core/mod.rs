@@ -141,6 +141,8 @@ pub struct Core {
     catalogs: BTreeMap<NamespacedName, CatalogState>,
     servers: BTreeMap<ServerId, Server>,
     ledger: BTreeMap<(NamespacedName, LedgerKind), LedgerEntry>,
+    /// Whose entry another process has written, before the object as it is with that was told.
+    ahead: BTreeSet<(NamespacedName, LedgerKind)>,
     /// What objects have to be told, where somebody tells them.
     outbox: Option<Outbox>,
     /// Whether objects are told anything when this leads.
@@ -174,6 +176,7 @@ impl Core {
             catalogs: BTreeMap::new(),
             servers: BTreeMap::new(),
             ledger: ledger.into_iter().collect(),
+            ahead: BTreeSet::new(),
             outbox: None,
             tells: false,
             ready_before: BTreeSet::new(),
@@ -228,13 +231,14 @@ impl Core {
         for event in events {
             match event {
                 ObjectEvent::Applied(object) => {
+                    let entry = self.entry_ahead_of(&object);
                     if self.world.replaces(&object) {
-                        self.forget_entry(&object.key());
+                        self.replace_entry(&object.key(), entry);
                     }
                     self.world.apply(object);
                 }
                 ObjectEvent::Removed(key, how) => {
-                    self.forget_entry(&key);
+                    self.replace_entry(&key, None);
                     self.world.remove(&key, how);
                 }
                 ObjectEvent::Unreadable(key, message) => {
@@ -245,7 +249,7 @@ impl Core {
                 ObjectEvent::Relisting(kind) => self.world.relisting(kind),
                 ObjectEvent::Relisted(kind) => {
                     for key in self.world.relisted(kind) {
-                        self.forget_entry(&key);
+                        self.replace_entry(&key, None);
                     }
                 }
                 ObjectEvent::Obscured(obscured) => self.world.set_obscured(obscured),
@@ -254,23 +258,39 @@ impl Core {
         }
     }
 
-    /// The entry that an object had in the ledger is gone with it.
-    fn forget_entry(&mut self, object: &ObjectKey) {
+    /// The entry that was told for this state of an object, if one was.
+    fn entry_ahead_of(&mut self, object: &Object) -> Option<LedgerEntry> {
+        let place = match object {
+            Object::Zone(zone) => (zone.metadata.key.clone(), LedgerKind::Zone),
+            Object::Instance(instance) => (instance.metadata.key.clone(), LedgerKind::Catalog),
+            Object::Record(_) | Object::ConfigMap(_) => return None,
+        };
+        if self.ahead.remove(&place) { self.ledger.get(&place).copied() } else { None }
+    }
+
+    /// The entry that an object had in the ledger is gone with it; `entry` is that of the object in its place.
+    fn replace_entry(&mut self, object: &ObjectKey, entry: Option<LedgerEntry>) {
         let key = &object.key;
-        match object.kind {
-            Kind::Zone => {
-                self.ledger.remove(&(key.clone(), LedgerKind::Zone));
+        let kind = match object.kind {
+            Kind::Zone => LedgerKind::Zone,
+            Kind::Instance => LedgerKind::Catalog,
+            Kind::Record(_) | Kind::ConfigMap => return,
+        };
+        if entry.is_none() {
+            self.ledger.remove(&(key.clone(), kind));
+            self.ahead.remove(&(key.clone(), kind));
+        }
+        match kind {
+            LedgerKind::Zone => {
                 let own = self.zones.range_mut((key.clone(), Name::root())..);
                 let own = own.take_while(|((of, _), _)| of == key);
-                own.for_each(|(_, zone)| zone.publication.replaced());
+                own.for_each(|(_, zone)| zone.publication.replaced(entry));
             }
-            Kind::Instance => {
-                self.ledger.remove(&(key.clone(), LedgerKind::Catalog));
+            LedgerKind::Catalog => {
                 if let Some(catalog) = self.catalogs.get_mut(key) {
-                    catalog.publication.replaced();
+                    catalog.publication.replaced(entry);
                 }
             }
-            Kind::Record(_) | Kind::ConfigMap => {}
         }
     }
 
