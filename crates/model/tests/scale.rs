@@ -79,6 +79,23 @@ fn a_hand_over_costs_in_proportion_to_the_zones() {
     grows_in_proportion("hand-over", follower, |mut core| drop(core.step(Input::Lead, NOW)));
 }
 
+/// Nothing is heard of the server meanwhile: all its zones wait.
+#[test]
+fn a_step_costs_nothing_for_zones_that_a_server_waits_for() {
+    let waiting = |zones| {
+        let mut core = published(zones);
+        let server = ServerId { instance: key("one"), name: "0".to_owned() };
+        step(&mut core, Input::Servers(vec![ServerState { id: server, incarnation: 1, ready: true }]));
+        (core, zones)
+    };
+    grows_in_proportion("steps while zones wait", waiting, |(mut core, steps)| {
+        for _ in 0..steps {
+            core.step(Input::Tick, NOW);
+            assert!(core.next_tick().is_some());
+        }
+    });
+}
+
 /// A record for the zone of the same number, which refers to it or has a label.
 fn nth_record(n: usize, labelled: bool) -> Object {
     let Object::Record(mut record) = a(&format!("record-{n:05}"), "www", 1) else { panic!("no record") };

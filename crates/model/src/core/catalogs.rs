@@ -106,6 +106,7 @@ impl Core {
             self.mark_instance(&key, now.monotonic);
         }
         self.expect_from_outside(namespaces, now);
+        self.servers.values_mut().for_each(|server| server.waiting.doubt_all());
     }
 
     /// An instance has another number of servers, or other settings: its zones stay as they are, and may be told so.

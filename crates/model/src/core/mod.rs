@@ -19,6 +19,7 @@ mod outbox;
 mod proof;
 mod report;
 mod servers;
+mod waiting;
 mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bindy_zone::{Name, Serial};
 
+use super::waiting::Waiting;
 use super::{Core, Output, Target};
 use crate::delivery::{Answer, Ask, Delivery, Probe, Progress, Rank};
 use crate::object::NamespacedName;
@@ -37,15 +38,11 @@ pub struct ServerState {
     pub ready: bool,
 }
 
-/// A version waits this long for an upstream of the server before the server is told anyway: it may have another
-/// source.
-const UPSTREAM_PATIENCE: Duration = Duration::from_secs(2);
-
 pub(crate) struct Server {
     pub(crate) state: ServerState,
     pub(crate) delivery: Delivery,
-    /// Versions that an upstream should have first, and since when they wait for it.
-    waiting: BTreeMap<Name, (Serial, Duration)>,
+    /// Versions that an upstream should have first.
+    pub(super) waiting: Waiting,
     /// Zones that it should have from outside of Bindy.
     outside: BTreeSet<Name>,
     /// Zones that it had at least once in this incarnation.
@@ -54,13 +51,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(super) fn next_due(&self) -> Option<Duration> {
-        let patience = self.waiting.values().map(|(_, since)| *since + UPSTREAM_PATIENCE);
-        patience.chain(self.delivery.next_due()).min()
+        self.waiting.next_due().into_iter().chain(self.delivery.next_due()).min()
     }
 
     /// Number of zones that it was not seen to have in their latest version.
     pub(super) fn missing(&self) -> usize {
-        let pending = self.delivery.pending().filter(|(zone, _)| !self.waiting.contains_key(*zone));
+        let pending = self.delivery.pending().filter(|(zone, _)| !self.waiting.contains(zone));
         self.waiting.len() + pending.count()
     }
 
@@ -77,7 +73,7 @@ impl Server {
             if self.outside.insert(zone.clone()) {
                 self.delivery.forget(zone);
                 self.had.remove(zone);
-                self.waiting.insert(zone.clone(), (Serial::new(0), now.monotonic));
+                self.waiting.insert(zone, Serial::new(0), now.monotonic);
             }
         }
     }
@@ -94,17 +90,17 @@ impl Server {
     /// Whether it should have a version of `zone` and was not asked for it yet, and nothing is known to keep it from answering.
     pub(crate) fn is_unheard(&self, zone: &Name) -> bool {
         self.delivery.failure(zone).is_none()
-            && (self.waiting.contains_key(zone) || self.delivery.is_unheard(zone))
+            && (self.waiting.contains(zone) || self.delivery.is_unheard(zone))
     }
 
     /// Whether it was seen to have the latest version of `zone`.
     pub(crate) fn has(&self, zone: &Name) -> bool {
-        self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains_key(zone)
+        self.had.contains(zone) && self.delivery.has(zone) && !self.waiting.contains(zone)
     }
 
     /// Whether it was seen to have the latest serial of `zone`: those below it can get the version from it.
     fn has_serial(&self, zone: &Name) -> bool {
-        self.had.contains(zone) && self.delivery.has_serial(zone) && !self.waiting.contains_key(zone)
+        self.had.contains(zone) && self.delivery.has_serial(zone) && !self.waiting.contains(zone)
     }
 }
 
@@ -183,7 +179,10 @@ impl Core {
         let held = self.world.fleet().catalog_holders(&instance);
         let catalogs = self.catalogs.iter().filter(|(key, _)| held.contains(key));
         wanted.extend(catalogs.filter_map(|(_, c)| Some((c.name.clone(), c.publication.served()?.serial))));
-        let waiting = wanted.into_iter().map(|(zone, serial)| (zone, (serial, now.monotonic))).collect();
+        let mut waiting = Waiting::default();
+        for (zone, serial) in wanted {
+            waiting.insert(&zone, serial, now.monotonic);
+        }
         let (had, outside) = (BTreeSet::new(), BTreeSet::new());
         let mut server = Server { delivery: Delivery::default(), waiting, outside, had, state };
         server.expect_from_outside(self.world.fleet().zones_from_outside(&instance), now);
@@ -212,7 +211,7 @@ impl Core {
         for server in self.servers.values_mut().filter(|server| carriers.contains(&server.state.id.instance))
         {
             server.delivery.supersede(name);
-            server.waiting.insert(name.clone(), (serial, now.monotonic));
+            server.waiting.insert(name, serial, now.monotonic);
         }
     }
 
@@ -252,8 +251,9 @@ impl Core {
             } else if let Some(serial) = serial
                 && !server.had.contains(name)
                 && server.delivery.has(name)
+                && !server.waiting.contains(name)
             {
-                server.waiting.entry(name.clone()).or_insert((serial, now.monotonic));
+                server.waiting.insert(name, serial, now.monotonic);
             }
         }
     }
@@ -265,7 +265,7 @@ impl Core {
             let ready = self.unblocked(&id, now);
             let Some(server) = self.servers.get_mut(&id) else { continue };
             for zone in ready {
-                if let Some((serial, _)) = server.waiting.remove(&zone) {
+                if let Some(serial) = server.waiting.remove(&zone) {
                     let rank = server.rank(&zone);
                     server.delivery.want(&zone, serial, rank, now.monotonic);
                 }
@@ -298,11 +298,10 @@ impl Core {
 
     /// The waiting zones that `id` can be told of: an upstream has the version, or has not got it for too long; and
     /// a zone that is new to the server is in the catalog that it has.
-    fn unblocked(&self, id: &ServerId, now: Now) -> Vec<Name> {
-        let Some(server) = self.servers.get(id) else { return Vec::new() };
-        if server.waiting.is_empty() {
-            return Vec::new();
-        }
+    fn unblocked(&mut self, id: &ServerId, now: Now) -> Vec<Name> {
+        let Some(server) = self.servers.get_mut(id) else { return Vec::new() };
+        let doubtful = server.waiting.take_doubtful(now.monotonic);
+        let Some(server) = self.servers.get(id).filter(|_| !doubtful.is_empty()) else { return Vec::new() };
         let upstreams = self.world.fleet().upstreams(&id.instance);
         let upstream_has = |zone: &Name| {
             upstreams.is_empty()
@@ -313,12 +312,23 @@ impl Core {
         };
         let catalog = self.catalogs.get(&id.instance).map(|catalog| &catalog.name);
         let has_catalog = catalog.is_some_and(|name| server.has_serial(name));
-        let waiting = server.waiting.iter().filter(|(zone, (_, since))| {
-            let patient = now.monotonic.saturating_sub(*since) < UPSTREAM_PATIENCE;
-            let listed = has_catalog || Some(*zone) == catalog || server.had.contains(*zone);
-            !patient || (upstream_has(zone) && listed)
+        let unblocked = doubtful.into_iter().filter(|zone| {
+            let listed = has_catalog || Some(zone) == catalog || server.had.contains(zone);
+            server.waiting.is_over(zone, now.monotonic) || (upstream_has(zone) && listed)
         });
-        waiting.map(|(zone, _)| zone.clone()).collect()
+        unblocked.collect()
+    }
+
+    /// A server may have the latest serial of a zone by now: the servers below it may be told of that, and if it is its
+    /// catalog, it may be told of the zones that this names.
+    fn doubt_waiting(&mut self, id: &ServerId, zone: &Name) {
+        let is_catalog = self.catalogs.get(&id.instance).is_some_and(|catalog| catalog.name == *zone);
+        match self.servers.get_mut(id).filter(|server| server.has_serial(zone)) {
+            Some(server) if is_catalog => server.waiting.doubt_all(),
+            Some(_) => {}
+            None => return,
+        }
+        self.servers.values_mut().for_each(|server| server.waiting.doubt(zone));
     }
 
     pub(super) fn take_answer(
@@ -339,6 +349,7 @@ impl Core {
             Progress::Ahead(serial) => self.take_ahead(id, &probe.zone, serial, now, outputs),
             Progress::Waiting | Progress::Stale => {}
         }
+        self.doubt_waiting(id, &probe.zone);
         if proven {
             self.note_proven(id, &probe.zone, probe.serial, now);
         } else if failed {
