@@ -15,7 +15,7 @@ mod common;
 use std::time::Duration;
 
 use bindy_model::{
-    Core, Input, Now, Object, ObjectEvent, Output, Role, ServerId, ServerState, Swapped, World,
+    Core, Input, Now, Object, ObjectEvent, Output, Removal, Role, ServerId, ServerState, Swapped, World,
 };
 use common::{a, instance, key, zone};
 use rustix::time::{ClockId, clock_gettime};
@@ -77,6 +77,24 @@ fn a_hand_over_costs_in_proportion_to_the_zones() {
         core
     };
     grows_in_proportion("hand-over", follower, |mut core| drop(core.step(Input::Lead, NOW)));
+}
+
+/// No catalog has another version meanwhile.
+#[test]
+fn an_edit_costs_nothing_for_zones_that_are_still_to_be_retired() {
+    let retiring = |zones| {
+        let mut core = published(zones);
+        let gone = (1..zones).map(|n| ObjectEvent::Removed(nth_zone(n).key(), Removal::Deleted));
+        step(&mut core, Input::Objects(gone.collect()));
+        (core, zones)
+    };
+    grows_in_proportion("edits while zones retire", retiring, |(mut core, edits)| {
+        for edit in 0..edits {
+            let Object::Record(mut record) = a("www", "www", (edit % 2) as u8) else { panic!("no record") };
+            record.zone_ref = Some("zone-00000".to_owned());
+            step(&mut core, Input::Objects(vec![ObjectEvent::Applied(Object::Record(record))]));
+        }
+    });
 }
 
 /// Nothing is heard of the server meanwhile: all its zones wait.

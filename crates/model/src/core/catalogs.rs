@@ -251,7 +251,7 @@ impl Core {
     pub(super) fn catalog_published(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
         self.mark_instance_soon(key, now);
         self.adopt_orphans(key, outputs);
-        self.retire_unnamed(outputs);
+        self.retire_unnamed(Some(key), outputs);
         let Some(name) = self.catalogs.get(key).map(|catalog| catalog.name.clone()) else { return };
         for upstream in self.world.fleet().carriers(std::slice::from_ref(key)) {
             if upstream != *key
@@ -284,10 +284,11 @@ impl Core {
         }
     }
 
-    /// Whether any served catalog names this zone, other than as one from outside of Bindy.
-    pub(super) fn is_named(&self, apex: &Name) -> bool {
+    /// A served catalog that names this zone, other than as one from outside of Bindy.
+    pub(super) fn naming(&self, apex: &Name) -> Option<&NamespacedName> {
         let of_objects = |key| !self.world.fleet().zones_from_outside(key).contains(apex);
-        self.catalogs.iter().any(|(key, catalog)| catalog.names(apex) && of_objects(key))
+        let mut catalogs = self.catalogs.iter();
+        catalogs.find(|(key, catalog)| catalog.names(apex) && of_objects(key)).map(|(key, _)| key)
     }
 
     /// The name under which a target is served.

@@ -134,8 +134,8 @@ pub struct Core {
     zones: BTreeMap<(NamespacedName, Name), ZonePublication>,
     /// The publication that each DNSZone has now: exactly those that are not retired.
     current: Current,
-    /// Publications that no object wants any more, but a served catalog may still name.
-    retiring: BTreeSet<(NamespacedName, Name)>,
+    /// Publications that no object wants any more, but a served catalog may still name: one that was seen to.
+    retiring: BTreeMap<(Name, NamespacedName), Option<NamespacedName>>,
     orphans: BTreeMap<Name, Orphan>,
     /// The last serial that each zone name was published with for each instance, by whichever object.
     serials: BTreeMap<Name, BTreeMap<NamespacedName, Serial>>,
@@ -171,7 +171,7 @@ impl Core {
             world: World::new(),
             zones: BTreeMap::new(),
             current: Current::default(),
-            retiring: BTreeSet::new(),
+            retiring: BTreeMap::new(),
             orphans: BTreeMap::new(),
             serials: BTreeMap::new(),
             catalogs: BTreeMap::new(),
@@ -357,7 +357,7 @@ impl Core {
         }
         if !fleets.is_empty() {
             // What catalogs name may come from outside now.
-            self.retire_unnamed(outputs);
+            self.retire_unnamed(None, outputs);
         }
         self.gather_restless(now);
         self.settle_catalogs(now, outputs);

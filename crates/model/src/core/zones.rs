@@ -71,7 +71,7 @@ impl Core {
             zone.publication.follow();
         }
         if back {
-            self.retiring.remove(&(key.clone(), apex.clone()));
+            self.retiring.remove(&(apex.clone(), key.clone()));
         }
         let target = Target::Zone(key.clone(), apex.clone());
         if back || zone.carriers != carriers {
@@ -123,7 +123,7 @@ impl Core {
         let Some(apex) = self.current.remove(key) else { return };
         if let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) {
             zone.retired = true;
-            self.retiring.insert((key.clone(), apex.clone()));
+            self.retiring.insert((apex.clone(), key.clone()), None);
         }
         self.unenroll(&apex, key);
     }
@@ -232,13 +232,18 @@ impl Core {
         if self.orphans.remove(apex).is_some() {
             outputs.push(Output::Retire(Target::Orphan(apex.clone())));
         }
-        let replaced: Vec<(NamespacedName, Name)> =
-            self.retiring.iter().filter(|(other, name)| name == apex && other != key).cloned().collect();
-        for (other, name) in replaced {
-            self.retiring.remove(&(other.clone(), name.clone()));
-            self.zones.remove(&(other.clone(), name.clone()));
-            outputs.push(Output::Retire(Target::Zone(other, name)));
+        let of_this_name = self.retiring.range((apex.clone(), NamespacedName::new("", ""))..);
+        let of_this_name =
+            of_this_name.take_while(|((name, _), _)| name == apex).map(|((_, other), _)| other);
+        for other in of_this_name.filter(|other| *other != key).cloned().collect::<Vec<_>>() {
+            self.forget_retired(other, apex.clone(), outputs);
         }
+    }
+
+    fn forget_retired(&mut self, key: NamespacedName, apex: Name, outputs: &mut Vec<Output>) {
+        self.retiring.remove(&(apex.clone(), key.clone()));
+        self.zones.remove(&(key.clone(), apex.clone()));
+        outputs.push(Output::Retire(Target::Zone(key, apex)));
     }
 
     fn note_ledger(&mut self, target: &Target, entry: LedgerEntry) {
@@ -249,20 +254,20 @@ impl Core {
         };
     }
 
-    /// Retires versions that no served catalog names any more.
-    pub(super) fn retire_unnamed(&mut self, outputs: &mut Vec<Output>) {
-        for (key, apex) in std::mem::take(&mut self.retiring) {
-            if self.zones.get(&(key.clone(), apex.clone())).is_none_or(|zone| !zone.retired) {
-                continue;
-            }
-            if self.is_named(&apex) {
-                self.retiring.insert((key, apex));
-            } else {
-                self.zones.remove(&(key.clone(), apex.clone()));
-                outputs.push(Output::Retire(Target::Zone(key, apex)));
+    /// Retires versions that no served catalog names any more, after another version of one catalog (`None`: of all).
+    pub(super) fn retire_unnamed(&mut self, catalog: Option<&NamespacedName>, outputs: &mut Vec<Output>) {
+        // Those that another catalog was seen to name, it still does.
+        let may_go =
+            |by: &Option<NamespacedName>| catalog.is_none() || by.is_none() || by.as_ref() == catalog;
+        let doubtful = self.retiring.iter().filter(|(_, by)| may_go(by)).map(|(id, _)| id.clone());
+        for (apex, key) in doubtful.collect::<Vec<_>>() {
+            match self.naming(&apex).cloned() {
+                None => self.forget_retired(key, apex, outputs),
+                by => drop(self.retiring.insert((apex, key), by)),
             }
         }
-        let unnamed: Vec<Name> = self.orphans.keys().filter(|apex| !self.is_named(apex)).cloned().collect();
+        let unnamed: Vec<Name> =
+            self.orphans.keys().filter(|apex| self.naming(apex).is_none()).cloned().collect();
         for apex in unnamed {
             self.orphans.remove(&apex);
             outputs.push(Output::Retire(Target::Orphan(apex)));
