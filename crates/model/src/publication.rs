@@ -256,6 +256,16 @@ impl Publication {
         }
     }
 
+    /// The object was published under another name, and `entry` is of that: the next version comes after it, and has no base.
+    pub fn renamed(&mut self, entry: LedgerEntry) {
+        self.ledger = Some(entry);
+        self.served = None;
+        self.overheard = None;
+        self.recovery_failed = true;
+        self.view = View::Current;
+        self.relisted = false;
+    }
+
     /// The version that is served.
     pub fn served(&self) -> Option<&Version> {
         self.served.as_ref()

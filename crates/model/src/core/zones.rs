@@ -58,6 +58,7 @@ impl Core {
         let generation = self.world.zone(key).map_or(0, |zone| zone.metadata.generation);
         // Of a zone that somebody else leads it is needed when that ends.
         let proven = (!self.world.is_following() && self.ready_before.remove(key)).then_some(generation);
+        let renamed = ledger.filter(|entry| self.is_of_another_name(key, &apex, *entry));
         let zone = self.zones.entry((key.clone(), apex.clone())).or_insert_with(|| ZonePublication {
             publication: Publication::new(Guard::Relist, ledger).above(before),
             latch: Latch::of(proven),
@@ -67,6 +68,9 @@ impl Core {
             proof: Proof::default(),
         });
         let back = std::mem::replace(&mut zone.retired, false);
+        if let Some(entry) = renamed {
+            zone.publication.renamed(entry);
+        }
         if self.world.is_following() {
             zone.publication.follow();
         }
@@ -80,11 +84,20 @@ impl Core {
                 outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
             }
             // Servers have what an earlier run published, and must not lose it while its version is being found.
-            if zone.publication.was_published() {
+            if zone.publication.was_published() && (back || renamed.is_none()) {
                 self.enroll(&apex, key, now);
             }
         }
         self.want(key, &apex, &target, now, outputs);
+    }
+
+    /// Whether the name of a zone is new to its object, and the entry of the ledger is that of the version which is served
+    /// under the name before.
+    fn is_of_another_name(&self, key: &NamespacedName, apex: &Name, entry: LedgerEntry) -> bool {
+        let is_new = self.zones.get(&(key.clone(), apex.clone())).is_none_or(|zone| zone.retired);
+        let own = self.zones.range((key.clone(), Name::root())..).take_while(|((of, _), _)| of == key);
+        let mut others = own.filter(|((_, name), _)| name != apex);
+        is_new && others.any(|(_, zone)| zone.publication.served().map(LedgerEntry::of) == Some(entry))
     }
 
     fn want(
