@@ -12,6 +12,9 @@ use crate::record_data;
 use crate::record_table::{RecordId, RecordTable};
 use crate::verdict::{Refusal, Verdict, ZoneProblem};
 
+/// Records of one type at one name that [`RrSets::pack`] takes, far more than an RRset may have.
+const MAX_PACKED: usize = u16::MAX as usize;
+
 /// Owner names that have to be compiled again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dirty {
@@ -286,6 +289,12 @@ fn by_owner(records: Vec<bindy_zone::Record>) -> BTreeMap<OwnerName, RrSets> {
         rrset.0 = rrset.0.min(record.ttl);
         rrset.1.push(Rdata::from_canonical(&record.rdata));
     }
-    // Packing fails above 65 535 records of one type at one name, which the zone file's own limit excludes.
+    // More records than can be packed are refused as those are that can be: the RRset is too large.
+    let rrsets = owners.values_mut().flat_map(BTreeMap::values_mut);
+    for (_, rdatas) in rrsets.filter(|(_, rdatas)| rdatas.len() > MAX_PACKED) {
+        rdatas.sort_unstable();
+        rdatas.dedup();
+        rdatas.truncate(MAX_PACKED);
+    }
     owners.into_iter().map(|(owner, rrsets)| (owner, RrSets::pack(rrsets).unwrap_or_default())).collect()
 }

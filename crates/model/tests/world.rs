@@ -162,3 +162,21 @@ fn below_a_dname_of_a_zone_file_nothing_is_served_whichever_came_first() {
         assert_eq!((types_at(&mut world, "www.sub"), refusal(&world, &www)), (vec![Rtype::A], None));
     }
 }
+
+#[test]
+fn more_records_of_one_name_in_a_zone_file_than_any_count_holds_are_told_and_cost_only_themselves() {
+    let many: String = (0..=0x1_0000).map(|n: u32| format!(" A {}\n", std::net::Ipv4Addr::from(n))).collect();
+    let files = [
+        format!("big 60 A 192.0.2.1\n{many}big 60 TXT beside\nwww 60 A 192.0.2.1\n"),
+        format!("big 60 A 192.0.2.1\n{}", " A 192.0.2.1\n".repeat(0x1_0000)),
+    ];
+    for (text, at_big) in files.into_iter().zip([[Rtype::TXT], [Rtype::A]]) {
+        let zone = zone_with_file("zone", "example.com");
+        let mut world = settled([instance("one", Role::Primary, &[]), zone, file(&text)]);
+        assert_eq!(types_at(&mut world, "big"), at_big);
+        let compiled = world.compile(&key("zone")).unwrap();
+        let told: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
+        let told = told.iter().filter(|one| one.contains("big.example.com.: the A RRset would have"));
+        assert_eq!(told.count() == 1, at_big == [Rtype::TXT]);
+    }
+}
