@@ -70,7 +70,7 @@ impl History {
         self.differences.push_back(Arc::new(difference));
         self.current = Arc::new(next);
         // A full transfer is as cheap as differences that carry more records than the zone has.
-        while self.size > self.limit || self.changes > self.current.content.record_count().max(1_000) * 2 {
+        while self.size > self.limit || self.changes > self.current.content.record_count().max(100) * 2 {
             let Some(oldest) = self.differences.pop_front() else { break };
             self.size -= oldest.size();
             self.changes -= oldest.len();

@@ -227,3 +227,18 @@ fn records_of_a_content_make_the_same_content() {
     assert_eq!(Content::from_records(apex(), soa(0), content.records()).unwrap(), content);
     assert_eq!(content.records().map(|record| record.ttl.get()).collect::<Vec<_>>(), [9, 1, 1]);
 }
+
+#[test]
+fn a_small_zone_that_is_edited_again_and_again_keeps_few_differences() {
+    let mut history = History::new(version(1, 0, &[]), 16 << 20);
+    let www = OwnerName::parse("www", &apex()).unwrap();
+    for edit in 0..1_000u32 {
+        let mut next = Version::clone(history.current());
+        next.serial = next.serial.next();
+        next.content.set(www.clone(), RrSets::single(Rtype::A, Ttl::MAX, &Rdata::a(edit.into())));
+        assert!(history.push(next));
+    }
+    assert!(history.size() < 64 << 10, "{} octets", history.size());
+    let away = Serial::new(history.current().serial.get() - 50);
+    assert!(matches!(history.since(away), Since::Differences(missed) if missed.len() == 50));
+}
