@@ -53,8 +53,8 @@ pub fn objects() -> Vec<Value> {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": NAMESPACE}}),
         value(&cluster_role, "rbac.authorization.k8s.io/v1", "ClusterRole"),
         value(&role, "rbac.authorization.k8s.io/v1", "Role"),
-        binding("ClusterRole", None),
-        binding("Role", Some(NAMESPACE)),
+        binding("ClusterRole", &names(None)),
+        binding("Role", &names(Some(NAMESPACE))),
         transfer_service(),
         disruption_budget(),
         deployment(),
@@ -70,11 +70,11 @@ fn value(object: &impl Serialize, api_version: &str, kind: &str) -> Value {
     value
 }
 
-fn binding(role: &str, namespace: Option<&str>) -> Value {
+fn binding(role: &str, metadata: &ObjectMeta) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": format!("{role}Binding"),
-        "metadata": {"name": NAME, "namespace": namespace},
+        "metadata": metadata,
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": NAME},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
     })
