@@ -47,8 +47,6 @@ use crate::relay::Relay;
 use crate::transfer::TransferPort;
 
 pub use config::ConfigError;
-pub use readiness::{Excuse, Readiness, Report};
-pub use sources::{Failure, Sources};
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ const SILENCES: u32 = 3;
 
 /// What keeps a member that is not loaded from being waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Excuse {
+pub(crate) enum Excuse {
     /// Every source that can be reached refuses it.
     Refused,
     /// Its transfer failed twice, and no sibling serves it.
@@ -32,7 +32,7 @@ pub enum Excuse {
 
 /// What is known of named.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     silent: u32,
     answers: bool,
     has_catalog: bool,
@@ -56,46 +56,46 @@ enum Phase {
 /// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub(crate) struct Report {
     /// Whether clients may ask this server.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// What is missing, in words; empty when nothing is.
-    pub waiting_for: Vec<String>,
+    pub(crate) waiting_for: Vec<String>,
     /// Members that are not loaded.
-    pub missing: usize,
+    pub(crate) missing: usize,
     /// Some of them by name.
-    pub missing_zones: Vec<String>,
+    pub(crate) missing_zones: Vec<String>,
     /// Members that are not waited for.
-    pub excused: usize,
+    pub(crate) excused: usize,
     /// Some of them by name, with the reason.
-    pub excused_zones: Vec<(String, Excuse)>,
+    pub(crate) excused_zones: Vec<(String, Excuse)>,
 }
 
 impl Readiness {
     /// named answered, or did not.
-    pub fn named_answered(&mut self, answered: bool) {
+    pub(crate) fn named_answered(&mut self, answered: bool) {
         self.silent = if answered { 0 } else { self.silent.saturating_add(1) };
         self.answers = answered || (self.answers && self.silent < SILENCES);
         self.latch();
     }
 
     /// Whether named answers.
-    pub fn answers(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
         self.answers
     }
 
     /// named is about to be stopped, and still answers.
-    pub fn stopping(&mut self) {
+    pub(crate) fn stopping(&mut self) {
         self.phase = Phase::Stopping;
     }
 
     /// named is another process than before: what it has is unknown.
-    pub fn named_started(&mut self) {
+    pub(crate) fn named_started(&mut self) {
         *self = Self::default();
     }
 
     /// The members of the catalog that named has now; `loaded` says which of the new ones it answers for.
-    pub fn catalog_has(&mut self, members: &BTreeSet<Name>, loaded: impl Fn(&Name) -> bool) {
+    pub(crate) fn catalog_has(&mut self, members: &BTreeSet<Name>, loaded: impl Fn(&Name) -> bool) {
         self.has_catalog = true;
         self.missing = members.iter().filter(|zone| !loaded(zone)).cloned().collect();
         let missing = &self.missing;
@@ -104,19 +104,19 @@ impl Readiness {
     }
 
     /// Members that are not loaded yet, excused ones included: they still may come.
-    pub fn missing(&self) -> impl Iterator<Item = &Name> {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &Name> {
         self.missing.iter()
     }
 
     /// named answers for `zone`.
-    pub fn loaded(&mut self, zone: &Name) {
+    pub(crate) fn loaded(&mut self, zone: &Name) {
         self.missing.remove(zone);
         self.excused.remove(zone);
         self.latch();
     }
 
     /// What the sources say of a missing zone; `None` takes an excuse back.
-    pub fn excuse(&mut self, zone: &Name, excuse: Option<Excuse>) {
+    pub(crate) fn excuse(&mut self, zone: &Name, excuse: Option<Excuse>) {
         match excuse {
             Some(excuse) if self.missing.contains(zone) => drop(self.excused.insert(zone.clone(), excuse)),
             _ => drop(self.excused.remove(zone)),
@@ -132,12 +132,12 @@ impl Readiness {
     }
 
     /// Whether clients may ask this server.
-    pub fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         self.phase == Phase::Loaded && self.answers
     }
 
     /// The state in words.
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let mut waiting_for = Vec::new();
         if self.phase == Phase::Stopping {
             waiting_for.push("named to stop".to_owned());

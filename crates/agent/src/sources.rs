@@ -30,7 +30,7 @@ const ZONES: usize = 20_000;
 
 /// Why a source did not give what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// No connection, silence, a bad signature: nothing will come from it.
     Unreachable,
     /// An answer that says no, or an older version than this server has or was told of.
@@ -68,14 +68,14 @@ impl Source {
 
 /// The sources of one server and what is known of them.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub(crate) struct Sources {
     list: Vec<Source>,
     zones: HashMap<Name, ZoneState>,
 }
 
 impl Sources {
     /// Takes a new list; what is known of sources that stay is kept. A new source counts as live until it fails.
-    pub fn configure(&mut self, sources: &[&SourceConfig]) {
+    pub(crate) fn configure(&mut self, sources: &[&SourceConfig]) {
         let has_upstream = sources.iter().any(|source| source.kind == Kind::Upstream);
         let rank = |kind: Kind| match kind {
             Kind::Outside | Kind::Upstream => 0,
@@ -99,7 +99,7 @@ impl Sources {
     }
 
     /// The sources to ask for `zone`, best first; empty when none is live.
-    pub fn candidates(&self, zone: &Name, now: Instant) -> Vec<String> {
+    pub(crate) fn candidates(&self, zone: &Name, now: Instant) -> Vec<String> {
         let state = self.zones.get(zone);
         let sticky = state.and_then(|state| state.sticky.as_ref()).filter(|(_, until)| *until > now);
         let notifier = state
@@ -130,13 +130,13 @@ impl Sources {
     }
 
     /// The serial that the last NOTIFY for `zone` announced.
-    pub fn announced(&self, zone: &Name, now: Instant) -> Option<Serial> {
+    pub(crate) fn announced(&self, zone: &Name, now: Instant) -> Option<Serial> {
         let (_, serial, until) = self.zones.get(zone)?.notified.as_ref()?;
         (*until > now).then_some(*serial)
     }
 
     /// A verified NOTIFY: `sender` is the source it came from, where that can be told.
-    pub fn notified(&mut self, zone: &Name, serial: Serial, sender: Option<String>, now: Instant) {
+    pub(crate) fn notified(&mut self, zone: &Name, serial: Serial, sender: Option<String>, now: Instant) {
         if let Some(source) = self.list.iter_mut().find(|source| Some(&source.name) == sender.as_ref())
             && let Some(lost) = &mut source.lost
         {
@@ -147,14 +147,14 @@ impl Sources {
     }
 
     /// `source` answered a question about `zone`; its transfer goes there too.
-    pub fn answered(&mut self, source: &str, zone: &Name, now: Instant) {
+    pub(crate) fn answered(&mut self, source: &str, zone: &Name, now: Instant) {
         let state = self.zone(zone, now);
         state.sticky = Some((source.to_owned(), now + STICKY));
         state.passed_over.retain(|(name, until)| name != source && *until > now);
     }
 
     /// `source` did not give `zone`. Returns whether it is lost by that.
-    pub fn failed(&mut self, source: &str, zone: &Name, failure: Failure, now: Instant) -> bool {
+    pub(crate) fn failed(&mut self, source: &str, zone: &Name, failure: Failure, now: Instant) -> bool {
         let state = self.zone(zone, now);
         if state.sticky.as_ref().is_some_and(|(name, _)| name == source) {
             state.sticky = None;
@@ -179,7 +179,7 @@ impl Sources {
     }
 
     /// The sources whose probe is due; the next one of each is scheduled by this.
-    pub fn due_probes(&mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn due_probes(&mut self, now: Instant) -> Vec<String> {
         let mut due = Vec::new();
         for source in &mut self.list {
             if let Some(lost) = &mut source.lost
@@ -194,7 +194,7 @@ impl Sources {
     }
 
     /// What a probe or a routine question to `source` gave. Returns whether it has returned by that.
-    pub fn probed(&mut self, source: &str, alive: bool, now: Instant) -> bool {
+    pub(crate) fn probed(&mut self, source: &str, alive: bool, now: Instant) -> bool {
         if !alive {
             self.lose(source, now);
             return false;
@@ -209,7 +209,7 @@ impl Sources {
     }
 
     /// Every source and whether it is live, in order of preference.
-    pub fn states(&self) -> impl Iterator<Item = (&str, bool)> {
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&str, bool)> {
         self.list.iter().map(|source| (source.name.as_str(), source.lost.is_none()))
     }
 

@@ -126,11 +126,6 @@ macro_rules! record_kinds {
             pub fn status(&self) -> Option<&RecordStatus> {
                 match self { $(Self::$variant(one) => one.status.as_ref(),)+ }
             }
-
-            /// Replaces its status.
-            pub fn set_status(&mut self, status: RecordStatus) {
-                match self { $(Self::$variant(one) => one.status = Some(status),)+ }
-            }
         }
 
         $(impl From<$type> for Record {

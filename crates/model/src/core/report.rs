@@ -4,7 +4,7 @@ use bindy_zone::{Name, Serial};
 
 use super::catalogs::CatalogState;
 use super::servers::Server;
-use super::{Core, LedgerKind, ServerId};
+use super::{Core, ServerId};
 use crate::delivery::Pending;
 use crate::fleet::FleetProblem;
 use crate::object::NamespacedName;
@@ -160,10 +160,5 @@ impl Core {
     /// The state of every server.
     pub fn server_reports(&self) -> impl Iterator<Item = ServerReport> {
         self.servers.values().map(Server::report)
-    }
-
-    /// What the ledger says of a zone or catalog, as far as this state knows.
-    pub fn ledger_entry(&self, key: &NamespacedName, kind: LedgerKind) -> Option<LedgerEntry> {
-        self.ledger.get(&(key.clone(), kind)).copied()
     }
 }

@@ -124,12 +124,6 @@ impl Namespace {
         applied.with_context(|| format!("applying {kind} {name}"))
     }
 
-    /// Applies a file.
-    pub async fn apply_file(&self, file: &Path) -> Result<Vec<DynamicObject>> {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        self.apply(&text).await
-    }
-
     /// Changes an object by a merge patch.
     pub async fn patch(&self, kind: &str, name: &str, change: Value) -> Result<DynamicObject> {
         let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
