@@ -1,14 +1,18 @@
 //! What the operator counts, for Prometheus (OpenMetrics text).
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindy_model::Kind;
-use prometheus_client::encoding::EncodeLabelSet;
+use bindy_wire::ServerCounters;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 /// Outcome of a write.
@@ -55,6 +59,49 @@ impl State {
 struct InState {
     kind: String,
     state: &'static str,
+}
+
+/// What the hidden primary has done, read when it is asked for.
+#[derive(Debug)]
+struct Primary(Arc<ServerCounters>);
+
+impl Collector for Primary {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let ServerCounters {
+            axfr,
+            ixfr,
+            fallback,
+            current,
+            soa,
+            refused,
+            bad_signature,
+            malformed,
+            connections_open,
+            connections_refused,
+        } = &*self.0;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (help, counter) = ("Requests to the hidden primary by outcome", MetricType::Counter);
+        let mut requests = encoder.encode_descriptor("primary_requests", help, None, counter)?;
+        for (outcome, number) in [
+            ("axfr", axfr),
+            ("ixfr", ixfr),
+            ("fallback", fallback),
+            ("current", current),
+            ("soa", soa),
+            ("refused", refused),
+            ("bad signature", bad_signature),
+            ("malformed", malformed),
+        ] {
+            let labels = [("outcome", outcome)];
+            ConstCounter::new(read(number)).encode(requests.encode_family(&labels)?)?;
+        }
+        let open = ConstGauge::new(read(connections_open));
+        let help = "Connections to the hidden primary";
+        open.encode(encoder.encode_descriptor("primary_connections", help, None, open.metric_type())?)?;
+        let closed = ConstCounter::new(read(connections_refused));
+        let (name, help) = ("primary_connections_refused", "Connections refused, or closed to make room");
+        closed.encode(encoder.encode_descriptor(name, help, None, counter)?)
+    }
 }
 
 /// All metrics; cloning gives another handle to the same ones.
@@ -123,7 +170,16 @@ impl Metrics {
 
     /// Adds those of the election.
     pub(crate) fn add(&self, election: &bindy_election::Metrics) {
-        election.register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        election.register(&mut self.registry());
+    }
+
+    /// Adds those of the hidden primary.
+    pub(crate) fn add_primary(&self, counters: Arc<ServerCounters>) {
+        self.registry().register_collector(Box::new(Primary(counters)));
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn swap(&self, result: &'static str) {
@@ -143,7 +199,7 @@ impl Metrics {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _never = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        let _never = encode(&mut text, &self.registry());
         text
     }
 }
@@ -157,6 +213,7 @@ mod tests {
     fn names() -> Vec<String> {
         let (metrics, election) = (Metrics::new(), bindy_election::Metrics::default());
         metrics.add(&election);
+        metrics.add_primary(Arc::default());
         metrics.swap("done");
         metrics.status("DNSZone", "done");
         let _makes_them = election.snapshot();
@@ -197,6 +254,27 @@ mod tests {
             for name in named(text("/expr")) {
                 assert!(names.iter().any(|one| one == name), "{name} is none of {names:#?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_hidden_primary_has_done_is_told_by_outcome() {
+        let (metrics, counters) = (Metrics::new(), Arc::new(ServerCounters::default()));
+        metrics.add_primary(Arc::clone(&counters));
+        for (counter, number) in
+            [(&counters.ixfr, 7), (&counters.bad_signature, 2), (&counters.connections_open, 3)]
+        {
+            counter.store(number, Ordering::Relaxed);
+        }
+        let text = metrics.text();
+        for line in [
+            "bindy_primary_requests_total{outcome=\"axfr\"} 0\n",
+            "bindy_primary_requests_total{outcome=\"ixfr\"} 7\n",
+            "bindy_primary_requests_total{outcome=\"bad signature\"} 2\n",
+            "bindy_primary_connections 3\n",
+            "bindy_primary_connections_refused_total 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
         }
     }
 

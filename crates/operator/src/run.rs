@@ -169,6 +169,7 @@ async fn begin(
     let primary = ServerOptions { address, signatures: Signatures::Required, limits: Default::default() };
     let primary = bindy_wire::Server::bind(primary, store.clone(), store.clone()).await;
     let primary = primary.map_err(|error| RunError::Listen { port: options.transfer_port, error })?;
+    metrics.add_primary(primary.counters());
     tasks.spawn(primary.serve(cancel.clone()));
     let Some(agent_image) = image(client, &options, &namespace, &stop.leading).await else { return Ok(()) };
     let context = fleet::Context {

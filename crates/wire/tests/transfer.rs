@@ -142,7 +142,7 @@ async fn strangers_wrong_keys_and_unsigned_requests_get_nothing() {
     assert_eq!(connection.soa(&zone).await.unwrap(), Serial::new(1), "a refusal ends no connection");
     assert_eq!(udp_soa(&server.endpoint(), &zone, Duration::from_secs(2)).await.unwrap(), Serial::new(1));
     connection.notify(&zone, Serial::new(2)).await.unwrap();
-    assert_eq!(read(&server.counters.notify), 1);
+    assert_eq!(read(&zones.notified), 1);
     server.stop().await;
 }
 

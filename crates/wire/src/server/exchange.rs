@@ -119,10 +119,7 @@ pub(super) async fn answer<S: Service>(
         Err(_) | Ok(Reply::ServFail) => short(Rcode::SERVFAIL, 0),
         Ok(Reply::Refused) => refuse(),
         Ok(Reply::NotAuth) => short(Rcode::NOTAUTH, 0),
-        Ok(Reply::Notified) => {
-            count(&shared.counters.notify);
-            short(Rcode::NOERROR, FLAG_AA)
-        }
+        Ok(Reply::Notified) => short(Rcode::NOERROR, FLAG_AA),
         Ok(Reply::Relay(messages)) => Body::Relay(messages),
         Ok(Reply::Zone(history)) if *history.current().content.apex() != parsed.name => {
             short(Rcode::NOTAUTH, 0)
@@ -146,9 +143,6 @@ pub(super) fn count_zone<S>(kind: Kind, shared: &Shared<S>) {
         Kind::Full => count(&counters.axfr),
         Kind::Differences => count(&counters.ixfr),
         Kind::Current => count(&counters.current),
-        Kind::Fallback => {
-            count(&counters.axfr);
-            count(&counters.fallback);
-        }
+        Kind::Fallback => count(&counters.fallback),
     }
 }

@@ -154,20 +154,16 @@ pub struct ServerOptions {
 /// What a server has done since its start.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
-    /// Full transfers that were sent to their end.
+    /// AXFR requests answered, to the end of the zone.
     pub axfr: AtomicU64,
-    /// Incremental transfers with differences that were sent to their end.
+    /// IXFR requests answered with differences, to their end.
     pub ixfr: AtomicU64,
+    /// IXFR requests answered with the whole zone, to its end.
+    pub fallback: AtomicU64,
     /// IXFR requests answered with "you are current".
     pub current: AtomicU64,
-    /// IXFR requests answered with the whole zone; also counted in `axfr`.
-    pub fallback: AtomicU64,
     /// SOA answers.
     pub soa: AtomicU64,
-    /// NOTIFY messages taken.
-    pub notify: AtomicU64,
-    /// Answers passed on.
-    pub relayed: AtomicU64,
     /// Requests refused, those with bad signatures not counted.
     pub refused: AtomicU64,
     /// Requests with a TSIG error.
@@ -176,8 +172,6 @@ pub struct ServerCounters {
     pub malformed: AtomicU64,
     /// Connections open now.
     pub connections_open: AtomicU64,
-    /// Connections accepted.
-    pub connections_accepted: AtomicU64,
     /// Connections closed to make room, or refused because of a limit.
     pub connections_refused: AtomicU64,
 }

@@ -47,7 +47,6 @@ pub(super) async fn serve<S: Service>(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        count(&shared.counters.connections_accepted);
         let Some((admitted, closed)) = connections.admit(peer.ip(), Instant::now()) else {
             count(&shared.counters.connections_refused);
             continue;
@@ -167,7 +166,6 @@ async fn send<S>(stream: &mut BufReader<TcpStream>, answer: Answer, shared: &Sha
                 put_u16(&mut message, 0, id);
                 write_signed(stream, message, &mut signer, stalled).await?;
                 if last {
-                    count(&shared.counters.relayed);
                     return Ok(true);
                 }
             }

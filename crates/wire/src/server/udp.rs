@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::exchange::{Answer, Body, Rejection, answer, check, count_zone, unix_time};
-use super::{Relayed, Service, Shared, Transport, count};
+use super::{Relayed, Service, Shared, Transport};
 use crate::message::{FLAG_TC, put_u16};
 use crate::request::short_answer;
 use domain::base::iana::Rcode;
@@ -70,7 +70,6 @@ async fn reply<S: Service>(message: Vec<u8>, peer: SocketAddr, shared: &Shared<S
             let limit = shared.options.limits.reply;
             let (Relayed::Part(message) | Relayed::Last(message)) =
                 tokio::time::timeout(limit, messages.recv()).await.ok()??;
-            count(&shared.counters.relayed);
             let mut message = message.to_vec();
             put_u16(&mut message, 0, id);
             message

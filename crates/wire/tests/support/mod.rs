@@ -53,13 +53,16 @@ pub(crate) fn version(serial: u32, content: &Content) -> Version {
     Version { serial: Serial::new(serial), content: content.clone() }
 }
 
-/// Zones that anybody with the key may have.
+/// Zones that anybody with the key may have, and how many NOTIFYs of them were taken.
 #[derive(Clone, Default)]
-pub(crate) struct Zones(Arc<Mutex<HashMap<Name, Arc<History>>>>);
+pub(crate) struct Zones {
+    published: Arc<Mutex<HashMap<Name, Arc<History>>>>,
+    pub(crate) notified: Arc<AtomicU64>,
+}
 
 impl Zones {
     pub(crate) fn publish(&self, version: Version) {
-        let mut zones = self.0.lock().unwrap();
+        let mut zones = self.published.lock().unwrap();
         let history = match zones.get(version.content.apex()) {
             None => History::new(version, 64 << 20),
             Some(history) => {
@@ -75,9 +78,10 @@ impl Zones {
 impl Service for Zones {
     async fn call(&self, request: Request) -> Reply {
         if request.opcode == Opcode::Notify {
+            self.notified.fetch_add(1, Ordering::Relaxed);
             return Reply::Notified;
         }
-        match self.0.lock().unwrap().get(&request.name) {
+        match self.published.lock().unwrap().get(&request.name) {
             Some(history) => Reply::Zone(history.clone()),
             None => Reply::Refused,
         }
