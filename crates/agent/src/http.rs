@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::error;
 
 use crate::agent::Agent;
 use crate::watch::{Look, Named};
@@ -32,7 +32,7 @@ pub(crate) async fn serve(
         .with_state((agent, named));
     let served = axum::serve(listener, router).with_graceful_shutdown(cancel.clone().cancelled_owned());
     if let Some(Err(error)) = bindy_wire::until_ended(served, &cancel).await {
-        warn!(%error, "http");
+        error!(%error, "readiness, liveness and metrics are not served any more");
     }
 }
 

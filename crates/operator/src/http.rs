@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode, header};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,12 +42,17 @@ pub(crate) async fn serve(
     let app = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(async |State(app): State<App>| app.metrics.text()))
+        .route("/metrics", get(metrics_text))
         .with_state(App { synced, metrics });
     let served = axum::serve(listener, app).with_graceful_shutdown(cancel.clone().cancelled_owned());
     if let Some(Err(error)) = bindy_wire::until_ended(served, &cancel).await {
         tracing::error!(%error, "health and metrics are not served any more");
     }
+}
+
+async fn metrics_text(State(app): State<App>) -> ([(HeaderName, &'static str); 1], String) {
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, openmetrics)], app.metrics.text())
 }
 
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
@@ -63,16 +68,34 @@ async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
     use std::time::Duration;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+    use tokio::task::JoinHandle;
+
+    async fn serving(cancel: &CancellationToken) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, tokio::spawn(serve(listener, Synced::default(), Metrics::new(), cancel.clone())))
+    }
+
+    #[tokio::test]
+    async fn metrics_say_that_they_are_openmetrics() {
+        let (address, _) = serving(&CancellationToken::new()).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let header = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(answer.contains(header) && answer.ends_with("# EOF\n"), "{answer}");
+    }
 
     #[tokio::test]
     async fn a_request_that_is_half_sent_does_not_hold_up_the_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, Synced::default(), Metrics::new(), cancel.clone()));
+        let (address, serving) = serving(&cancel).await;
         let mut whole = TcpStream::connect(address).await.unwrap();
         whole.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         whole.readable().await.unwrap();
