@@ -15,7 +15,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::watcher::Event;
-use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
@@ -133,20 +132,20 @@ impl Master {
     /// Keeps up with the Secret. Does not return.
     pub(crate) async fn follow(&self, client: Client, namespace: &str) {
         let config = observe::config().fields(&format!("metadata.name={NAME}"));
-        let events = watch_objects(Api::<Secret>::namespaced(client, namespace), config);
-        let mut events = std::pin::pin!(events.backoff(observe::pauses()));
+        let api = Api::<Secret>::namespaced(client, namespace);
+        let mut events = observe::watched(api, config, format!("Secret {NAME}"));
         let mut found = false;
         while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Init) => found = false,
-                Ok(Event::InitApply(secret)) => {
+                None => {}
+                Some(Event::Init) => found = false,
+                Some(Event::InitApply(secret)) => {
                     found = true;
                     self.see(&secret);
                 }
-                Ok(Event::Apply(secret)) => self.see(&secret),
-                Ok(Event::InitDone) if found => {}
-                Ok(Event::InitDone | Event::Delete(_)) => self.lost(),
-                Err(error) => tracing::warn!(secret = NAME, %error, "watch interrupted"),
+                Some(Event::Apply(secret)) => self.see(&secret),
+                Some(Event::InitDone) if found => {}
+                Some(Event::InitDone | Event::Delete(_)) => self.lost(),
             }
         }
     }

@@ -11,7 +11,7 @@
 //! and what is missing then was not seen to be deleted (invariant 5). The same is done on demand: a leader that goes on from
 //! what another one has published has to know all that was written before.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use crate::key::key_of;
@@ -19,6 +19,7 @@ use crate::rbac::{Access, CUSTOM, Scope, Verb};
 use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
 use bindy_model::{Kind, ObjectEvent, ObjectKey, Removal, Told};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
@@ -109,8 +110,21 @@ pub(crate) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
+/// What a watch brings, for ever: after each failure, which the log names and which is a `None` here, it begins again.
+pub(crate) fn watched<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    what: impl Display + Send + 'static,
+) -> BoxStream<'static, Option<Event<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let events = watcher(api, config).backoff(pauses());
+    events.map(move |event| event.inspect_err(|error| complain(&what, error)).ok()).boxed()
+}
+
 /// Pauses between attempts: short enough that everything has converged soon after an API server is back.
-pub(crate) fn pauses() -> watcher::ExponentialBackoff {
+fn pauses() -> watcher::ExponentialBackoff {
     backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
         .with_max_delay(Duration::from_secs(4))
@@ -129,7 +143,7 @@ async fn follow<K>(
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let begin = || Box::pin(watcher(api.clone(), config.clone()).backoff(pauses()));
+    let begin = || watched(api.clone(), config.clone(), kind);
     let (mut stream, mut listed) = (begin(), false);
     let mut number = *listings.borrow_and_update();
     loop {
@@ -143,10 +157,10 @@ async fn follow<K>(
             else => return,
         };
         let observed = match event {
-            Ok(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
-            Ok(Event::Init) => Vec::new(),
-            Ok(Event::InitApply(object) | Event::Apply(object)) => convert(object),
-            Ok(Event::InitDone) => {
+            Some(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
+            Some(Event::Init) | None => Vec::new(),
+            Some(Event::InitApply(object) | Event::Apply(object)) => convert(object),
+            Some(Event::InitDone) => {
                 let again = std::mem::replace(&mut listed, true);
                 if !again {
                     tracing::info!(%kind, "listed");
@@ -154,13 +168,9 @@ async fn follow<K>(
                 let relisted = again.then(|| Observed::Objects(vec![ObjectEvent::Relisted(kind)]));
                 relisted.into_iter().chain([Observed::Listed(kind, number)]).collect()
             }
-            Ok(Event::Delete(object)) => {
+            Some(Event::Delete(object)) => {
                 let key = key_of(&object);
                 vec![Observed::Objects(vec![ObjectEvent::Removed(ObjectKey { kind, key }, Removal::Deleted)])]
-            }
-            Err(error) => {
-                complain(kind, &error);
-                Vec::new()
             }
         };
         for one in observed {
@@ -194,7 +204,7 @@ where
 }
 
 /// One line for a watch that failed: it is tried again with growing pauses, so it is no line a second.
-fn complain(kind: Kind, error: &watcher::Error) {
+fn complain(what: &impl Display, error: &watcher::Error) {
     let hint = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
@@ -206,7 +216,7 @@ fn complain(kind: Kind, error: &watcher::Error) {
         },
         _ => "tried again",
     };
-    tracing::warn!(%kind, %error, hint, "watch interrupted");
+    tracing::warn!(%what, %error, hint, "watch interrupted");
 }
 
 /// What an object means; one that cannot be read is told apart from one that does not exist.

@@ -10,12 +10,12 @@ use bindy_engine::{EngineHandle, Server};
 use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, POD_LABEL, TRANSFER_PORT};
 use bindy_model::{NamespacedName, ServerId, ServerState};
 use bindy_wire::{Endpoint, MasterKeys};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::PodStates;
@@ -32,7 +32,7 @@ pub(crate) const ACCESS: &[Access] = &[Access {
     scope: Scope::Cluster,
 }];
 
-/// Events that come within this time are told together: a rollout changes a pod several times in a row.
+/// What changes within this time after a change is told with it: a rollout changes a pod several times in a row.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The servers that there are; `None` before they have been listed.
@@ -48,9 +48,11 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) {
     let mut servers = Servers { keys, states, metrics, known, pods: BTreeMap::new() };
+    let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let events = observe::watched(Api::<Pod>::all(client), config, "Pod");
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = servers.follow(client) => {}
+        () = servers.follow(events) => {}
     }
 }
 
@@ -76,54 +78,50 @@ struct Servers {
 }
 
 impl Servers {
-    async fn follow(&mut self, client: Client) {
-        let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let mut events =
-            std::pin::pin!(watch_objects(Api::<Pod>::all(client), config).backoff(observe::pauses()));
+    async fn follow(&mut self, mut events: impl Stream<Item = Option<Event<Pod>>> + Unpin) {
         let mut keys = self.keys.clone();
-        let (mut relisted, mut changed) = (BTreeMap::new(), false);
+        let (mut relisted, mut tell_at) = (BTreeMap::new(), None);
         loop {
-            tokio::select! {
-                event = events.next() => {
-                    let Some(event) = event else { return };
-                    changed |= self.take(event, &mut relisted);
-                    if changed && self.known.borrow().is_none() {
-                        self.tell();
-                        changed = false;
-                    }
-                }
-                Ok(()) = keys.changed() => changed = self.known.borrow().is_some(),
-                () = tokio::time::sleep(GATHER), if changed => {
+            let changed = tokio::select! {
+                event = events.next() => match event {
+                    Some(Some(event)) => self.take(event, &mut relisted),
+                    Some(None) => false,
+                    None => return,
+                },
+                Ok(()) = keys.changed() => self.known.borrow().is_some(),
+                () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if tell_at.is_some() => {
                     self.tell();
-                    changed = false;
+                    tell_at = None;
+                    false
                 }
+            };
+            if changed && self.known.borrow().is_none() {
+                self.tell();
+            } else if changed {
+                tell_at = tell_at.or_else(|| Some(Instant::now() + GATHER));
             }
         }
     }
 
     /// Takes an event in; whether the servers may be others now.
-    fn take(
-        &mut self,
-        event: Result<Event<Pod>, watcher::Error>,
-        relisted: &mut BTreeMap<NamespacedName, Option<Server>>,
-    ) -> bool {
+    fn take(&mut self, event: Event<Pod>, relisted: &mut BTreeMap<NamespacedName, Option<Server>>) -> bool {
         match event {
-            Ok(Event::Init) => {
+            Event::Init => {
                 relisted.clear();
                 false
             }
-            Ok(Event::InitApply(pod)) => {
+            Event::InitApply(pod) => {
                 self.states.put(&pod);
                 relisted.insert(key_of(&pod), Self::server(&pod));
                 false
             }
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 self.states.retain(|key| relisted.contains_key(key));
                 let pods = std::mem::take(relisted).into_iter();
                 self.pods = pods.filter_map(|(key, server)| Some((key, server?))).collect();
                 true
             }
-            Ok(Event::Apply(pod)) => {
+            Event::Apply(pod) => {
                 self.states.put(&pod);
                 match Self::server(&pod) {
                     Some(server) => self.pods.insert(key_of(&pod), server),
@@ -131,13 +129,9 @@ impl Servers {
                 };
                 true
             }
-            Ok(Event::Delete(pod)) => {
+            Event::Delete(pod) => {
                 self.states.remove(&pod);
                 self.pods.remove(&key_of(&pod)).is_some()
-            }
-            Err(error) => {
-                tracing::warn!(kind = "Pod", %error, "watch interrupted");
-                false
             }
         }
     }
@@ -194,4 +188,47 @@ fn incarnation(pod: &Pod) -> u64 {
         (container.name.as_str(), container.restart_count).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindy_wire::{Generation, MasterSecret};
+    use futures::stream;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn pods_that_change_without_end_do_not_put_off_what_is_told() {
+        let pod = |restarts: i32| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": { "name": "dns-1", "namespace": "default", "labels": { POD_LABEL: "dns" } },
+                "status": {
+                    "podIP": "192.0.2.1",
+                    "containerStatuses": [{
+                        "name": "named", "image": "", "imageID": "", "ready": true, "restartCount": restarts }],
+                },
+            }))
+            .unwrap()
+        };
+        let changes = (0..i32::MAX).map(move |restarts| Event::Apply(pod(restarts)));
+        let events = stream::iter([Event::Init, Event::InitDone].into_iter().chain(changes));
+        let events = events.then(async |event| {
+            tokio::task::yield_now().await;
+            Some(event)
+        });
+        let (known, mut told) = watch::channel(None);
+        let keys = MasterKeys::new(Generation::A, MasterSecret::from_bytes([7; 32]));
+        let mut servers = Servers {
+            keys: watch::channel(keys).1,
+            states: PodStates::default(),
+            metrics: Metrics::new(),
+            known,
+            pods: BTreeMap::new(),
+        };
+        let told = told.wait_for(|known: &Known| known.as_ref().is_some_and(|servers| !servers.is_empty()));
+        tokio::select! {
+            () = servers.follow(events.boxed()) => panic!("the watch has ended"),
+            told = tokio::time::timeout(Duration::from_secs(10), told) => drop(told.unwrap().unwrap()),
+        }
+    }
 }

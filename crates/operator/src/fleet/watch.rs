@@ -1,20 +1,17 @@
 //! Follows the objects of instances, the Service of the hidden primary, and where nodes are.
 
 use std::collections::HashSet;
-use std::pin::pin;
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, Nodes, ObjectKind, REGION, Topology, ZONE};
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::watcher::Event;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::Context;
 use super::kinds::resource;
@@ -48,8 +45,8 @@ pub(super) async fn objects(
         let (concerned, done) = take(kind, observed, event, &mut listed);
         concerned.into_iter().map(News::Instance).chain(done.then_some(News::Listed)).collect()
     };
-    let events = watch(api, config).modify(stripped).map_ok(json);
-    follow(events, &format!("{kind}s"), take, news, cancel).await;
+    let events = observe::watched(api, config, kind);
+    follow(events.map(|event| event.map(json)), take, news, cancel).await;
 }
 
 /// Takes one event; returns the instances that it concerns, and whether a list is complete by it.
@@ -102,8 +99,8 @@ pub(super) async fn hidden_primary(
         Some(Event::InitDone) => vec![News::Listed],
         _ => Vec::new(),
     };
-    let events = watch(api, config).modify(stripped).map_ok(json);
-    follow(events, &format!("Service {service}"), take, news, cancel).await;
+    let events = observe::watched(api, config, format!("Service {service}"));
+    follow(events.map(|event| event.map(json)), take, news, cancel).await;
 }
 
 /// Follows where nodes are, until cancelled. Their metadata is all that is read of them. Nobody waits for it where the
@@ -116,8 +113,8 @@ pub(super) async fn nodes(
 ) {
     let api: Api<PartialObjectMeta<Node>> = Api::all(context.client.clone());
     let mut seen = Seen { observed, listed: Nodes::new() };
-    let events = watch(api, observe::config());
-    follow(events, "Nodes", |event| seen.take(event), news, cancel).await;
+    let events = observe::watched(api, observe::config(), "Node");
+    follow(events, |event| seen.take(event), news, cancel).await;
 }
 
 /// Takes nodes in.
@@ -161,34 +158,21 @@ fn topology(node: &PartialObjectMeta<Node>) -> Topology {
     Topology { region: label(REGION), zone: label(ZONE) }
 }
 
-fn stripped(object: &mut DynamicObject) {
-    object.metadata.managed_fields = None;
-}
-
 /// Hands on what `take` makes of the events, and of failures, which are `None`. A watch is listed once only: whoever waits for
 /// all of them counts.
 async fn follow<T>(
-    events: impl Stream<Item = Result<Event<T>, watcher::Error>> + Send,
-    what: &str,
+    mut events: impl Stream<Item = Option<Event<T>>> + Unpin + Send,
     mut take: impl FnMut(Option<Event<T>>) -> Vec<News> + Send,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
 ) {
-    let mut events = pin!(events.backoff(observe::pauses()));
     let mut listed = false;
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return,
-            event = events.try_next() => event,
+            event = events.next() => event,
         };
-        let event = match event {
-            Ok(Some(event)) => Some(event),
-            Ok(None) => return,
-            Err(error) => {
-                warn!(what, %error, "cannot be watched; tried again");
-                None
-            }
-        };
+        let Some(event) = event else { return };
         for told in take(event) {
             if told == News::Listed && std::mem::replace(&mut listed, true) {
                 continue;
@@ -199,10 +183,13 @@ async fn follow<T>(
     }
 }
 
-/// The event with its object as JSON, in which it is compared.
+/// The event with its object as JSON, in which it is compared, without what nobody compares.
 fn json(event: Event<DynamicObject>) -> Event<Value> {
-    // It was JSON a moment ago.
-    let value = |object: DynamicObject| serde_json::to_value(&object).unwrap_or_default();
+    let value = |mut object: DynamicObject| {
+        object.metadata.managed_fields = None;
+        // It was JSON a moment ago.
+        serde_json::to_value(&object).unwrap_or_default()
+    };
     match event {
         Event::Apply(object) => Event::Apply(value(object)),
         Event::Delete(object) => Event::Delete(value(object)),
@@ -269,8 +256,8 @@ mod tests {
             Some(Event::Apply(_)) => vec![News::Everything],
             _ => Vec::new(),
         };
-        let events = futures::stream::iter(twice.map(Ok));
-        follow(events, "ConfigMaps", take, sender, CancellationToken::new()).await;
+        let events = futures::stream::iter(twice.map(Some));
+        follow(events, take, sender, CancellationToken::new()).await;
         assert_eq!(news.recv().await, Some(News::Listed));
         assert_eq!(news.recv().await, Some(News::Everything));
         assert_eq!(news.recv().await, None);
