@@ -16,7 +16,6 @@
 )]
 #![expect(clippy::duplicated_attributes, reason = "each column of a kind has its own type and priority")]
 
-mod address_match;
 mod condition;
 mod crds;
 mod instance;
@@ -31,7 +30,6 @@ mod selector;
 mod service;
 mod zone;
 
-pub use address_match::{AddressMatch, AddressMatchError, Addresses};
 pub use condition::{
     ConditionStatus, ConditionType, Merged, Verdict, condition, dated, is_true, merge_conditions,
 };

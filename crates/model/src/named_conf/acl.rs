@@ -31,7 +31,9 @@ pub enum AclElement {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
     /// Neither a keyword nor an address nor a network.
-    #[error("{0:?} is not an address, a network (192.0.2.0/24), any, none, localhost or localnets")]
+    #[error(
+        "{0:?} is not an address, a network (192.0.2.0/24), any, none, localhost or localnets, nor one of these after `!`"
+    )]
     Unknown(String),
     /// The prefix is longer than the address.
     #[error("{0:?}: the prefix length is at most 32 for IPv4 and 128 for IPv6")]
@@ -44,9 +46,6 @@ pub enum AclError {
         /// The network that contains it.
         network: AclElement,
     },
-    /// `!` twice, or before a keyword that says nothing then.
-    #[error("{0:?}: `!` stands before one address or network")]
-    BadNegation(String),
 }
 
 impl AclElement {
@@ -70,35 +69,37 @@ impl AclElement {
     }
 }
 
+/// As the schema of `allowQuery` and `allowTransfer` takes it: addresses are written as for Kubernetes.
 impl FromStr for AclElement {
     type Err = AclError;
 
     fn from_str(text: &str) -> Result<Self, AclError> {
         let unknown = || AclError::Unknown(text.to_owned());
-        if let Some(rest) = text.strip_prefix('!') {
-            return match rest.trim_start().parse()? {
-                element @ Self::Network(..) => Ok(Self::Not(Box::new(element))),
-                _ => Err(AclError::BadNegation(text.to_owned())),
-            };
-        }
-        match text {
-            "any" => Ok(Self::Any),
-            "none" => Ok(Self::None),
-            "localhost" => Ok(Self::Localhost),
-            "localnets" => Ok(Self::Localnets),
-            _ => match text.split_once('/') {
-                Some((address, prefix)) if prefix.bytes().all(|b| b.is_ascii_digit()) => {
-                    let address = address.parse().map_err(|_| unknown())?;
-                    let prefix = prefix.parse().map_err(|_| AclError::PrefixTooLong(text.to_owned()))?;
-                    Self::network(address, prefix, text)
+        let (plain, negated) = text.strip_prefix('!').map_or((text, false), |plain| (plain, true));
+        let element = match plain {
+            "any" => Self::Any,
+            "none" => Self::None,
+            "localhost" => Self::Localhost,
+            "localnets" => Self::Localnets,
+            _ => {
+                let (address, prefix) = plain.split_once('/').unzip();
+                let address: IpAddr = address.unwrap_or(plain).parse().map_err(|_| unknown())?;
+                if address.to_canonical() != address {
+                    return Err(unknown());
                 }
-                Some(_) => Err(unknown()),
-                None => {
-                    let address: IpAddr = text.parse().map_err(|_| unknown())?;
-                    Ok(Self::Network(address, if address.is_ipv4() { 32 } else { 128 }))
-                }
-            },
-        }
+                let prefix = match prefix {
+                    None if address.is_ipv4() => 32,
+                    None => 128,
+                    // Digits, no zero before them.
+                    Some(digits) => {
+                        let read = digits.parse::<u8>().ok().filter(|prefix| prefix.to_string() == digits);
+                        read.ok_or_else(unknown)?
+                    }
+                };
+                Self::network(address, prefix, text)?
+            }
+        };
+        Ok(if negated { Self::Not(Box::new(element)) } else { element })
     }
 }
 
@@ -131,6 +132,10 @@ mod tests {
             ("::/0", "::/0"),
             ("2001:db8::/32", "2001:db8::/32"),
             ("!10.0.0.0/8", "! 10.0.0.0/8"),
+            ("!any", "! any"),
+            ("!none", "! none"),
+            ("!localhost", "! localhost"),
+            ("!localnets", "! localnets"),
         ] {
             assert_eq!(text.parse::<AclElement>().unwrap().to_string(), written, "{text}");
         }
@@ -145,8 +150,16 @@ mod tests {
             "10.0.0.0/33",
             "10.0.0.1/8",
             "10/8",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "::ffff:192.0.2.1",
+            "!",
             "!!10.0.0.1",
-            "!any",
+            "!!any",
+            "! 10.0.0.1",
+            "10.0.0.1!",
+            "Any",
             "key k",
             "}",
         ] {

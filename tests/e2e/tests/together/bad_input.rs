@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, served};
+use bindy_model::named_conf::AclElement;
 use bindy_testing::cluster::{Namespace, condition, in_namespace};
 use bindy_testing::manifest::{a, instance, manifest, zone, zone_file};
 use bindy_zone::Rtype;
@@ -43,6 +44,29 @@ async fn the_api_server_refuses_what_the_schema_can_see_and_says_why() -> Result
         for (text, why) in wrong {
             let refused = namespace.apply(&text).await.err().with_context(|| format!("accepted:\n{text}"))?;
             ensure!(format!("{refused:#}").contains(why), "{refused:#}\nsays nothing of {why:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_server_takes_the_addresses_that_the_operator_can_read_and_no_others() -> Result<()> {
+    in_namespace("addresses", async |namespace| {
+        let words = "any none localhost localnets !any !none !localhost !localnets ! !!any any! Any all \
+            192.0.2.1 !192.0.2.1 192.0.2.1/32 192.0.2.0/24 !192.0.2.0/24 0.0.0.0/0 2001:db8::1 !2001:DB8::/32 ::/0 \
+            ::1/128 ::192.0.2.1 192.0.2 192.0.2.01 192.0.2.256 !!192.0.2.1 192.0.2!.1 192.0.2.1! 192.0.2.1/24 \
+            !192.0.2.1/24 0.0.0.1/0 192.0.2.0/33 192.0.2.0/024 192.0.2.0/+24 192.0.2.0/ 192.0.2/24 192.0.2.0/24/24 \
+            2001:db8::1/64 ::/129 ::1%lo 1::2::3 ::ffff:192.0.2.1 ::ffff:192.0.2.0/120";
+        let texts: Vec<&str> =
+            words.split_whitespace().chain([" any", "! any", "! 192.0.2.1", "any; };", "key k"]).collect();
+        let list = format!("replicas: 1, config: {{allowQuery: {}}}", json!(texts));
+        let refused = namespace.apply(&manifest("Bind9Instance", "mistake", &list)).await;
+        let refused = format!("{:#}", refused.err().context("all of them were accepted")?);
+        for (index, text) in texts.iter().enumerate() {
+            let (told, read) =
+                (refused.contains(&format!("allowQuery[{index}]:")), text.parse::<AclElement>());
+            ensure!(told == read.is_err(), "{text:?}: the operator reads {read:?}, the API server says {refused}");
         }
         Ok(())
     })
