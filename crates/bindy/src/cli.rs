@@ -64,17 +64,6 @@ pub(crate) struct Run {
     /// Image of the agents [default: that of the operator's own pod].
     #[arg(long, env = "BINDY_IMAGE")]
     pub(crate) image: Option<String>,
-    /// Name of the operator's own pod [default: $HOSTNAME].
-    #[arg(long, env = "POD_NAME")]
-    pub(crate) pod_name: Option<String>,
-}
-
-impl Run {
-    /// The operator's own pod: as it was told, else by the name in the Lease, which is the host's.
-    pub(crate) fn pod_name(&self, election: &bindy_operator::Settings) -> Option<String> {
-        let name = self.pod_name.as_ref().unwrap_or(&election.identity);
-        (!name.is_empty()).then(|| name.clone())
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -91,27 +80,4 @@ pub(crate) enum Output {
     Text,
     /// One JSON array.
     Json,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_operators_pod_is_named_by_its_host_unless_something_else_is_said() {
-        let run = |pod_name: Option<&str>| Run {
-            namespace: None,
-            transfer_port: 0,
-            http_port: 0,
-            image: None,
-            pod_name: pod_name.map(str::to_owned),
-        };
-        let set = |variable: &'static str| move |name: &str| (name == variable).then(|| "host".to_owned());
-        let named = bindy_operator::Settings::from_env(set("HOSTNAME")).unwrap();
-        let unnamed = bindy_operator::Settings::from_env(set("NOTHING")).unwrap();
-        assert_eq!(run(Some("pod")).pod_name(&named).as_deref(), Some("pod"));
-        assert_eq!(run(None).pod_name(&named).as_deref(), Some("host"));
-        assert_eq!(run(Some("")).pod_name(&named), None);
-        assert_eq!(run(None).pod_name(&unnamed), None);
-    }
 }

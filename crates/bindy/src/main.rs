@@ -3,13 +3,15 @@
 mod check;
 mod cli;
 
+use std::env::VarError;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use cli::{Cli, Command, LogFormat};
 
@@ -19,8 +21,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.log_format);
-    match run(cli.command) {
+    match start_logging(cli.log_format).and_then(|()| run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
             eprintln(&format!("bindy: {error:#}"));
@@ -45,13 +46,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Check { directory, output } => check::check(&directory, output),
         Command::Run(run) => {
             let election = bindy_operator::Settings::from_env(|name| std::env::var(name).ok())?;
-            let pod_name = run.pod_name(&election);
             let options = bindy_operator::Options {
                 namespace: run.namespace,
                 transfer_port: run.transfer_port,
                 http_port: run.http_port,
                 image: run.image,
-                pod_name,
                 election,
             };
             until_signal(async |cancel| Ok(bindy_operator::run(options, cancel).await?))?;
@@ -88,17 +87,28 @@ async fn until_signal(run: impl AsyncFnOnce(CancellationToken) -> Result<()>) ->
     result
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BINDY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn start_logging(format: LogFormat) -> Result<()> {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(wanted_logs()?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),
     }
+    Ok(())
+}
+
+fn wanted_logs() -> Result<EnvFilter> {
+    let wanted = match std::env::var("BINDY_LOG") {
+        Err(VarError::NotPresent) => "info".to_owned(),
+        wanted => wanted.context("BINDY_LOG")?,
+    };
+    let wrong = || format!("BINDY_LOG must be levels as in bindy_engine=debug,info, and is {wanted:?}");
+    // A word that is no level would be taken for the one part of the program that logs.
+    let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    ensure!(wanted.split(',').all(is_level), wrong());
+    EnvFilter::builder().parse(&wanted).with_context(wrong)
 }
 
 /// Writes to standard output; a closed one is no error.

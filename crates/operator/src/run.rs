@@ -43,10 +43,15 @@ pub struct Options {
     pub http_port: u16,
     /// The image that agents run; else the one that the operator's pod runs.
     pub image: Option<String>,
-    /// The operator's own pod.
-    pub pod_name: Option<String>,
-    /// How replicas agree on the one that leads.
+    /// How replicas agree on the one that leads. Its identity is the name of the operator's own pod.
     pub election: Settings,
+}
+
+impl Options {
+    /// The operator's own pod; `None` where it was not told its name.
+    fn pod_name(&self) -> Option<&str> {
+        Some(self.election.identity.as_str()).filter(|name| !name.is_empty())
+    }
 }
 
 /// Why the operator cannot run.
@@ -179,12 +184,11 @@ async fn begin(
         keys: master.keys.subscribe(),
         pods: fleet::PodStates::default(),
     };
-    let pod_name = options.pod_name;
     let (term, leadership) = Leadership::new();
     let replica = Replica {
         client: client.clone(),
         context,
-        pod_name,
+        pod_name: options.pod_name().map(str::to_owned),
         leadership,
         master,
         servers: watch::channel(None).0,
@@ -214,7 +218,7 @@ async fn image(
     if let Some(image) = &options.image {
         return Some(image.clone());
     }
-    let pod = match &options.pod_name {
+    let pod = match options.pod_name() {
         Some(name) => own_pod(client, namespace, name, cancel).await?,
         None => None,
     };
@@ -222,7 +226,7 @@ async fn image(
     let own = spec.and_then(|spec| spec.containers.into_iter().find(|one| one.name == "operator"));
     let image = own.and_then(|container| container.image).unwrap_or_else(|| {
         tracing::warn!(
-            pod = options.pod_name.as_deref().unwrap_or_default(),
+            pod = options.election.identity,
             namespace,
             image = install::IMAGE,
             "there is no such pod with a container named operator, so agents run the released image: set BINDY_IMAGE for another one"
@@ -306,8 +310,7 @@ mod tests {
             transfer_port: 0,
             http_port: 0,
             image: None,
-            pod_name: pod_name.map(str::to_owned),
-            election: Settings::default(),
+            election: Settings { identity: pod_name.unwrap_or_default().to_owned(), ..Settings::default() },
         };
         image(&api.client(), &options, "default", &CancellationToken::new()).await
     }
