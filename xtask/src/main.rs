@@ -43,7 +43,7 @@ enum Command {
     },
     /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
     Test {
-        /// Only the tests whose file or name contains this
+        /// Only the test of this name, also a long one; if there is none, those whose file or name contains it
         #[arg(long, value_name = "NAME")]
         only: Option<String>,
         /// Also the tests that are too long for CI

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cluster::{self, Name, Wish};
-use crate::selection::{self, ON_CLUSTER, Selected};
+use crate::selection::{self, ALSO_LONG, ON_CLUSTER, Run};
 use crate::steps::{Steps, cargo};
 use crate::{fuzz, generate, prerequisites};
 
@@ -27,10 +27,10 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
     let before = [lints(steps), fuzz::run_all(steps)];
-    let mut tests = tests_of(&["--workspace", "--exclude", ON_CLUSTER], &[]);
-    let tests = steps.command("tests", with_options(&mut tests, None, long));
-    let mut on_cluster = tests_of(&["--package", ON_CLUSTER], &[]);
-    with_options(&mut on_cluster, None, long);
+    let all =
+        Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
+    let tests = steps.command("tests", &mut tests_of(&["--workspace", "--exclude", ON_CLUSTER], &all));
+    let on_cluster = tests_of(&["--package", ON_CLUSTER], &all);
     let on_cluster =
         with_clusters(steps, &[CLUSTER, SECOND], |steps, names| run_on(steps, names, vec![on_cluster]));
     before.into_iter().chain([tests, on_cluster]).collect()
@@ -47,30 +47,18 @@ pub(crate) fn check(steps: &mut Steps) -> Result<()> {
 pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     let binaries = steps.run("build tests", selection::build)?;
-    let (here, on_cluster) = steps.run("select tests", || selection::select(&binaries, name))?;
+    let (here, on_cluster) = steps.run("select tests", || selection::select(&binaries, name, long))?;
     // All run even if the first fails: the point of --only is to see them all.
     let mut results = Vec::new();
-    for mut command in commands(&["--workspace", "--exclude", ON_CLUSTER], &here, name, long) {
+    for run in &here {
+        let mut command = tests_of(&["--workspace", "--exclude", ON_CLUSTER], run);
         results.push(steps.command("tests", &mut command));
     }
-    let commands = commands(&["--package", ON_CLUSTER], &on_cluster, name, long);
+    let commands: Vec<_> = on_cluster.iter().map(|run| tests_of(&["--package", ON_CLUSTER], run)).collect();
     if !commands.is_empty() {
         results.push(with_clusters(steps, &[CLUSTER], |steps, names| run_on(steps, names, commands)));
     }
     results.into_iter().collect()
-}
-
-/// One run for whole files, one for single tests.
-fn commands(packages: &[&str], selected: &Selected, name: &str, long: bool) -> Vec<Command> {
-    let mut commands = Vec::new();
-    for (targets, filter) in [(&selected.files, None), (&selected.single, Some(name))] {
-        if !targets.is_empty() {
-            let mut command = tests_of(packages, targets);
-            with_options(&mut command, filter, long);
-            commands.push(command);
-        }
-    }
-    commands
 }
 
 /// Runs `tests` with the names of clusters that have the operator, as [`VARIABLE`] has them. They are taken down afterwards,
@@ -123,17 +111,13 @@ fn lints(steps: &mut Steps) -> Result<()> {
     [format, clippy, generate::check_definitions(steps)].into_iter().collect()
 }
 
-fn tests_of(packages: &[&str], targets: &[String]) -> Command {
+fn tests_of(packages: &[&str], run: &Run) -> Command {
     let mut command = cargo(&["test", "--no-fail-fast"]);
-    command.args(packages).args(targets).env("RUST_TEST_THREADS", threads().to_string());
+    command.args(packages).args(&run.targets).env("RUST_TEST_THREADS", threads().to_string());
     // Errors of tests say what they waited for; where they passed by helps nobody.
     command.env("RUST_LIB_BACKTRACE", "0");
+    command.arg("--").args(&run.arguments);
     command
-}
-
-fn with_options<'a>(command: &'a mut Command, name: Option<&str>, long: bool) -> &'a mut Command {
-    command.arg("--").args(name);
-    if long { command.arg("--include-ignored") } else { command }
 }
 
 /// Tests with real servers mostly wait, so twice as many as there are cores run at once.
