@@ -13,7 +13,7 @@ use bindy_testing::{Key, Named, Scratch, wait_for};
 use bindy_wire::Rcode;
 use bindy_zone::{Name, Rtype};
 use common::faults::{STEADY, STEADY_ADDRESS};
-use common::{LIMIT, Up, a, instance, zone};
+use common::{LIMIT, Up, a, instance, testing, zone};
 
 const CATALOG: &str = "secondary.default.catalog.bindy";
 
@@ -64,8 +64,7 @@ fn key(up: &Up) -> Result<Key> {
     };
     let name = Name::parse(&quoted("\nkey ").context("a key's name")?)?;
     let file = format!("{name} {}", quoted("secret ").context("a secret")?);
-    let key: bindy_wire::Key = file.parse()?;
-    Ok(Key { name: key.name().clone(), secret: key.secret().to_vec() })
+    Ok(testing(&file.parse()?))
 }
 
 /// A plain BIND that includes the two files; members are refreshed by their SOA, shortened as the how-to says.
@@ -115,13 +114,13 @@ async fn zones_edits_and_removals_arrive_at_a_plain_bind() -> Result<()> {
     let scratch = Scratch::new("outside-follows-bind")?;
     let outside = outside(&mut up, &scratch).await?;
     let at = outside.address();
-    up.answers_at(at, "www.example.com", Rtype::A, &["192.0.2.1"]).await?;
-    up.answers_at(at, &format!("{STEADY}.example.com"), Rtype::A, &[STEADY_ADDRESS]).await?;
+    dns::answers_at(at, "www.example.com", Rtype::A, &["192.0.2.1"], LIMIT).await?;
+    dns::answers_at(at, &format!("{STEADY}.example.com"), Rtype::A, &[STEADY_ADDRESS], LIMIT).await?;
     // An edit; a zone more; a zone less.
     up.write("www.yaml", &a("www", "z", "www", "192.0.2.2"))?;
-    up.answers_at(at, "www.example.com", Rtype::A, &["192.0.2.2"]).await?;
+    dns::answers_at(at, "www.example.com", Rtype::A, &["192.0.2.2"], LIMIT).await?;
     up.write("third.yaml", &(zone("third", "example.org") + &a("third", "third", "www", "192.0.2.3")))?;
-    up.answers_at(at, "www.example.org", Rtype::A, &["192.0.2.3"]).await?;
+    dns::answers_at(at, "www.example.org", Rtype::A, &["192.0.2.3"], LIMIT).await?;
     up.remove("third.yaml")?;
     unknown(&outside, "example.org").await?;
     // It has the instance's catalog and members, and never heard of other instances or zones.
@@ -156,8 +155,7 @@ async fn a_key_that_was_handed_out_opens_the_catalog_and_its_members_until_it_is
     forged.secret[0] ^= 1;
     // Nobody has given a key to this one, although whoever has the instance's key can derive it.
     let server = up.server("default/secondary", 0)?;
-    let unlisted = up.key(&server)?.derive_outside("other")?;
-    let unlisted = Key { name: unlisted.name().clone(), secret: unlisted.secret().to_vec() };
+    let unlisted = testing(&up.key(&server)?.derive_outside("other")?);
     for wrong in [&forged, &unlisted] {
         for zone in [CATALOG, "example.com"] {
             refused(at, zone, wrong).await?;

@@ -18,9 +18,7 @@ const LIE: &str = "192.0.2.66";
 
 /// Puts another address under the published serial onto the disk of a server, as a restored backup may have it.
 async fn teach_to_lie(up: &mut Up, liar: &ServerStatus, honest: &ServerStatus) -> Result<()> {
-    let key = up.key(honest)?;
-    let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-    let version = dns::transfer(honest.transfer, &Name::parse("example.com")?, Some(&key)).await?;
+    let version = up.transfer(honest, &Name::parse("example.com")?).await?;
     let text = liar.directory.join("lie.zone");
     std::fs::write(&text, ZoneFile::display(&version).to_string().replace(TRUTH, LIE))?;
     faults::signal(liar.named_pid, Signal::STOP)?;

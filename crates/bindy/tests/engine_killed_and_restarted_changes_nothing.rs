@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bindy_testing::dns;
 use bindy_zone::{Name, Rtype};
-use common::faults::{self, Random};
-use common::{Up, a, zone};
+use common::{Up, a, faults, testing, zone};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 async fn two_tiers(test: &str) -> Result<Up> {
     Up::two_tiers(test, &zone("other", "example.net")).await
@@ -85,9 +86,7 @@ struct Seen(Arc<Mutex<HashMap<u32, String>>>);
 
 impl Seen {
     async fn look(&self, up: &Up, server: &bindy_local::status::ServerStatus) -> Result<()> {
-        let key = up.key(server)?;
-        let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-        let zone = Name::parse("example.com")?;
+        let (key, zone) = (testing(&up.key(server)?), Name::parse("example.com")?);
         let Ok(version) = dns::transfer(server.transfer, &zone, Some(&key)).await else { return Ok(()) };
         let digest = version.content.digest().to_string();
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,32 +99,32 @@ impl Seen {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_any_two_writes_it_comes_back_without_reusing_a_serial() -> Result<()> {
     const EDITS: u64 = 50;
-    let mut random = Random::seeded();
+    let mut random = StdRng::seed_from_u64(bindy_testing::seed());
     let mut up = two_tiers("engine-killed-in-burst").await?;
     let servers = up.status()?.servers;
     let steady = up.probe("example.com").await?;
     let seen = Seen::default();
     let (mut kills, mut edits) = (0, 0);
-    let mut next_kill = random.below(8);
+    let mut next_kill = random.random_range(0..8);
     while edits < EDITS {
         if next_kill == 0 {
             // Anywhere between the event of a file and the last status write of what came before.
-            tokio::time::sleep(Duration::from_micros(random.below(60_000))).await;
+            tokio::time::sleep(Duration::from_micros(random.random_range(0..60_000))).await;
             up.kill().await?;
             kills += 1;
             up.start()?;
             // The next kill may hit it while it starts, or later.
-            if random.below(2) == 0 {
+            if random.random_ratio(1, 2) {
                 up.settled().await?;
             }
-            next_kill = 1 + random.below(8);
+            next_kill = random.random_range(1..=8);
         }
         next_kill -= 1;
         edits += 1;
-        let file = random.below(10);
+        let file = random.random_range(0..10);
         let address = format!("198.51.100.{edits}");
         up.write(&format!("burst-{file}.yaml"), &a(&format!("b{file}"), "z", &format!("b{file}"), &address))?;
-        tokio::time::sleep(Duration::from_micros(random.below(30_000))).await;
+        tokio::time::sleep(Duration::from_micros(random.random_range(0..30_000))).await;
         for server in &servers {
             seen.look(&up, server).await?;
         }

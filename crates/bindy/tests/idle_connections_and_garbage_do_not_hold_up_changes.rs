@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bindy_testing::dns::query_message;
 use bindy_zone::{Name, Rtype};
-use common::faults::{self, Random, STEADY, STEADY_ADDRESS};
+use common::faults::{self, STEADY, STEADY_ADDRESS};
 use common::{Up, a, instance, zone};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -43,14 +45,14 @@ async fn idle(target: SocketAddr) -> Vec<TcpStream> {
 }
 
 /// Sends octets of every kind until it is dropped: random ones, half messages, queries that are cut, wrong lengths.
-async fn garbage(target: SocketAddr, mut random: Random) {
+async fn garbage(target: SocketAddr, mut random: StdRng) {
     let query = Name::parse("steady.example.com").ok().and_then(|n| query_message(7, &n, Rtype::AXFR).ok());
     let query = query.unwrap_or_default();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
     loop {
-        let noise: Vec<u8> = (0..random.below(600)).map(|_| random.below(256) as u8).collect();
-        let half =
-            query.get(..usize::try_from(random.below(query.len() as u64)).unwrap_or(0)).unwrap_or_default();
+        let mut noise = vec![0_u8; random.random_range(0..600)];
+        random.fill(noise.as_mut_slice());
+        let half = query.get(..random.random_range(0..=query.len())).unwrap_or_default();
         let mut framed = u16::try_from(query.len()).unwrap_or(0).to_be_bytes().to_vec();
         framed.extend_from_slice(half);
         if let Ok(socket) = &socket {
@@ -61,7 +63,7 @@ async fn garbage(target: SocketAddr, mut random: Random) {
         if let Ok(Ok(mut stream)) =
             tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(target)).await
         {
-            let text = if random.below(2) == 0 { &noise } else { &framed };
+            let text = if random.random_ratio(1, 2) { &noise } else { &framed };
             let _cut = stream.write_all(text).await;
         }
         tokio::time::sleep(Duration::from_millis(3)).await;
@@ -70,7 +72,7 @@ async fn garbage(target: SocketAddr, mut random: Random) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_arrives_within_two_seconds_whatever_strangers_send() -> Result<()> {
-    let mut random = Random::seeded();
+    let mut random = StdRng::seed_from_u64(bindy_testing::seed());
     let mut up = Up::new("strangers-load")?;
     let primary = instance("primary", "primary", 2, &[]);
     up.write("instances.yaml", &(primary + &instance("secondary", "secondary", 1, &["primary"])))?;
@@ -89,7 +91,7 @@ async fn an_edit_arrives_within_two_seconds_whatever_strangers_send() -> Result<
     let targets = [hidden, first.transfer, first.dns];
     let mut load = JoinSet::new();
     for target in targets {
-        load.spawn(garbage(target, Random(random.below(u64::MAX))));
+        load.spawn(garbage(target, StdRng::from_rng(&mut random)));
     }
     let mut held = Vec::new();
     for target in targets {

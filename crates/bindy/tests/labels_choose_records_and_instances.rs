@@ -3,9 +3,10 @@
 mod common;
 
 use anyhow::{Context, Result, ensure};
+use bindy_testing::dns;
 use bindy_testing::manifest::manifest;
 use bindy_zone::Rtype;
-use common::{Up, a, instance, zone};
+use common::{LIMIT, Up, a, instance, zone};
 
 /// A manifest with the label `team: LABEL`.
 fn labelled(manifest: &str, label: &str) -> String {
@@ -60,11 +61,11 @@ async fn a_zone_is_served_by_the_instances_that_it_selects_and_leaves_the_others
         status.server(&format!("default/{name}"), 0).map(|server| server.dns).context("a server")
     };
     let (web, mail) = (server("web")?, server("mail")?);
-    up.answers_at(web, "example.com", Rtype::NS, &["web.ns.example.com."]).await?;
-    up.answers_at(mail, "example.com", Rtype::NS, &["REFUSED"]).await?;
+    dns::answers_at(web, "example.com", Rtype::NS, &["web.ns.example.com."], LIMIT).await?;
+    dns::answers_at(mail, "example.com", Rtype::NS, &["REFUSED"], LIMIT).await?;
     up.answers("example.org", Rtype::NS, &["mail.ns.example.org.", "web.ns.example.org."]).await?;
     up.write("zone.yaml", &(chosen("mail") + &zone("everywhere", "example.org")))?;
-    up.answers_at(mail, "example.com", Rtype::NS, &["mail.ns.example.com."]).await?;
-    up.answers_at(web, "example.com", Rtype::NS, &["REFUSED"]).await?;
+    dns::answers_at(mail, "example.com", Rtype::NS, &["mail.ns.example.com."], LIMIT).await?;
+    dns::answers_at(web, "example.com", Rtype::NS, &["REFUSED"], LIMIT).await?;
     up.stop().await
 }

@@ -221,7 +221,7 @@ async fn walk(seed: u64) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_changes_at_random_are_served_exactly_or_refused() -> Result<()> {
-    walk(1).await
+    walk(bindy_testing::given_seed().unwrap_or(1)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

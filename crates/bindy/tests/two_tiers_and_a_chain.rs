@@ -137,76 +137,53 @@ fn versions(up: &mut Up) -> Result<Vec<(String, u32)>> {
     Ok(zones.filter_map(|zone| Some((zone.zone_name, zone.serial?))).collect())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wiped_secondary_refills_from_its_primary_without_the_engine() -> Result<()> {
-    let mut up = chain("chain-secondary-wiped", 1, 1).await?;
-    let (versions, servers) = (versions(&mut up)?, up.servers_of("default/secondary")?);
-    // What is below is frozen, so only the tier above is left.
-    let below = up.servers_of("default/tertiary")?;
+/// Servers that are wiped while there is no engine, and while `frozen` ones are silent, have everything again; and no serial has
+/// changed when the engine is back.
+async fn come_back(mut up: Up, wiped: &[ServerStatus], frozen: &[ServerStatus]) -> Result<()> {
+    let (versions, published) = (versions(&mut up)?, up.published()?);
     up.kill().await?;
-    all(&below, Signal::STOP)?;
-    let mut processes = refill(&servers, &versions).await?;
-    all(&below, Signal::CONT)?;
+    all(frozen, Signal::STOP)?;
+    let mut processes = refill(wiped, &versions).await?;
+    all(frozen, Signal::CONT)?;
     for process in &mut processes {
         process.kill().await?;
     }
     up.start()?;
     up.settled().await?;
+    ensure!(up.published()? == published, "serials changed");
     up.contents_are_equal().await?;
     up.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_secondary_refills_from_its_primary_without_the_engine() -> Result<()> {
+    let mut up = chain("chain-secondary-wiped", 1, 1).await?;
+    // What is below is frozen, so only the tier above is left.
+    let (wiped, below) = (up.servers_of("default/secondary")?, up.servers_of("default/tertiary")?);
+    come_back(up, &wiped, &below).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_primary_refills_from_its_sibling_without_the_engine() -> Result<()> {
     let mut up = chain("chain-primary-wiped", 2, 1).await?;
-    let (versions, servers) = (versions(&mut up)?, vec![up.server("default/primary", 0)?]);
+    let wiped = [up.server("default/primary", 0)?];
     // What is below is frozen, so only the sibling is left.
     let mut below = up.servers_of("default/secondary")?;
     below.extend(up.servers_of("default/tertiary")?);
-    up.kill().await?;
-    all(&below, Signal::STOP)?;
-    let mut processes = refill(&servers, &versions).await?;
-    all(&below, Signal::CONT)?;
-    for process in &mut processes {
-        process.kill().await?;
-    }
-    up.start()?;
-    up.settled().await?;
-    up.contents_are_equal().await?;
-    up.stop().await
+    come_back(up, &wiped, &below).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_primaries_wiped_without_the_engine_refill_from_below() -> Result<()> {
     let mut up = chain("chain-primaries-wiped", 2, 1).await?;
-    let (versions, servers) = (versions(&mut up)?, up.servers_of("default/primary")?);
-    let published = up.published()?;
-    up.kill().await?;
-    let mut processes = refill(&servers, &versions).await?;
-    for process in &mut processes {
-        process.kill().await?;
-    }
-    up.start()?;
-    up.settled().await?;
-    ensure!(up.published()? == published, "serials changed");
-    up.contents_are_equal().await?;
-    up.stop().await
+    let wiped = up.servers_of("default/primary")?;
+    come_back(up, &wiped, &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tiers_wiped_without_the_engine_refill_from_the_third() -> Result<()> {
     let mut up = chain("chain-two-tiers-wiped", 1, 2).await?;
-    let (versions, mut servers) = (versions(&mut up)?, up.servers_of("default/primary")?);
-    servers.extend(up.servers_of("default/secondary")?);
-    let published = up.published()?;
-    up.kill().await?;
-    let mut processes = refill(&servers, &versions).await?;
-    for process in &mut processes {
-        process.kill().await?;
-    }
-    up.start()?;
-    up.settled().await?;
-    ensure!(up.published()? == published, "serials changed");
-    up.contents_are_equal().await?;
-    up.stop().await
+    let mut wiped = up.servers_of("default/primary")?;
+    wiped.extend(up.servers_of("default/secondary")?);
+    come_back(up, &wiped, &[]).await
 }

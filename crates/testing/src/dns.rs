@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use bindy_zone::{Content, Name, Rdata, RrSets, Rtype, Serial, Soa, Ttl, Version};
-use domain::base::iana::{Class, Rcode};
+use domain::base::iana::{Class, Opcode, Rcode};
 use domain::base::message_builder::AdditionalBuilder;
 use domain::base::name::ParsedName;
 use domain::base::rdata::ComposeRecordData;
@@ -20,9 +20,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::Key;
 use crate::expected::Expected;
 use crate::history::Outcome;
+use crate::{Key, wait_for};
 
 /// How long one UDP answer, or one read from a TCP connection, may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -109,10 +109,60 @@ pub async fn ask(server: SocketAddr, transport: Transport, name: &Name, rtype: R
 
 /// The serial of `zone` on a server that answers for it with authority.
 pub async fn serial(server: SocketAddr, transport: Transport, zone: &Name) -> Result<Serial> {
-    let answer = ask(server, transport, zone, Rtype::SOA).await?;
+    serial_in(&ask(server, transport, zone, Rtype::SOA).await?, server, zone)
+}
+
+/// The same by UDP, signed when a key is given.
+pub async fn serial_with(server: SocketAddr, zone: &Name, key: Option<&Key>) -> Result<Serial> {
+    let request = build_query(rand::random(), zone, Rtype::SOA, Class::IN)?;
+    serial_in(&exchange(server, request, key).await?, server, zone)
+}
+
+fn serial_in(answer: &Answer, server: SocketAddr, zone: &Name) -> Result<Serial> {
     let said = format!("{server} says {} to {zone} SOA", answer.rcode);
     ensure!(answer.rcode == Rcode::NOERROR && answer.authoritative, "{said}");
     answer.serial.context(said)
+}
+
+/// Tells by UDP that `zone` has changed (RFC 1996), signed when a key is given; the serial is left out.
+pub async fn notify(server: SocketAddr, zone: &Name, key: Option<&Key>) -> Result<()> {
+    let mut request = build_query(rand::random(), zone, Rtype::SOA, Class::IN)?;
+    request.header_mut().set_opcode(Opcode::NOTIFY);
+    request.header_mut().set_aa(true);
+    let rcode = exchange(server, request, key).await?.rcode;
+    ensure!(rcode == Rcode::NOERROR, "{server} says {rcode} to the NOTIFY of {zone}");
+    Ok(())
+}
+
+/// The answer to a request by UDP, its signature verified when a key is given.
+async fn exchange(
+    server: SocketAddr,
+    mut request: AdditionalBuilder<Vec<u8>>,
+    key: Option<&Key>,
+) -> Result<Answer> {
+    let signature = match key {
+        Some(key) => Some(tsig::ClientTransaction::request(tsig_key(key)?, &mut request, Time48::now())?),
+        None => None,
+    };
+    let id = request.header().id();
+    let answer = ask_udp(server, &request.finish()).await?;
+    let mut answer = Message::from_octets(answer).context("a message without header")?;
+    if let Some(signature) = signature {
+        signature.answer(&mut answer, Time48::now()).map_err(unverified)?;
+    }
+    let answer = parse_answer(answer.as_slice())?;
+    ensure!(answer.id == id, "{server} answered id {} to id {id}", answer.id);
+    Ok(answer)
+}
+
+/// With the name of what the server says of our signature (RFC 8945 section 3).
+fn unverified(error: tsig::ValidationError) -> Error {
+    let name = match error {
+        tsig::ValidationError::ServerBadKey => "BADKEY: ",
+        tsig::ValidationError::ServerBadSig => "BADSIG: ",
+        _ => "",
+    };
+    anyhow!("{name}{error}")
 }
 
 /// The texts of an answer's records at the name itself, sorted; the response code where it is not NOERROR.
@@ -131,6 +181,28 @@ pub async fn texts(
     let mut texts: Vec<String> = own.map(text).collect();
     texts.sort();
     Ok(texts)
+}
+
+/// Waits until the server answers this with exactly these texts, by UDP and TCP.
+pub async fn answers_at(
+    server: SocketAddr,
+    name: &str,
+    rtype: Rtype,
+    expected: &[&str],
+    limit: Duration,
+) -> Result<()> {
+    let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
+    expected.sort_unstable();
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let what = format!("{name} {rtype} to be {expected:?} at {server} by {transport:?}");
+        wait_for(&what, limit, async || {
+            let found = texts(server, transport, &question, rtype).await?;
+            ensure!(found == expected, "it is {found:?}");
+            anyhow::Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Who the server says it is (`id.server`).
@@ -167,7 +239,8 @@ pub async fn transfer(server: SocketAddr, zone: &Name, key: Option<&Key>) -> Res
         let mut message =
             Message::from_octets(receive(&mut stream).await?).context("a message without header")?;
         if let Some(signature) = &mut signature {
-            signature.answer(&mut message, Time48::now()).context("the signature is wrong")?;
+            let verified = signature.answer(&mut message, Time48::now());
+            verified.map_err(unverified).context("the signature is wrong")?;
         }
         let rcode = message.header().rcode();
         ensure!(rcode == Rcode::NOERROR, "{server} says {rcode} to the AXFR of {zone}");

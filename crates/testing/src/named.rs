@@ -28,6 +28,13 @@ pub struct Key {
     pub secret: Vec<u8>,
 }
 
+impl Key {
+    /// A key of this name with this secret.
+    pub fn new(name: &Name, secret: &[u8]) -> Self {
+        Self { name: name.clone(), secret: secret.to_vec() }
+    }
+}
+
 /// Where one named lives; a configuration refers to it.
 #[derive(Debug)]
 pub struct Place {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bindy_zone::{Name, Rtype};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dns::{Transport, ask, parse_answer, query_message, udp_socket};
 use crate::history::{History, Observation, Outage, Outcome};
+use crate::wait_for;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -170,6 +171,19 @@ impl Prober {
         }
     }
 
+    /// Waits until each of these servers has given that many more answers.
+    pub async fn more_answers(&self, servers: &[&str], count: usize, limit: Duration) -> Result<()> {
+        let before: Vec<usize> = servers.iter().map(|server| self.recorder.answered(server)).collect();
+        wait_for(&format!("{count} more answers of every server"), limit, async || {
+            for (server, before) in servers.iter().zip(&before) {
+                let more = self.recorder.answered(server) - before;
+                ensure!(more >= count, "{server} has given {more}");
+            }
+            anyhow::Ok(())
+        })
+        .await
+    }
+
     /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.recorder.start.elapsed()
@@ -198,6 +212,13 @@ impl Prober {
 impl Recorder {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many answers this server has given.
+    fn answered(&self, server: &str) -> usize {
+        let state = self.lock();
+        let own = state.history.observations.iter().filter(|one| &*one.server == server);
+        own.filter(|one| *one.outcome != Outcome::Lost).count()
     }
 
     fn record(&self, server: &Arc<str>, sent: &Sent, transport: Transport, outcome: Outcome) {

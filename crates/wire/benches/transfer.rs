@@ -12,11 +12,9 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Named, NamedConfig, Scratch, ZoneSource};
-use bindy_wire::{
-    Endpoint, Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures, udp_notify,
-    udp_query, udp_soa,
-};
+use bindy_wire::{Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures};
 use bindy_zone::{Content, History, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -79,11 +77,11 @@ fn set_address(content: &mut Content, zone: &Name, number: u32, address: u32) ->
 
 /// Seconds until named answers `serial`, asked every 5 ms.
 async fn announce(named: &Named, zone: &Name, serial: u32) -> Result<f64> {
-    let endpoint = Endpoint { address: named.address(), key: None };
     let start = Instant::now();
-    udp_notify(&endpoint, zone, Serial::new(serial), Duration::from_secs(10)).await?;
+    dns::notify(named.address(), zone, None).await?;
     while start.elapsed() < LIMIT {
-        if udp_soa(&endpoint, zone, Duration::from_secs(2)).await.is_ok_and(|found| found.get() == serial) {
+        let found = dns::serial(named.address(), Transport::Udp, zone).await;
+        if found.is_ok_and(|found| found.get() == serial) {
             return Ok(start.elapsed().as_secs_f64());
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -117,7 +115,7 @@ async fn main() -> Result<()> {
     let task = tokio::spawn(server.serve(cancel.clone()));
 
     let scratch = Scratch::new("bench-transfer")?;
-    let shared = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
+    let shared = bindy_testing::Key::new(key.name(), key.secret());
     let source = ZoneSource::Primary(address, Some(shared));
     let config = NamedConfig { zones: vec![(zone.clone(), source)], ..NamedConfig::default() };
     let mut named = Named::start(&scratch, "secondary", &config).await?;
@@ -134,10 +132,9 @@ async fn main() -> Result<()> {
     service.publish(Version { serial: Serial::new(3), content })?;
     let differences = announce(&named, &zone, 3).await?;
     let owner = Name::parse(&format!("host-{}.{zone}", (changes - 1) * (records / changes)))?;
-    let endpoint = Endpoint { address: named.address(), key: None };
-    let answer = udp_query(&endpoint, &owner, Rtype::A, Duration::from_secs(5)).await?;
+    let answer = dns::ask(named.address(), Transport::Udp, &owner, Rtype::A).await?;
     let expected = Ipv4Addr::from(!(changes - 1)).octets();
-    ensure!(answer.records.iter().any(|record| *record.rdata == expected), "wrong answer: {answer:?}");
+    ensure!(answer.records.iter().any(|record| record.rdata == expected), "wrong answer: {answer:?}");
     let sent = [&counters.axfr, &counters.fallback, &counters.ixfr];
     let sent = sent.map(|counter| counter.load(Ordering::Relaxed));
     ensure!(sent == [1, 1, 1], "expected 2 whole transfers and 1 by differences, sent {sent:?}");

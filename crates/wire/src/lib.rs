@@ -20,10 +20,7 @@ mod rotation;
 mod server;
 mod tsig;
 
-pub use client::{
-    Answer, AnswerRecord, ClientError, Connection, Endpoint, Timeouts, Transfer, udp_notify, udp_query,
-    udp_soa,
-};
+pub use client::{Answer, AnswerRecord, ClientError, Connection, Endpoint, Timeouts, Transfer};
 pub use domain::base::iana::Rcode;
 pub use key_file::read_keys;
 pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, OUTSIDE_LABEL, instance_key_name};

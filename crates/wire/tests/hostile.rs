@@ -11,7 +11,8 @@ mod support;
 
 use std::time::Duration;
 
-use bindy_wire::{Endpoint, ServerLimits, udp_soa};
+use bindy_testing::{dns, wait_for};
+use bindy_wire::ServerLimits;
 use bindy_zone::Serial;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,8 +78,11 @@ async fn garbage_changes_nothing_for_others() {
         let _ = stream.write_all(&garbage).await;
     }
     assert_eq!(server.connect().await.soa(&zone).await.unwrap(), Serial::new(1));
-    let endpoint: Endpoint = server.endpoint();
-    assert_eq!(udp_soa(&endpoint, &zone, Duration::from_secs(5)).await.unwrap(), Serial::new(1));
+    // Behind all that garbage, a datagram may be one too many.
+    let asked = wait_for("an answer by UDP", Duration::from_secs(10), async || {
+        dns::serial_with(server.address, &zone, Some(&testing_key())).await
+    });
+    assert_eq!(asked.await.unwrap(), Serial::new(1));
     server.stop().await;
 }
 
@@ -109,38 +113,5 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
     assert_eq!(read(&server.counters.axfr), 0);
     drop(kept);
     assert!(stuck.await.unwrap().is_err());
-    server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_datagram_that_is_lost_is_sent_again() {
-    let (server, zone) = serving(ServerLimits::default()).await;
-    let between = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint { address: between.local_addr().unwrap(), ..server.endpoint() };
-    let target = server.address;
-    // Loses the first two questions and the first answer.
-    let relay = tokio::spawn(async move {
-        let (mut buffer, mut client) = ([0; 1_024], target);
-        let (mut questions, mut answers) = (0, 0);
-        loop {
-            let (length, from) = between.recv_from(&mut buffer).await.unwrap();
-            let to = if from == target { client } else { target };
-            if from == target {
-                answers += 1;
-            } else {
-                client = from;
-                questions += 1;
-            }
-            if from == target && answers == 2 {
-                between.send_to(&buffer[..length], to).await.unwrap();
-                return questions;
-            }
-            if from != target && questions > 2 {
-                between.send_to(&buffer[..length], to).await.unwrap();
-            }
-        }
-    });
-    assert_eq!(udp_soa(&endpoint, &zone, Duration::from_secs(5)).await.unwrap(), Serial::new(1));
-    assert_eq!(timeout(Duration::from_secs(5), relay).await.unwrap().unwrap(), 4);
     server.stop().await;
 }

@@ -14,17 +14,11 @@ use std::time::Duration;
 
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Named, NamedConfig, Scratch, ZoneSource, wait_for};
-use bindy_wire::{
-    ClientError, Connection, Endpoint, Key, Rndc, RndcError, ServerLimits, Timeouts, Transfer, udp_notify,
-};
+use bindy_wire::{ClientError, Connection, Endpoint, Key, Rndc, RndcError, ServerLimits, Timeouts, Transfer};
 use bindy_zone::{Catalog, Name, Serial};
 use support::*;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-fn testing_key(key: &Key) -> bindy_testing::Key {
-    bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() }
-}
 
 async fn wait_for_serial(named: &Named, zone: &Name, serial: u32) {
     wait_for("named to have the version", LIMIT, async || {
@@ -33,11 +27,6 @@ async fn wait_for_serial(named: &Named, zone: &Name, serial: u32) {
     })
     .await
     .unwrap();
-}
-
-async fn notify(named: &Named, zone: &Name, serial: u32) {
-    let endpoint = Endpoint { address: named.address(), key: None };
-    udp_notify(&endpoint, zone, Serial::new(serial), Duration::from_secs(5)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,10 +38,10 @@ async fn named_takes_a_zone_whole_and_then_by_differences() {
     let mut content = content(&zone);
     content.set(owner(&zone, "many"), addresses(0..90));
     zones.publish(version(1, &content));
-    let source = ZoneSource::Primary(server.address, Some(testing_key(&key())));
+    let source = ZoneSource::Primary(server.address, Some(testing_key()));
     let config = NamedConfig {
         zones: vec![(zone.clone(), source)],
-        transfer_key: Some(testing_key(&key())),
+        transfer_key: Some(testing_key()),
         ..NamedConfig::default()
     };
     let named = Named::start(&scratch, "secondary", &config).await.unwrap();
@@ -61,7 +50,7 @@ async fn named_takes_a_zone_whole_and_then_by_differences() {
         content.set(owner(&zone, "www"), addresses([serial]));
         content.set(owner(&zone, "many"), addresses(serial..90));
         zones.publish(version(serial, &content));
-        notify(&named, &zone, serial).await;
+        dns::notify(named.address(), &zone, None).await.unwrap();
         wait_for_serial(&named, &zone, serial).await;
     }
     let counters = &server.counters;
@@ -90,7 +79,7 @@ async fn a_member_of_the_catalog_appears_and_disappears() {
     let catalog_name = Catalog::name("dns", "primary").unwrap();
     let mut catalog = Catalog::empty(catalog_name.clone());
     zones.publish(version(1, &catalog));
-    let source = ZoneSource::Catalog(server.address, Some(testing_key(&key())));
+    let source = ZoneSource::Catalog(server.address, Some(testing_key()));
     let config = NamedConfig { zones: vec![(catalog_name.clone(), source)], ..NamedConfig::default() };
     let named = Named::start(&scratch, "secondary", &config).await.unwrap();
     wait_for_serial(&named, &catalog_name, 1).await;
@@ -99,12 +88,12 @@ async fn a_member_of_the_catalog_appears_and_disappears() {
     zones.publish(version(7, &content(&member)));
     assert!(Catalog::insert(&mut catalog, &member));
     zones.publish(version(2, &catalog));
-    notify(&named, &catalog_name, 2).await;
+    dns::notify(named.address(), &catalog_name, None).await.unwrap();
     wait_for_serial(&named, &member, 7).await;
 
     assert!(Catalog::remove(&mut catalog, &member));
     zones.publish(version(3, &catalog));
-    notify(&named, &catalog_name, 3).await;
+    dns::notify(named.address(), &catalog_name, None).await.unwrap();
     wait_for("the member to be gone", LIMIT, async || {
         match dns::serial(named.address(), Transport::Udp, &member).await {
             Ok(serial) => anyhow::bail!("named still has {serial}"),

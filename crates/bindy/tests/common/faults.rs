@@ -11,7 +11,7 @@ use bindy_local::status::{ServerStatus, Status};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::history::Outcome;
 pub use bindy_testing::http::get;
-use bindy_testing::{History, ProbeTarget, Prober, ProberConfig, Question, wait_for};
+use bindy_testing::{ProbeTarget, Prober, ProberConfig, Question, wait_for};
 use bindy_zone::{Name, Rtype, Serial};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
@@ -91,30 +91,6 @@ pub fn transfers(server: &ServerStatus) -> usize {
     log(server, "named.log").lines().filter(|line| line.contains("Transfer started")).count()
 }
 
-/// A generator of numbers that a seed repeats (SplitMix64).
-pub struct Random(pub u64);
-
-impl Random {
-    /// From `BINDY_TEST_SEED`, or from the clock; printed, so that a failure can be repeated.
-    #[expect(clippy::print_stderr, reason = "the seed is for the person who reads the failure")]
-    pub fn seeded() -> Self {
-        let given = std::env::var("BINDY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let clock = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
-        let seed = given.unwrap_or_else(|| u64::from(clock));
-        eprintln!("BINDY_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
-
 impl Up {
     /// Processes of all servers, by server.
     pub fn pids(&mut self) -> Result<Vec<Pids>> {
@@ -190,20 +166,8 @@ impl Steady {
 
     /// Waits until every server has given that many more answers.
     pub async fn more_answers(&self, count: usize) -> Result<()> {
-        let answered = |history: &History, name: &str| {
-            let answers = history.observations.iter().filter(|o| *o.outcome != Outcome::Lost);
-            answers.filter(|o| &*o.server == name).count()
-        };
-        let before = self.prober.history();
-        wait_for(&format!("{count} more answers of every server"), LIMIT, async || {
-            let now = self.prober.history();
-            for name in &self.names {
-                let more = answered(&now, name) - answered(&before, name);
-                ensure!(more >= count, "{name} has given {more}");
-            }
-            anyhow::Ok(())
-        })
-        .await
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        self.prober.more_answers(&names, count, LIMIT).await
     }
 
     /// Stops asking, and has the checker read every answer against the versions that were published.

@@ -5,15 +5,14 @@
 pub mod faults;
 pub mod versions;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_local::status::{ServerStatus, Status, ZoneStatus};
+use bindy_testing::dns;
 pub use bindy_testing::dns::texts;
-use bindy_testing::dns::{self, Transport};
 pub use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::{Process, Scratch, wait_for};
 use bindy_wire::Key;
@@ -150,30 +149,8 @@ impl Up {
     /// Waits until every server answers this with exactly these texts, by UDP and TCP.
     pub async fn answers(&mut self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
         for server in self.status()?.servers {
-            let answered = self.answers_at(server.dns, name, rtype, expected).await;
+            let answered = dns::answers_at(server.dns, name, rtype, expected, LIMIT).await;
             answered.with_context(|| format!("{}/{}", server.instance, server.index))?;
-        }
-        Ok(())
-    }
-
-    /// Waits until the server at this address answers this with exactly these texts, by UDP and TCP.
-    pub async fn answers_at(
-        &self,
-        server: SocketAddr,
-        name: &str,
-        rtype: Rtype,
-        expected: &[&str],
-    ) -> Result<()> {
-        let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
-        expected.sort_unstable();
-        for transport in [Transport::Udp, Transport::Tcp] {
-            let what = format!("{name} {rtype} to be {expected:?} at {server}");
-            wait_for(&what, LIMIT, async || {
-                let found = texts(server, transport, &question, rtype).await?;
-                ensure!(found == expected, "it is {found:?}");
-                anyhow::Ok(())
-            })
-            .await?;
         }
         Ok(())
     }
@@ -213,9 +190,7 @@ impl Up {
 
     /// A whole zone, from a server.
     pub async fn transfer(&self, server: &ServerStatus, zone: &Name) -> Result<Version> {
-        let key = self.key(server)?;
-        let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-        dns::transfer(server.transfer, zone, Some(&key)).await
+        dns::transfer(server.transfer, zone, Some(&testing(&self.key(server)?))).await
     }
 
     /// The key of a server's instance.
@@ -232,6 +207,11 @@ impl Up {
         }
         bail!("no key of {} in {}", server.instance, keys.display())
     }
+}
+
+/// The same key for the library of tests, which shares no code with what it checks.
+pub fn testing(key: &Key) -> bindy_testing::Key {
+    bindy_testing::Key::new(key.name(), key.secret())
 }
 
 /// Servers outlive a killed engine; the test must not leave them behind.

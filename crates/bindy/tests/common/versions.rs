@@ -42,9 +42,7 @@ impl Up {
             let last = versions.last().context("no version")?;
             ensure!(Some(last.serial.get()) == zone.serial, "{} ends with {}", zone.key, last.serial);
             let server = status.servers.first().context("no server")?;
-            let key = self.key(server)?;
-            let key = bindy_testing::Key { name: key.name().clone(), secret: key.secret().to_vec() };
-            let served = dns::transfer(server.transfer, last.content.apex(), Some(&key)).await?;
+            let served = self.transfer(server, last.content.apex()).await?;
             let difference = dns::difference(&last.content, &served.content);
             ensure!(difference.is_none(), "{}: {}", zone.key, difference.unwrap_or_default());
         }

@@ -41,7 +41,7 @@ impl Namespace {
             let expected: Vec<String> = expected.iter().map(|text| (*text).to_owned()).collect();
             let asked = within(&node.netns, move || async move {
                 let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-                answers_at(address, &name, rtype, &expected).await
+                dns::answers_at(address, &name, rtype, &expected, LIMIT).await
             });
             asked.await.with_context(|| format!("Service {instance} from {}", node.name))?;
         }
@@ -135,22 +135,7 @@ impl Namespace {
 impl Server {
     /// Waits until it answers this with exactly these texts, by UDP and TCP.
     pub async fn answers(&self, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
-        answers_at(self.dns(), name, rtype, expected).await.with_context(|| self.name.clone())
+        let answered = dns::answers_at(self.dns(), name, rtype, expected, LIMIT).await;
+        answered.with_context(|| self.name.clone())
     }
-}
-
-/// Waits until the server at this address answers this with exactly these texts, by UDP and TCP.
-pub async fn answers_at(server: SocketAddr, name: &str, rtype: Rtype, expected: &[&str]) -> Result<()> {
-    let (question, mut expected) = (Name::parse(name)?, expected.to_vec());
-    expected.sort_unstable();
-    for transport in [Transport::Udp, Transport::Tcp] {
-        let what = format!("{name} {rtype} to be {expected:?} at {server} by {transport:?}");
-        wait_for(&what, LIMIT, async || {
-            let found = dns::texts(server, transport, &question, rtype).await?;
-            ensure!(found == expected, "it is {found:?}");
-            anyhow::Ok(())
-        })
-        .await?;
-    }
-    Ok(())
 }

@@ -40,7 +40,6 @@ use anyhow::{Context, Result, ensure};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-pub use answers::answers_at;
 pub use api_proxy::{ApiProxy, Fate, Line};
 pub use clock::WrongClock;
 pub use control_plane::Frozen;

@@ -25,7 +25,7 @@ use super::server::SERVERS;
 use super::{LIMIT, Namespace, Server};
 use crate::checker::{self, Published};
 use crate::history::{Observation, Outcome};
-use crate::{History, ProbeTarget, Prober, ProberConfig, Question, wait_for};
+use crate::{History, ProbeTarget, Prober, ProberConfig, Question};
 
 /// Questions a second to each server.
 const RATE: u32 = 20;
@@ -82,20 +82,8 @@ impl Probes {
 
     /// Waits until each of these servers has given that many more answers.
     pub async fn more_answers(&self, servers: &[Server], count: usize) -> Result<()> {
-        let answered = |history: &History, server: &Server| {
-            let answers = history.observations.iter().filter(|o| *o.outcome != Outcome::Lost);
-            answers.filter(|o| *o.server == *server.name).count()
-        };
-        let before = self.prober.history();
-        wait_for(&format!("{count} more answers of every server"), LIMIT, async || {
-            let now = self.prober.history();
-            for server in servers {
-                let more = answered(&now, server) - answered(&before, server);
-                ensure!(more >= count, "{} has given {more}", server.name);
-            }
-            anyhow::Ok(())
-        })
-        .await
+        let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+        self.prober.more_answers(&names, count, LIMIT).await
     }
 
     /// Stops asking. Every answer has to be one of a published version, in their order, and every server that was ready

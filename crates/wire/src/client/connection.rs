@@ -218,7 +218,7 @@ async fn connect(address: SocketAddr, limit: Duration) -> Result<BufReader<TcpSt
 
 /// Verifies a message. A server that refuses us without knowing our key cannot sign that; its word is taken for it,
 /// since it only denies.
-pub(super) fn verify(verifier: &mut Verifier, message: &mut Vec<u8>) -> Result<bool, ClientError> {
+fn verify(verifier: &mut Verifier, message: &mut Vec<u8>) -> Result<bool, ClientError> {
     let header = Header::parse(message)?;
     match verifier.verify(message, unix_time()) {
         Ok(signed) => Ok(signed),

@@ -11,10 +11,8 @@ mod connection;
 mod progress;
 mod query;
 mod transfer;
-mod udp;
 
 pub use connection::Connection;
-pub use udp::{udp_notify, udp_query, udp_soa};
 
 use std::net::SocketAddr;
 use std::time::Duration;

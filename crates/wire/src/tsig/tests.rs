@@ -86,8 +86,7 @@ async fn named_and_we_agree_on_what_a_wrong_clock_is() {
     let scratch = Scratch::new("wire-badtime").unwrap();
     let zone = Name::parse("example").unwrap();
     let text = "$TTL 60\n@ IN SOA ns h 1 3600 600 86400 60\n@ NS ns.elsewhere.\n";
-    let transfer_key =
-        Some(bindy_testing::Key { name: key().name().clone(), secret: key().secret().to_vec() });
+    let transfer_key = Some(bindy_testing::Key::new(key().name(), key().secret()));
     let config = NamedConfig { transfer_key, ..NamedConfig::primary(&zone, text) };
     let named = Named::start(&scratch, "clock", &config).await.unwrap();
     let wrong = crate::server::unix_time() - 3_600;

@@ -24,6 +24,11 @@ pub(crate) fn key() -> Key {
     Key::new(name("tests.key.bindy"), &[42; 32])
 }
 
+/// The same one, for the library of tests.
+pub(crate) fn testing_key() -> bindy_testing::Key {
+    bindy_testing::Key::new(key().name(), key().secret())
+}
+
 pub(crate) fn content(zone: &Name) -> Content {
     let soa = Soa {
         ttl: 3600,

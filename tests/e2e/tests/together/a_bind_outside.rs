@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE};
-use bindy_testing::cluster::{LIMIT, Namespace, Outside, answers_at, in_namespace};
+use bindy_testing::cluster::{LIMIT, Namespace, Outside, in_namespace};
 use bindy_testing::manifest::{a, manifest, zone};
-use bindy_testing::{Process, wait_for};
+use bindy_testing::{Process, dns, wait_for};
 use bindy_zone::{Name, Rtype};
 use tokio::net::TcpStream;
 
@@ -114,16 +114,16 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
         command.args(["-g", "-c", "named.conf"]).current_dir(&directory);
         let mut named = Process::start(MACHINE, &command, &log)?;
         let at = SocketAddr::new(IpAddr::V4(machine.address()), 53);
-        answers_at(at, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        dns::answers_at(at, STEADY, Rtype::A, &[STEADY_ADDRESS], LIMIT).await?;
 
         // An edit; a zone more; a zone less; a server less.
         namespace.apply(&a("steady", ZONE.0, "steady", "192.0.2.9")).await?;
-        answers_at(at, STEADY, Rtype::A, &["192.0.2.9"]).await?;
+        dns::answers_at(at, STEADY, Rtype::A, &["192.0.2.9"], LIMIT).await?;
         namespace.apply(&(zone("more", "more.example") + &a("www", "more", "www", "192.0.2.3"))).await?;
-        answers_at(at, "www.more.example", Rtype::A, &["192.0.2.3"]).await?;
+        dns::answers_at(at, "www.more.example", Rtype::A, &["192.0.2.3"], LIMIT).await?;
         namespace.remove("DNSZone", "more").await?;
         // With the options of the document it refers to the root for zones that it has not got.
-        answers_at(at, "www.more.example", Rtype::A, &[]).await?;
+        dns::answers_at(at, "www.more.example", Rtype::A, &[], LIMIT).await?;
         named.check_running()?;
         named.terminate(STOP).await.map(drop)
     })

@@ -120,13 +120,7 @@ impl History {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_terms_live_at_once_with_the_real_store_and_the_real_api_server() -> Result<()> {
     in_namespace("candidates", async |namespace| {
-        let seed = match std::env::var("BINDY_SEED") {
-            Ok(seed) => seed.parse()?,
-            Err(_) => {
-                u64::from(std::process::id()) << 20
-                    | u64::from(jiff::Timestamp::now().subsec_nanosecond().unsigned_abs())
-            }
-        };
+        let seed = bindy_testing::seed();
         let token = token(namespace).await?;
         let (mut proxies, mut elections) = (Vec::new(), Vec::new());
         for n in 0..CANDIDATES {
@@ -134,7 +128,7 @@ async fn no_two_terms_live_at_once_with_the_real_store_and_the_real_api_server()
             elections.push(start(namespace, &proxy, &token, n).await?);
             proxies.push(proxy);
         }
-        watched(&proxies, elections, seed).await.with_context(|| format!("BINDY_SEED={seed}"))?;
+        watched(&proxies, elections, seed).await?;
         // Name, namespace, identity and duration are those of the settings.
         let lease = ["get", "lease", LEASE, "-n", namespace.name(), "-o", "json"];
         let lease: serde_json::Value = serde_json::from_str(&namespace.cluster().kubectl(&lease).await?)?;

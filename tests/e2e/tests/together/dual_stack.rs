@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE, served};
-use bindy_testing::cluster::{LIMIT, Namespace, Server, answers_at, condition, in_namespace, within};
+use bindy_testing::cluster::{LIMIT, Namespace, Server, condition, in_namespace, within};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{http, wait_for};
 use bindy_zone::{Name, Rtype};
@@ -60,7 +60,8 @@ async fn pods_answer(namespace: &Namespace, servers: &[Server], families: usize)
         let found = &server.addresses;
         ensure!(found.len() == families, "{} has {found:?}", server.name);
         for address in found {
-            answers_at(SocketAddr::new(*address, 53), STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+            dns::answers_at(SocketAddr::new(*address, 53), STEADY, Rtype::A, &[STEADY_ADDRESS], LIMIT)
+                .await?;
             let transfer = dns::transfer(SocketAddr::new(*address, 5353), &zone, Some(&key)).await;
             transfer.with_context(|| format!("a transfer from {} at {address}", server.name))?;
             let ready = http::get(SocketAddr::new(*address, 8080), "/readyz").await;
@@ -84,7 +85,7 @@ async fn services_answer(namespace: &Namespace, clients: &[IpAddr], servers: &[S
         let asked = within(&node.netns, move || async move {
             for address in clients {
                 let service = SocketAddr::new(address, 53);
-                answers_at(service, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+                dns::answers_at(service, STEADY, Rtype::A, &[STEADY_ADDRESS], LIMIT).await?;
                 for transport in [Transport::Udp, Transport::Tcp] {
                     all_behind(service, transport, &names).await?;
                 }
