@@ -47,7 +47,7 @@ async fn a_configuration_that_changed_while_the_agent_was_away_is_read_by_named(
     rig.start_agent().await;
     until_called(&rig, "changed").await;
     rig.until_ready().await;
-    assert_eq!(rig.metric("bindy_agent_reconfigurations_total").await, 1, "once");
+    assert_eq!(rig.metric("bindy_agent_reconfigurations_total").await.unwrap(), Some(1.0), "once");
 }
 
 /// A file of keys that is read when somebody lets it be read: whoever reads it waits until then.
@@ -159,7 +159,7 @@ async fn a_source_that_is_not_configured_any_more_is_forgotten() {
     let mut rig = Rig::start(&scratch, &sources).await;
     let told = async |rig: &Rig, wanted: &[&str]| {
         wait_for("the sources in the metrics", LIMIT, async || {
-            let (_, text) = rig.get("/metrics").await?;
+            let text = rig.metrics().await?;
             let lines = text.lines().filter(|line| line.starts_with("bindy_agent_source_live{"));
             let lines: Vec<&str> = lines.collect();
             let told = |source: &&str| {

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bindy_model::named_conf::{NamedSettings, Paths, Text, Wishes, instance_config};
 use bindy_testing::dns::{self, Transport};
-use bindy_testing::{Key, Named, NamedConfig, Port, Scratch, ZoneSource, wait_for};
+use bindy_testing::{Key, Named, NamedConfig, Port, Scratch, ZoneSource, http, wait_for};
 use bindy_wire::{Endpoint, MasterSecret};
 use bindy_zone::{MemberLabel, Name, Rtype, Serial};
 use rustix::process::Signal;
@@ -62,7 +62,7 @@ impl Source {
         let key = own_key();
         NamedConfig {
             zones: zones.iter().map(|(zone, text)| (zone.clone(), ZoneSource::Text(text.clone()))).collect(),
-            transfer_key: Some(Key { name: key.name().clone(), secret: key.secret().to_vec() }),
+            transfer_key: Some(Key::new(key.name(), key.secret())),
             options: "ixfr-from-differences yes;".to_owned(),
             ..NamedConfig::default()
         }
@@ -133,7 +133,9 @@ impl Rig {
             });
             config = scratch.write("agent.json", &json.to_string()).unwrap();
             agent = Some(Agent::start(&config));
+            let started = Instant::now();
             while !key_file.exists() {
+                assert!(started.elapsed() < LIMIT, "the agent has made no key within {LIMIT:?}");
                 std::thread::sleep(Duration::from_millis(2));
             }
             let text = |path: PathBuf| Text::new(path.to_str().unwrap()).unwrap();
@@ -202,20 +204,20 @@ impl Rig {
 
     /// Status and body of `/readyz`.
     pub async fn readyz(&self) -> Result<(u16, Value)> {
-        let (status, body) = self.get("/readyz").await?;
-        Ok((status, serde_json::from_str(&body)?))
+        let answer = http::get(self.http.address(), "/readyz").await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, serde_json::from_str(body)?))
     }
 
-    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(self.http.address()).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
-        let (head, body) = text.split_once("\r\n\r\n").context("no head")?;
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok((status, body.to_owned()))
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> Result<String> {
+        http::get(self.http.address(), "/metrics").await
+    }
+
+    /// The value of a metric, all labels added up.
+    pub async fn metric(&self, name: &str) -> Result<Option<f64>> {
+        Ok(http::metric(&self.metrics().await?, name))
     }
 
     pub async fn until_ready(&self) {
@@ -228,9 +230,8 @@ impl Rig {
         .unwrap_or_else(|error| panic!("{error}\n{}", self.named.log()));
     }
 
-    /// Waits until named serves that serial; returns how long it took.
-    pub async fn until_serial(&self, zone: &str, serial: u32, limit: Duration) -> Duration {
-        let started = std::time::Instant::now();
+    /// Waits until named serves that serial.
+    pub async fn until_serial(&self, zone: &str, serial: u32, limit: Duration) {
         let zone = name(zone);
         wait_for(&format!("{zone} {serial}"), limit, async || {
             let found = dns::serial(self.named.address(), Transport::Udp, &zone).await?;
@@ -239,14 +240,6 @@ impl Rig {
         })
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}", self.named.log()));
-        started.elapsed()
-    }
-
-    /// The value of a metric, all labels added up.
-    pub async fn metric(&self, wanted: &str) -> u64 {
-        let (_, text) = self.get("/metrics").await.unwrap();
-        let lines = text.lines().filter(|line| line.starts_with(wanted));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// The transfer port, asked with a key.
