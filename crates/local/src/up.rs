@@ -19,7 +19,7 @@ use crate::plan;
 use crate::report::{self, Files};
 use crate::runner::{Others, Runner, RunnerError, RunnerOptions, RunningServer, free_port};
 use crate::screen::Screen;
-use crate::source::{Source, SourceEvent, WatchError};
+use crate::source::{Patience, Source, SourceEvent, WatchError};
 use crate::status::{Problem, Severity, Status};
 use crate::vanished::Vanished;
 
@@ -68,7 +68,7 @@ pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpE
     let entries = ledger.entries()?;
     let store = Store::default();
     let (hidden_primary, server) = listen(&state, &store).await?;
-    let source = Source::watch(&options.directory)?;
+    let source = Source::watch(&options.directory, Patience::default())?;
     let runner = Runner::start(RunnerOptions::new(state.clone(), options.executable))?;
     let objects = Objects::open(&ledger)?;
     let (engine, handle) = Engine::new(ledger.clone(), entries, store.clone());

@@ -25,7 +25,7 @@ use bindy_model::{Object, ObjectKey, Removal};
 
 pub use inventory::{Inventory, Text};
 pub use scan::read_all;
-pub use watch::{Source, WatchError};
+pub use watch::{Patience, Source, WatchError};
 
 use crate::status::Problem;
 

@@ -19,10 +19,20 @@ use super::inventory::{Inventory, Text};
 use super::scan::{self, Look};
 use super::{SourceEvent, documents};
 
-/// How long a file may be missing, empty or open for writing before it is taken as it is.
-const GRACE: Duration = Duration::from_millis(100);
-/// How often the directory is compared with what was read.
-const COMPARE: Duration = Duration::from_secs(5);
+/// What a watch waits for, and how long. [`Patience::default`] suits editors and people.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long a file may be missing, empty or open for writing before it is taken as it is.
+    pub grace: Duration,
+    /// How often the directory is compared with what was read.
+    pub compare: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { grace: Duration::from_millis(100), compare: Duration::from_secs(5) }
+    }
+}
 
 /// Why a directory cannot be watched.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +65,7 @@ pub struct Source {
 
 impl Source {
     /// Watches `root`.
-    pub fn watch(root: &Path) -> Result<Self, WatchError> {
+    pub fn watch(root: &Path, patience: Patience) -> Result<Self, WatchError> {
         let unreadable = |error| WatchError::Unreadable { directory: root.to_owned(), error };
         let no_watch = |error| WatchError::NoWatch { directory: root.to_owned(), error };
         let root = root.canonicalize().map_err(unreadable)?;
@@ -70,6 +80,7 @@ impl Source {
         let (sender, batches) = mpsc::channel(64);
         let mut watched = Watch {
             root,
+            patience,
             inventory: Inventory::default(),
             looks: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -103,6 +114,7 @@ impl Drop for Source {
 
 struct Watch {
     root: PathBuf,
+    patience: Patience,
     inventory: Inventory,
     looks: BTreeMap<PathBuf, Look>,
     /// Files whose event was told, and when they are read.
@@ -116,12 +128,12 @@ struct Watch {
 impl Watch {
     fn run(&mut self, events: &Receiver<notify::Result<Event>>) {
         let mut listed = false;
-        let mut next_compare = Instant::now() + COMPARE;
+        let mut next_compare = Instant::now() + self.patience.compare;
         loop {
             let now = Instant::now();
             let mut read = BTreeMap::new();
             if std::mem::take(&mut self.compare) || now >= next_compare {
-                next_compare = now + COMPARE;
+                next_compare = now + self.patience.compare;
                 self.compare_all(&mut read);
             }
             self.read_due(now, &mut read);
@@ -161,7 +173,7 @@ impl Watch {
             if scan::is_state(&self.root, path) {
                 continue;
             }
-            match when_to_read(&event.kind) {
+            match when_to_read(&event.kind, self.patience.grace) {
                 None => {}
                 Some(delay) if scan::is_manifest(path) => {
                     self.looks.remove(path);
@@ -241,7 +253,7 @@ impl Watch {
                 }
                 Some(_) => {}
                 None => {
-                    self.absent.insert(path.clone(), now + GRACE);
+                    self.absent.insert(path.clone(), now + self.patience.grace);
                     found.push((path, Text::Missing));
                 }
             }
@@ -251,14 +263,14 @@ impl Watch {
 }
 
 /// How long after this event its file is read; `None` if it does not change anything.
-fn when_to_read(kind: &EventKind) -> Option<Duration> {
+fn when_to_read(kind: &EventKind, grace: Duration) -> Option<Duration> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Duration::ZERO),
         EventKind::Access(_) => None,
         EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) | EventKind::Remove(_) => {
             Some(Duration::ZERO)
         }
-        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => Some(GRACE),
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => Some(grace),
     }
 }
 
