@@ -24,20 +24,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bindy_model::{
-    Answer, Answered, Ask, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent,
-    ObjectKey, Output, Removal, Role, ServerId, ServerState, Swapped, Target, World,
+    Answer, Core, Input, LedgerEntry, LedgerKind, NamespacedName, Now, Object, ObjectEvent, ObjectKey,
+    Output, Removal, Role, ServerId, Swapped, Target, World,
 };
-use bindy_zone::{Catalog, Digest, Name, OwnerName, Rcode, Version};
+use bindy_zone::{Catalog, Digest, Name, OwnerName, Version};
+use common::server::{Server, answer, servers};
 use common::{a, instance, key, zone};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 const ZONES: [&str; 3] = ["zone", "second", "third"];
-
-struct Server {
-    state: ServerState,
-    zones: BTreeMap<Name, Version>,
-}
 
 struct Simulation {
     random: StdRng,
@@ -54,22 +50,6 @@ struct Simulation {
     /// Members of each catalog as they were last published, before crashes too.
     members: BTreeMap<Name, BTreeSet<Name>>,
     faults: bool,
-}
-
-/// What a server with this version answers.
-fn answer(version: &Version, ask: &Ask) -> Answer {
-    let Ask::Records(questions) = ask else { return Answer::Serial(version.serial) };
-    let content = &version.content;
-    let wrong = questions.iter().find_map(|question| {
-        let owner = question.name.relative_to(content.apex())?;
-        let rrset = content.get(&owner).and_then(|rrsets| rrsets.get(question.rtype));
-        let records = rrset.map(|set| set.rdatas().map(|rdata| (set.ttl().get(), rdata.into())).collect());
-        let exists = owner.is_apex() || content.within(&owner).next().is_some();
-        let rcode = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
-        let answered = Answered { rcode, authoritative: true, records: records.unwrap_or_default() };
-        question.check(&answered).err()
-    });
-    wrong.map_or(Answer::Proven, Answer::Failure)
 }
 
 fn zone_object(n: usize) -> Object {
@@ -90,21 +70,13 @@ impl Simulation {
             objects.push(zone_object(n));
             objects.push(in_zone(a(&format!("steady-{n}"), "steady", 1), n));
         }
-        let servers = ["primary", "primary", "secondary"].iter().enumerate().map(|(n, instance)| Server {
-            state: ServerState {
-                id: ServerId { instance: key(instance), name: n.to_string() },
-                incarnation: 1,
-                ready: true,
-            },
-            zones: BTreeMap::new(),
-        });
         let mut simulation = Self {
             random: StdRng::seed_from_u64(seed),
             core: Core::new([]),
             now: Now { monotonic: Duration::ZERO, unix: 1_000 },
             ledger: BTreeMap::new(),
             objects: objects.into_iter().map(|object| (object.key(), object)).collect(),
-            servers: servers.collect(),
+            servers: servers(),
             published: BTreeMap::new(),
             under_way: VecDeque::new(),
             contents: BTreeMap::new(),
@@ -246,19 +218,9 @@ impl Simulation {
         self.contents.insert((name, entry.serial.get()), entry.digest);
     }
 
-    /// What named and its agent do: the catalog first, then its members, never backwards.
     fn transfer(&mut self, id: &ServerId) {
-        let catalog = Catalog::name(&id.instance.namespace, &id.instance.name).unwrap();
-        let Some(server) = self.servers.iter_mut().find(|server| server.state.id == *id) else { return };
-        let mut wanted = vec![catalog.clone()];
-        if let Some(version) = self.published.get(&catalog) {
-            wanted.extend(Catalog::members(&version.content));
-        }
-        for name in wanted {
-            let Some(version) = self.published.get(&name) else { continue };
-            if server.zones.get(&name).is_none_or(|old| version.serial.is_after(old.serial)) {
-                server.zones.insert(name, version.clone());
-            }
+        if let Some(server) = self.servers.iter_mut().find(|server| server.state.id == *id) {
+            server.transfer(&self.published);
         }
     }
 

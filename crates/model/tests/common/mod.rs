@@ -1,5 +1,7 @@
 //! Objects of tests, and random changes of them.
 
+pub mod server;
+
 use bindy_api::RecordKind;
 use bindy_model::{
     ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, Record, RecordData, Role, SoaFields,

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bindy_api::RecordKind;
 use bindy_model::{
-    Answer, Answered, Ask, Core, Input, Kind, LedgerKind, Notices, Now, Object, ObjectEvent, ObjectKey,
-    Output, Target, Told, told,
+    Core, Input, Kind, LedgerKind, Notices, Now, Object, ObjectEvent, ObjectKey, Output, Target, Told, told,
 };
-use bindy_zone::{Name, Rcode, Version};
+use bindy_zone::{Name, Version};
 
 use crate::api::{Api, Event, Of, Slot};
 
@@ -138,20 +137,4 @@ pub fn statuses(notices: &Notices) -> Vec<(ObjectKey, Of, u32, Told)> {
         (key, of, one.told, told)
     });
     records.chain(zones).collect()
-}
-
-/// What a server with this version answers.
-pub fn answer(version: &Version, ask: &Ask) -> Answer {
-    let Ask::Records(questions) = ask else { return Answer::Serial(version.serial) };
-    let content = &version.content;
-    let wrong = questions.iter().find_map(|question| {
-        let owner = question.name.relative_to(content.apex())?;
-        let rrset = content.get(&owner).and_then(|rrsets| rrsets.get(question.rtype));
-        let records = rrset.map(|set| set.rdatas().map(|rdata| (set.ttl().get(), rdata.into())).collect());
-        let exists = owner.is_apex() || content.within(&owner).next().is_some();
-        let rcode = if exists { Rcode::NOERROR } else { Rcode::NXDOMAIN };
-        let answered = Answered { rcode, authoritative: true, records: records.unwrap_or_default() };
-        question.check(&answered).err()
-    });
-    wrong.map_or(Answer::Proven, Answer::Failure)
 }

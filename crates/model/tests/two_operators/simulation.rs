@@ -5,24 +5,21 @@ mod rest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bindy_model::{Answer, Input, Object, ObjectKey, Output, Role, ServerId, ServerState, Swapped, Target};
-use bindy_model::{LedgerEntry, Told};
+use bindy_model::{
+    Answer, Input, LedgerEntry, Object, ObjectKey, Output, Role, ServerState, Swapped, Target, Told,
+};
 use bindy_zone::{Catalog, Digest, Name, OwnerName, Rtype, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::api::{Api, Write};
-use crate::common::{a, instance, key, zone};
+use crate::common::server::{Server, answer, servers};
+use crate::common::{a, instance, zone};
 use crate::counts::Counts;
-use crate::operator::{Operator, answer, slot, statuses};
+use crate::operator::{Operator, slot, statuses};
 
 const ZONES: [&str; 2] = ["zone", "second"];
 const EPOCH: u32 = 100_000;
-
-struct Server {
-    state: ServerState,
-    zones: BTreeMap<Name, Version>,
-}
 
 /// A write between an operator and the API server.
 struct Request {
@@ -89,14 +86,6 @@ impl Simulation {
             api.apply(zone(name, &format!("zone-{n}.example"), 1));
             api.apply(in_zone(a(&format!("steady-{n}"), "steady", 1), n));
         }
-        let servers = ["primary", "primary", "secondary"].iter().enumerate().map(|(n, instance)| Server {
-            state: ServerState {
-                id: ServerId { instance: key(instance), name: n.to_string() },
-                incarnation: 1,
-                ready: true,
-            },
-            zones: BTreeMap::new(),
-        });
         let mut random = StdRng::seed_from_u64(seed);
         // Their clocks differ by up to ten minutes.
         let operators = [1, 2].map(|n| Operator::start(&api, n, EPOCH + random.random_range(0..600)));
@@ -105,7 +94,7 @@ impl Simulation {
             random,
             api,
             operators,
-            servers: servers.collect(),
+            servers: servers(),
             live: None,
             terms: 0,
             steps: 0,
@@ -430,22 +419,10 @@ impl Simulation {
         }
     }
 
-    /// What named and its agent do with one of the operators: the catalog first, then its members, never backwards.
+    /// A server has what one of the operators serves.
     fn transfer(&mut self, server: usize) {
         let published = &self.operators[self.random.random_range(0..2)].published;
-        let server = &mut self.servers[server];
-        let id = &server.state.id.instance;
-        let catalog = Catalog::name(&id.namespace, &id.name).unwrap();
-        let mut wanted = vec![catalog.clone()];
-        if let Some(version) = published.get(&catalog) {
-            wanted.extend(Catalog::members(&version.content));
-        }
-        for name in wanted {
-            let Some(version) = published.get(&name) else { continue };
-            if server.zones.get(&name).is_none_or(|old| version.serial.is_after(old.serial)) {
-                server.zones.insert(name, version.clone());
-            }
-        }
+        self.servers[server].transfer(published);
     }
 
     fn check(&mut self) {
