@@ -99,6 +99,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bindy_testing::metrics;
 
     #[test]
     fn every_metric_is_documented_and_alerts_ask_for_no_other() {
@@ -106,23 +107,10 @@ mod tests {
         metrics.relayed.get_or_create_owned(&Asked { source: String::new(), outcome: "" });
         metrics.served.get_or_create_owned(&Served { outcome: "" });
         metrics.source_live.get_or_create_owned(&SourceLabel { source: String::new() });
-        let text = metrics.encode().unwrap();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-        let names: Vec<String> = types
-            .map(|(name, type_)| format!("{name}{}", if type_ == "counter" { "_total" } else { "" }))
-            .collect();
-        assert_eq!(names.len(), 11, "{names:#?}");
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let page = std::fs::read_to_string(root.join("docs/agent.md")).unwrap();
-        for name in &names {
-            assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{")), "{name}");
-        }
-        let alerts = std::fs::read_to_string(root.join("deploy/alerts.yaml")).unwrap();
-        let words = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let asked: Vec<&str> = words.filter(|word| word.starts_with("bindy_agent_")).collect();
-        assert!(!asked.is_empty());
-        for name in asked {
-            assert!(names.iter().any(|one| one == name), "{name} is none of {names:#?}");
-        }
+        let names = metrics::names(&metrics.encode().unwrap());
+        let registered = include_str!("metrics.rs").matches("registry.register(").count();
+        assert_eq!(names.len() + 1, registered, "all, and the line above: {names:#?}");
+        metrics::are_documented(&names, "docs/agent.md").unwrap();
+        metrics::are_those_of_alerts(&names, |word| word.starts_with("bindy_agent_")).unwrap();
     }
 }

@@ -207,6 +207,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bindy_testing::metrics;
     use serde_json::Value;
 
     /// Every metric by the name that Prometheus knows it by.
@@ -217,44 +218,27 @@ mod tests {
         metrics.swap("done");
         metrics.status("DNSZone", "done");
         let _makes_them = election.snapshot();
-        let text = metrics.text();
-        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-        let mut names: Vec<String> = types
-            .map(|(name, type_)| format!("{name}{}", if type_ == "counter" { "_total" } else { "" }))
-            .collect();
+        let mut names = metrics::names(&metrics.text());
         // Told from the first renewal on.
         names.push("bindy_election_since_renewal_seconds".to_owned());
         names
     }
 
-    fn file(path: &str) -> String {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        std::fs::read_to_string(root.join(path)).unwrap()
-    }
-
-    /// Names of the operator's metrics in a text.
-    fn named(text: &str) -> Vec<&str> {
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.filter(|word| word.starts_with("bindy_") && !word.starts_with("bindy_agent_")).collect()
-    }
-
     #[test]
-    fn alerts_ask_for_metrics_that_there_are() {
-        let rules: Value = serde_saphyr::from_str(&file("deploy/alerts.yaml")).unwrap();
-        let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
-        assert!(rules.len() >= 7, "{rules:#?}");
-        let names = names();
-        for rule in rules {
+    fn alerts_are_complete_and_ask_for_metrics_that_there_are() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let rules = std::fs::read_to_string(root.join("deploy/alerts.yaml")).unwrap();
+        let rules: Value = serde_saphyr::from_str(&rules).unwrap();
+        for rule in rules["spec"]["groups"][0]["rules"].as_array().unwrap() {
             let text = |pointer| rule.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             assert!(
                 text("/alert").starts_with("Bindy") && !text("/annotations/summary").is_empty(),
                 "{rule:#?}"
             );
             assert!(text("/expr").contains("bindy_"), "{rule:#?}");
-            for name in named(text("/expr")) {
-                assert!(names.iter().any(|one| one == name), "{name} is none of {names:#?}");
-            }
         }
+        let own = |word: &str| word.starts_with("bindy_") && !word.starts_with("bindy_agent_");
+        metrics::are_those_of_alerts(&names(), own).unwrap();
     }
 
     #[test]
@@ -280,9 +264,6 @@ mod tests {
 
     #[test]
     fn every_metric_is_documented() {
-        let page = file("docs/kubernetes.md");
-        for name in names() {
-            assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}{{")), "{name}");
-        }
+        metrics::are_documented(&names(), "docs/kubernetes.md").unwrap();
     }
 }
