@@ -180,6 +180,11 @@ impl Agent {
         }
     }
 
+    /// Opens new connections to every source from now on.
+    pub(crate) fn leave_sources(&self) {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|pool| pool.leave());
+    }
+
     /// Writes down that `source` cannot be reached, unless the error is an answer.
     pub(crate) fn source_lost(&self, source: &str, zone: &Name, error: &ClientError) {
         if !is_broken(error) {

@@ -26,6 +26,7 @@ mod pool;
 mod readiness;
 mod relay;
 mod sources;
+mod survey;
 mod transfer;
 mod watch;
 

@@ -4,25 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_model::AgentConfig;
 use bindy_wire::Transfer;
 use bindy_zone::{Catalog, History, Name, Serial, Version};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
-use crate::readiness::Excuse;
+use crate::survey::Survey;
 use crate::watch::tick;
-use bindy_model::SourceKind as Kind;
 
 /// How often missing members are looked at, and how long one look may take.
 const LOOK: Duration = Duration::from_millis(100);
 const LOOK_LONGEST: Duration = Duration::from_millis(200);
-/// How often the sources are asked for missing members, and for how many of them each time.
+/// How often the sources are asked for missing members.
 const SURVEY: Duration = Duration::from_millis(1_000);
-const SURVEYED: usize = 200;
-/// Transfers that have to fail before a member is excused.
-const FAILURES: u32 = 2;
 
 /// Octets of differences of the catalog that are kept for downstreams outside of Bindy.
 const OUTSIDE_DIFFERENCES: usize = 1 << 20;
@@ -108,7 +103,7 @@ pub(crate) async fn load(agent: Arc<Agent>, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut after = Name::root();
-    let mut surveyed = Instant::now();
+    let (mut survey, mut surveyed) = (Survey::default(), Instant::now());
     while tick(&mut ticks, &cancel).await {
         let started = Instant::now();
         let mut missing: Vec<Name> = agent.readiness().missing().cloned().collect();
@@ -135,44 +130,8 @@ pub(crate) async fn load(agent: Arc<Agent>, cancel: CancellationToken) {
             }
         }
         if surveyed.elapsed() >= SURVEY {
-            for zone in missing.iter().take(SURVEYED) {
-                survey(&agent, zone).await;
-                if cancel.is_cancelled() {
-                    return;
-                }
-            }
+            survey.ask(&agent, &missing.into_iter().collect(), &cancel).await;
             surveyed = Instant::now();
         }
     }
-}
-
-/// Asks every live source for a member that named has not loaded: excuses it, or tells named where there is a version.
-async fn survey(agent: &Agent, zone: &Name) {
-    let config = agent.config();
-    let mut refusals = 0;
-    let mut offered: Option<Serial> = None;
-    let mut sibling_has_it = false;
-    for (source, pool) in agent.candidates(zone) {
-        match pool.soa(zone).await {
-            Ok(serial) => {
-                offered = Some(serial);
-                sibling_has_it |= is_sibling(&config, &source);
-            }
-            Err(error) if !crate::pool::is_broken(&error) => refusals += 1,
-            Err(error) => agent.source_failed(&source, zone, &error),
-        }
-    }
-    let excuse = match offered {
-        None => (refusals > 0).then_some(Excuse::Refused),
-        Some(_) if agent.transfers(zone) >= FAILURES && !sibling_has_it => Some(Excuse::TransferFailed),
-        Some(_) => None,
-    };
-    agent.readiness().excuse(zone, excuse);
-    if let Some(serial) = offered {
-        drop(agent.nudge(zone, serial).await);
-    }
-}
-
-fn is_sibling(config: &AgentConfig, source: &str) -> bool {
-    config.sources.iter().any(|other| other.name == source && other.kind == Kind::Sibling)
 }

@@ -130,7 +130,7 @@ pub(crate) async fn slices(agent: Arc<Agent>, members: Arc<Members>, cancel: Can
 }
 
 /// The names after `last`, going on with the first one at the end.
-fn slice_after(names: &BTreeSet<Name>, last: &Name, wanted: usize) -> Vec<Name> {
+pub(crate) fn slice_after(names: &BTreeSet<Name>, last: &Name, wanted: usize) -> Vec<Name> {
     let after = names.range((Excluded(last.clone()), Unbounded));
     after.chain(names.iter()).take(wanted.min(names.len())).cloned().collect()
 }

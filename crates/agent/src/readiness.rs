@@ -8,8 +8,8 @@
 //!                                                             └── named is about to be stopped
 //! ```
 //!
-//! A member is excused when no source that can be reached has it, or when its transfer failed twice and no sibling
-//! serves it. Nothing that happens to zones later takes readiness away.
+//! A member is excused when no source that can be reached has it and one keeps refusing it, or when its transfer failed
+//! twice and no sibling serves it. Nothing that happens to zones later takes readiness away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ const SILENCES: u32 = 3;
 /// What keeps a member that is not loaded from being waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Excuse {
-    /// Every source that can be reached refuses it.
+    /// No source that can be reached has it, and one refuses it.
     Refused,
     /// Its transfer failed twice, and no sibling serves it.
     TransferFailed,

@@ -54,12 +54,17 @@ impl Store {
         });
     }
 
-    /// Lets exactly these instances have a target.
+    /// Lets exactly these instances have a target. One without a version takes the place of none that has one.
     pub fn grant(&self, target: &Target, name: &Name, instances: BTreeSet<NamespacedName>) {
         self.write(|inner| {
             inner.revoke(target);
+            let has_version = inner.histories.contains_key(target);
             for instance in &instances {
-                inner.granted.entry(instance.clone()).or_default().insert(name.clone(), target.clone());
+                let granted = inner.granted.entry(instance.clone()).or_default();
+                let taken = granted.get(name).is_some_and(|other| inner.histories.contains_key(other));
+                if has_version || !taken {
+                    granted.insert(name.clone(), target.clone());
+                }
             }
             inner.grants.insert(target.clone(), (name.clone(), instances));
         });
@@ -73,11 +78,16 @@ impl Store {
         });
     }
 
-    fn find(&self, key: &Name, zone: &Name) -> Option<Arc<History>> {
+    fn reply(&self, key: &Name, zone: &Name) -> Reply {
         self.read(|inner| {
-            let (_, instance) = inner.keys.get(key)?;
-            let target = inner.granted.get(instance)?.get(zone)?;
-            inner.histories.get(target).cloned()
+            let instance = inner.keys.get(key).map(|(_, instance)| instance);
+            let granted = instance.and_then(|instance| inner.granted.get(instance)?.get(zone));
+            match granted.map(|target| inner.histories.get(target)) {
+                Some(Some(history)) => Reply::Zone(Arc::clone(history)),
+                // It exists: its version is being found, or another process has it.
+                Some(None) => Reply::ServFail,
+                None => Reply::Refused,
+            }
         })
     }
 
@@ -109,13 +119,59 @@ impl KeyRing for Store {
     }
 }
 
-/// The hidden primary: an instance gets the zones that were granted to it, anything else is refused.
+/// The hidden primary: an instance gets the zones that were granted to it, SERVFAIL for those of which no version is here
+/// yet, and anything else is refused.
 impl Service for Store {
     fn call(&self, request: Request) -> impl Future<Output = Reply> + Send {
-        let found = match (request.opcode, &request.key) {
-            (Opcode::Query, Some(key)) => self.find(key, &request.name),
-            _ => None,
+        let reply = match (request.opcode, &request.key) {
+            (Opcode::Query, Some(key)) => self.reply(key, &request.name),
+            _ => Reply::Refused,
         };
-        std::future::ready(found.map_or(Reply::Refused, Reply::Zone))
+        std::future::ready(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bindy_zone::{Catalog, Serial};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// What the instance `default/one` is told of a zone.
+    fn asked(store: &Store, zone: &Name) -> &'static str {
+        match store.reply(&name("one.key"), zone) {
+            Reply::Zone(_) => "the zone",
+            Reply::ServFail => "SERVFAIL",
+            Reply::Refused => "REFUSED",
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_granted_zone_without_a_version_is_not_refused_and_takes_the_place_of_no_version() {
+        let store = Store::default();
+        let (zone, instance) = (name("example.com"), NamespacedName::new("default", "one"));
+        let key = Key::new(name("one.key"), &[1; 32]);
+        store.set_keys(&[(instance.clone(), vec![key])].into());
+        let target = |object: &str| Target::Zone(NamespacedName::new("default", object), zone.clone());
+        let version = |serial| Version { serial: Serial::new(serial), content: Catalog::empty(zone.clone()) };
+        let (first, second) = (target("first"), target("second"));
+        let served = || store.reply(&name("one.key"), &zone);
+        assert_eq!(asked(&store, &zone), "REFUSED");
+        store.grant(&first, &zone, [instance.clone()].into());
+        assert_eq!(asked(&store, &zone), "SERVFAIL");
+        assert_eq!(asked(&store, &name("example.net")), "REFUSED");
+        store.publish(first.clone(), version(1));
+        store.grant(&second, &zone, [instance.clone()].into());
+        assert_eq!(asked(&store, &zone), "the zone");
+        store.publish(second.clone(), version(2));
+        store.grant(&second, &zone, [instance].into());
+        store.retire(&first);
+        assert!(matches!(served(), Reply::Zone(of) if of.current().serial == Serial::new(2)));
+        store.retire(&second);
+        assert_eq!(asked(&store, &zone), "REFUSED");
     }
 }

@@ -12,7 +12,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bindy_api::{ConditionType, condition};
@@ -40,6 +40,8 @@ struct Replica {
     core: Core,
     now: Now,
     serves: BTreeMap<Name, Serial>,
+    /// Who may have what.
+    granted: BTreeMap<Name, BTreeSet<NamespacedName>>,
     swaps: usize,
     /// Whether the second server answers it.
     heard: bool,
@@ -62,6 +64,7 @@ impl Replica {
             core,
             now,
             serves: BTreeMap::new(),
+            granted: BTreeMap::new(),
             swaps: 0,
             heard: true,
             questions: 0,
@@ -155,7 +158,8 @@ impl Replica {
                             Input::Probed(id.clone(), probe, answer)
                         }));
                     }
-                    Output::Grant(..) | Output::Retire(_) => {}
+                    Output::Grant(_, name, instances) => drop(self.granted.insert(name, instances)),
+                    Output::Retire(_) => {}
                 }
             }
         }
@@ -222,6 +226,18 @@ fn a_follower_serves_what_the_ledger_names_and_asks_nobody() {
     assert_eq!((follower.swaps, follower.questions), (0, 0));
     let notices = follower.notices();
     assert!(notices.is_empty(), "{notices:?}");
+}
+
+/// Its zone is paused, held, or made of something that cannot be read here; its catalog is the one that it serves.
+#[test]
+fn a_follower_that_starts_without_a_version_of_a_zone_does_not_refuse_it_to_whom_it_is_listed_for() {
+    let mut cluster = Cluster::default();
+    Replica::new(&mut cluster, &[a("www", "www", 1)]).lead(&mut cluster);
+    let follower = Replica::new(&mut cluster, &[a("www", "www", 2)]);
+    let catalog = Catalog::name("default", "one").unwrap();
+    let one = BTreeSet::from([key("one")]);
+    assert_eq!(follower.serves.keys().collect::<Vec<_>>(), [&catalog]);
+    assert_eq!(follower.granted, [(catalog, one.clone()), (apex(), one)].into());
 }
 
 #[test]

@@ -286,6 +286,77 @@ async fn readiness_waits_for_the_catalog_and_each_member() {
     rig.until_serial(ZONE, 1, Duration::from_secs(10)).await;
 }
 
+/// A second zone in the catalog.
+const OTHER: &str = "other.example";
+
+/// Catalog, zone and other zone; of the latter this text.
+fn two_zones(other: &str) -> Vec<(Name, String)> {
+    vec![
+        (catalog(), catalog_text(&catalog(), 1, &[ZONE, OTHER])),
+        (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")),
+        (name(OTHER), other.to_owned()),
+    ]
+}
+
+/// Several operators are behind one address; one that has just started knows of zones that it has not got yet.
+#[tokio::test]
+async fn a_member_that_an_operator_knows_and_has_not_got_is_waited_for_and_asked_of_another_one() {
+    let scratch = Scratch::new("agent-member-known").unwrap();
+    let empty = Source::start(&scratch, "empty", &two_zones("")).await;
+    let full = Source::start(&scratch, "full", &two_zones(&zone_text(OTHER, 1, "192.0.2.30"))).await;
+    // What others do not know yet decides nothing.
+    let sibling = Source::start(&scratch, "sibling", &two_zones("")[..2]).await;
+    let service = Proxy::start(empty.named.address()).await.unwrap();
+    let sources =
+        [("operator", "upstream", service.address()), ("sibling", "sibling", sibling.named.address())];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_serial(ZONE, 1, Duration::from_secs(10)).await;
+    let before = service.counts().connections;
+    let ends = tokio::time::Instant::now() + Duration::from_secs(6);
+    while tokio::time::Instant::now() < ends {
+        let (status, report) = rig.readyz().await.unwrap();
+        assert_eq!((status, &report["excused"]), (503, &serde_json::json!(0)), "{report}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(service.counts().connections >= before + 3, "{:?}", service.counts());
+    service.redirect(full.named.address());
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), OTHER).await.unwrap(), [192, 0, 2, 30]);
+}
+
+#[tokio::test]
+async fn one_refusal_excuses_no_member() {
+    let scratch = Scratch::new("agent-one-refusal").unwrap();
+    let without = Source::start(&scratch, "without", &two_zones("")[..2]).await;
+    let full = Source::start(&scratch, "full", &two_zones(&zone_text(OTHER, 1, "192.0.2.30"))).await;
+    let service = Proxy::start(without.named.address()).await.unwrap();
+    let rig = Rig::start(&scratch, &[("sibling", "sibling", service.address())]).await;
+    wait_for("the catalog", LIMIT, async || {
+        let (_, report) = rig.readyz().await?;
+        ensure!(report["missing"] != 0, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Long enough for one survey, which may be the second.
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    service.redirect(full.named.address());
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), OTHER).await.unwrap(), [192, 0, 2, 30], "ready without it");
+}
+
+#[tokio::test]
+async fn members_that_are_refused_are_excused_however_many_they_are() {
+    let scratch = Scratch::new("agent-many-refused").unwrap();
+    let names: Vec<String> = (0..300).map(|n| format!("zone-{n}.example")).collect();
+    let members: Vec<&str> = names.iter().map(String::as_str).collect();
+    let source =
+        Source::start(&scratch, "operator", &[(catalog(), catalog_text(&catalog(), 1, &members))]).await;
+    let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    assert_eq!(rig.readyz().await.unwrap().1["excused"], names.len());
+}
+
 #[tokio::test]
 async fn a_member_that_a_reachable_source_has_is_waited_for() {
     let scratch = Scratch::new("agent-member-waited").unwrap();

@@ -47,7 +47,8 @@ pub fn catalog_text(catalog: &Name, serial: u32, zones: &[&str]) -> String {
     text
 }
 
-/// A source: a named that is primary of the texts, for our key only.
+/// A source: a named that is primary of the texts, for our key only. Of a zone with an empty text it knows that it exists, and
+/// has not got it.
 pub struct Source {
     pub named: Named,
 }
@@ -60,8 +61,13 @@ impl Source {
 
     fn config(zones: &[(Name, String)]) -> NamedConfig {
         let key = own_key();
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let content = |text: &String| match text.as_str() {
+            "" => ZoneSource::Primary(nobody, None),
+            text => ZoneSource::Text(text.to_owned()),
+        };
         NamedConfig {
-            zones: zones.iter().map(|(zone, text)| (zone.clone(), ZoneSource::Text(text.clone()))).collect(),
+            zones: zones.iter().map(|(zone, text)| (zone.clone(), content(text))).collect(),
             transfer_key: Some(Key::new(key.name(), key.secret())),
             options: "ixfr-from-differences yes;".to_owned(),
             ..NamedConfig::default()

@@ -150,11 +150,14 @@ impl Core {
         self.expect_at(&holders, &BTreeSet::new(), (&name, serial), now);
     }
 
-    /// A zone has a first version, or other carriers: the catalogs follow.
-    pub(super) fn enroll(&mut self, apex: &Name, zone: &NamespacedName, now: Now) {
+    /// A zone has a first version, or other carriers: the catalogs follow. It is granted also while only the ledger or another
+    /// process knows its version: whoever asks for what a catalog lists must not be refused.
+    pub(super) fn enroll(&mut self, apex: &Name, zone: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
         let Some(carriers) = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| &zone.carriers) else {
             return;
         };
+        let target = Target::Zone(zone.clone(), apex.clone());
+        outputs.push(Output::Grant(target, apex.clone(), carriers.clone()));
         let others = self.other_carriers(apex, zone);
         for (key, catalog) in &mut self.catalogs {
             if carriers.contains(key) {

@@ -78,7 +78,7 @@ impl Core {
         self.with_publication(&target, |one| one.overheard(entry, now), now, outputs);
         // Servers may have it already, and a catalog name it.
         if let Some((key, apex)) = unpublished {
-            self.enroll(&apex, &key, now);
+            self.enroll(&apex, &key, now, outputs);
         }
     }
 
@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// This is the leader from now on, which goes on where the statuses say the one before has come to.
-    pub(super) fn lead(&mut self, now: Now) {
+    pub(super) fn lead(&mut self, now: Now, outputs: &mut Vec<Output>) {
         if !self.world.is_following() {
             return;
         }
@@ -116,7 +116,7 @@ impl Core {
             }
             // One whose version is only named yet is in the catalogs as well.
             if self.zones.get(&(key.clone(), apex.clone())).is_some_and(ZonePublication::is_published) {
-                self.enroll(&apex, &key, now);
+                self.enroll(&apex, &key, now, outputs);
             }
             self.gather(&key, &apex, unproven.get(&key).map_or(&[], Vec::as_slice), now);
             self.advance_latch(&Target::Zone(key, apex), None, now);

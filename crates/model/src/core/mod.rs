@@ -120,7 +120,7 @@ pub enum Output {
     CatchUp(u64),
     /// Serve this version.
     Publish(Target, Name, Version),
-    /// Let exactly these instances have it.
+    /// Let exactly these instances have it; they are asked to come back as long as it has no version here.
     Grant(Target, Name, BTreeSet<NamespacedName>),
     /// Serve it no more.
     Retire(Target),
@@ -205,7 +205,7 @@ impl Core {
             }
             Input::CaughtUp(number) => caught_up = self.catching_up.end(number),
             Input::Entry(key, entry) => self.take_entry(key, entry, now, &mut outputs),
-            Input::Lead => self.lead(now),
+            Input::Lead => self.lead(now, &mut outputs),
             Input::Follow => self.follow(),
             Input::Tick => {}
         }

@@ -79,13 +79,10 @@ impl Core {
         }
         let target = Target::Zone(key.clone(), apex.clone());
         if back || zone.carriers != carriers {
-            zone.carriers.clone_from(&carriers);
-            if zone.publication.served().is_some() {
-                outputs.push(Output::Grant(target.clone(), apex.clone(), carriers));
-            }
+            zone.carriers = carriers;
             // Servers have what an earlier run published, and must not lose it while its version is being found.
             if zone.publication.was_published() && (back || renamed.is_none()) {
-                self.enroll(&apex, key, now);
+                self.enroll(&apex, key, now, outputs);
             }
         }
         self.want(key, &apex, &target, now, outputs);
@@ -238,10 +235,7 @@ impl Core {
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.
     fn zone_published(&mut self, key: &NamespacedName, apex: &Name, now: Now, outputs: &mut Vec<Output>) {
-        let carriers = self.zones.get(&(key.clone(), apex.clone())).map(|zone| zone.carriers.clone());
-        let target = Target::Zone(key.clone(), apex.clone());
-        outputs.push(Output::Grant(target, apex.clone(), carriers.unwrap_or_default()));
-        self.enroll(apex, key, now);
+        self.enroll(apex, key, now, outputs);
         if self.orphans.remove(apex).is_some() {
             outputs.push(Output::Retire(Target::Orphan(apex.clone())));
         }
