@@ -48,6 +48,7 @@ use crate::relay::Relay;
 use crate::transfer::TransferPort;
 
 pub use config::ConfigError;
+pub use survey::PATIENCE;
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +79,13 @@ pub enum AgentError {
     },
 }
 
-/// Runs the agent of one server until `cancel`; every task has ended when it returns.
-pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), AgentError> {
+/// Runs the agent of one server until `cancel`; every task has ended when it returns. `patience`: how long readiness waits
+/// for zones that no source has, [`PATIENCE`] but for tests.
+pub async fn run(
+    config_path: &Path,
+    patience: Duration,
+    cancel: CancellationToken,
+) -> Result<(), AgentError> {
     let (config, seen) = watch::load(config_path)?;
     let key = local_key::load_or_create(&config.named.key_file)?;
     let (relay_at, transfer_at, http_at) =
@@ -105,7 +111,7 @@ pub async fn run(config_path: &Path, cancel: CancellationToken) -> Result<(), Ag
     spawn(Box::pin(http::serve(Arc::clone(&agent), Arc::clone(&named), listener, cancel.clone())));
     spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), seen, cancel.clone())));
     spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
-    spawn(Box::pin(members::load(Arc::clone(&agent), cancel.clone())));
+    spawn(Box::pin(members::load(Arc::clone(&agent), patience, cancel.clone())));
     spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(poll::catalog(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(poll::slices(Arc::clone(&agent), members, cancel.clone())));

@@ -99,16 +99,17 @@ impl Members {
 }
 
 /// Asks named for missing members until they are there, and the sources for those that do not come.
-pub(crate) async fn load(agent: Arc<Agent>, cancel: CancellationToken) {
+pub(crate) async fn load(agent: Arc<Agent>, patience: Duration, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut after = Name::root();
-    let (mut survey, mut surveyed) = (Survey::default(), Instant::now());
+    let (mut survey, mut surveyed) = (Survey::new(patience), Instant::now());
     while tick(&mut ticks, &cancel).await {
         let started = Instant::now();
         let mut missing: Vec<Name> = agent.readiness().missing().cloned().collect();
         if missing.is_empty() {
             surveyed = started;
+            survey.end();
             continue;
         }
         // Goes on behind the zone that the last look ended with.

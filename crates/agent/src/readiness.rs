@@ -8,8 +8,8 @@
 //!                                                             └── named is about to be stopped
 //! ```
 //!
-//! A member is excused when no source that can be reached has it and one keeps refusing it, or when its transfer failed
-//! twice and no sibling serves it. Nothing that happens to zones later takes readiness away.
+//! A member is excused when no source that can be reached has it and one keeps refusing it, when its transfer failed
+//! twice and no sibling serves it, or when no source had it for a minute. Nothing that happens to zones later takes readiness away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,8 @@ pub(crate) enum Excuse {
     Refused,
     /// Its transfer failed twice, and no sibling serves it.
     TransferFailed,
+    /// For a minute no source had it: those that cannot be reached may have it, or nobody has.
+    NoSource,
 }
 
 /// What is known of named.

@@ -3,11 +3,13 @@
 //! ```text
 //!   offered by a source ──► named is told        its transfer failed twice, and no sibling has it ──► TransferFailed
 //!   refused three times in a row, while the operator did not say that it exists ──► Refused
+//!   no source had it for a minute, lost ones included ──► NoSource
 //! ```
 //! The address of a source may be that of a Service with several servers behind it, of which one has what another has not:
 //! each time new connections are opened, and one answer decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use bindy_model::{SourceConfig, SourceKind as Kind};
 use bindy_wire::ClientError;
@@ -20,6 +22,8 @@ use crate::poll::slice_after;
 use crate::pool::is_broken;
 use crate::readiness::Excuse;
 
+/// How long a member is waited for that no source has: long enough for servers and operators that start together.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For how many members the sources are asked each time.
 const ASKED: usize = 200;
 /// Transfers that have to fail before a member is excused.
@@ -30,15 +34,26 @@ const REFUSALS: u32 = 3;
 /// What the sources have said of missing members.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    /// Refusals in a row.
-    refusals: BTreeMap<Name, u32>,
+    patience: Duration,
+    searches: BTreeMap<Name, Search>,
     /// The member that was asked for last.
     last: Name,
+}
+
+/// How the search for a member goes.
+#[derive(Debug)]
+struct Search {
+    /// Since when no source has it.
+    since: Instant,
+    /// Refusals in a row.
+    refusals: u32,
 }
 
 /// What the live sources say of one member.
 #[derive(Debug, Default)]
 struct Answers {
+    /// Live sources.
+    asked: usize,
     offered: Option<Serial>,
     sibling_has_it: bool,
     /// The operator knows the zone, whatever others do not know yet, but cannot give it now.
@@ -47,22 +62,28 @@ struct Answers {
     refused: bool,
 }
 
-impl Default for Survey {
-    fn default() -> Self {
-        Self { refusals: BTreeMap::new(), last: Name::root() }
-    }
-}
-
 impl Survey {
-    /// Asks for some of these, going on behind the one that was asked for last.
+    /// One that waits that long for members that no source has.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience, searches: BTreeMap::new(), last: Name::root() }
+    }
+
+    /// Nothing is missing.
+    pub(crate) fn end(&mut self) {
+        self.searches.clear();
+    }
+
+    /// Asks for some of these, going on behind the one that was asked for last. Without a live source all have their turn.
     pub(crate) async fn ask(&mut self, agent: &Agent, missing: &BTreeSet<Name>, cancel: &CancellationToken) {
-        self.refusals.retain(|zone, _| missing.contains(zone));
+        self.searches.retain(|zone, _| missing.contains(zone));
         agent.leave_sources();
-        for zone in slice_after(missing, &self.last, ASKED) {
-            if cancel.is_cancelled() {
+        let mut asked = 0;
+        for zone in slice_after(missing, &self.last, missing.len()) {
+            if cancel.is_cancelled() || asked == ASKED {
                 return;
             }
             let answers = Answers::of(agent, &zone).await;
+            asked += answers.asked.min(1);
             let excuse = self.excuse(agent, &zone, &answers);
             agent.readiness().excuse(&zone, excuse);
             if let Some(serial) = answers.offered {
@@ -73,14 +94,19 @@ impl Survey {
     }
 
     fn excuse(&mut self, agent: &Agent, zone: &Name, answers: &Answers) -> Option<Excuse> {
-        let refusals = self.refusals.entry(zone.clone()).or_default();
-        let is_refused = answers.refused && !answers.exists && answers.offered.is_none();
-        *refusals = if is_refused { refusals.saturating_add(1) } else { 0 };
-        let fails = answers.offered.is_some() && agent.transfers(zone) >= FAILURES;
-        if fails && !answers.sibling_has_it {
-            return Some(Excuse::TransferFailed);
+        let begun = || Search { since: Instant::now(), refusals: 0 };
+        let search = self.searches.entry(zone.clone()).or_insert_with(begun);
+        if answers.offered.is_some() {
+            *search = begun();
+            let fails = agent.transfers(zone) >= FAILURES && !answers.sibling_has_it;
+            return fails.then_some(Excuse::TransferFailed);
         }
-        (*refusals >= REFUSALS).then_some(Excuse::Refused)
+        let is_refused = answers.refused && !answers.exists;
+        search.refusals = if is_refused { search.refusals.saturating_add(1) } else { 0 };
+        if search.refusals >= REFUSALS {
+            return Some(Excuse::Refused);
+        }
+        (search.since.elapsed() >= self.patience).then_some(Excuse::NoSource)
     }
 }
 
@@ -90,6 +116,7 @@ impl Answers {
         let mut answers = Self::default();
         let config = agent.config();
         for (source, pool) in agent.candidates(zone) {
+            answers.asked += 1;
             let Some(source_config) = config.sources.iter().find(|one| one.name == source) else { continue };
             match pool.soa(zone).await {
                 Ok(serial) => {

@@ -40,7 +40,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Agent { config } => {
-            until_signal(async |cancel| Ok(bindy_agent::run(&config, cancel).await?))?;
+            let patience = bindy_agent::PATIENCE;
+            until_signal(async |cancel| Ok(bindy_agent::run(&config, patience, cancel).await?))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { directory, output } => check::check(&directory, output),

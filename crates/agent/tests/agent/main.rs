@@ -14,12 +14,12 @@ mod support;
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Fault, Proxy, Scratch, wait_for};
 use bindy_wire::{ClientError, Connection, Timeouts, Transfer};
 use bindy_zone::{Name, Rtype, Serial};
-use support::{LIMIT, Rig, Source, catalog, catalog_text, name, own_key, www, zone_text};
+use support::{LIMIT, PATIENCE, Rig, Source, catalog, catalog_text, name, own_key, www, zone_text};
 
 const ZONE: &str = "example.com";
 
@@ -322,6 +322,58 @@ async fn a_member_that_an_operator_knows_and_has_not_got_is_waited_for_and_asked
     service.redirect(full.named.address());
     rig.until_ready().await;
     assert_eq!(www(rig.named.address(), OTHER).await.unwrap(), [192, 0, 2, 30]);
+}
+
+/// The files of zones are there, and the one of `zone` is removed.
+async fn lose_file(rig: &mut Rig, zone: &str) {
+    let directory = rig.named.place().directory.clone();
+    let file = |part: &str| {
+        let mut paths = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        paths.find(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.contains(part) && name.ends_with(".db")
+        })
+    };
+    wait_for("the files of all zones", LIMIT, async || {
+        for part in ["catalog.db", ZONE, zone] {
+            file(part).with_context(|| format!("no file of {part}"))?;
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .unwrap();
+    rig.named.kill().await.unwrap();
+    std::fs::remove_file(file(zone).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn a_member_that_no_source_has_does_not_keep_its_server_from_clients_for_ever() {
+    let scratch = Scratch::new("agent-no-source").unwrap();
+    let source = Source::start(&scratch, "operator", &two_zones(&zone_text(OTHER, 1, "192.0.2.30"))).await;
+    let proxy = Proxy::start(source.named.address()).await.unwrap();
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
+    rig.until_ready().await;
+    lose_file(&mut rig, OTHER).await;
+    proxy.set(Fault::Cut);
+    // The boot time that named tells has seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.named.restart().await.unwrap();
+    let begun = std::time::Instant::now();
+    rig.until_ready().await;
+    assert!(begun.elapsed() >= PATIENCE, "ready after {:?}", begun.elapsed());
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    let (_, report) = rig.readyz().await.unwrap();
+    assert_eq!(report["excusedZones"], serde_json::json!([[format!("{OTHER}."), "NoSource"]]), "{report}");
+    proxy.set(Fault::None);
+    rig.until_serial(OTHER, 1, Duration::from_secs(10)).await;
+    wait_for("the excuse to be taken back", LIMIT, async || {
+        let (status, report) = rig.readyz().await?;
+        ensure!(status == 200, "{report}");
+        ensure!(report["excused"] == 0, "{report}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

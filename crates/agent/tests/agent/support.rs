@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long readiness waits for zones that no source has.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -104,7 +106,7 @@ impl Agent {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let config = config.to_owned();
         runtime.spawn(async move {
-            bindy_agent::run(&config, CancellationToken::new()).await.expect("the agent runs");
+            bindy_agent::run(&config, PATIENCE, CancellationToken::new()).await.expect("the agent runs");
         });
         Self { runtime: Some(runtime) }
     }
