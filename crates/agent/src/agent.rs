@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use bindy_model::{AgentConfig, SourceKind};
+use bindy_model::{AgentConfig, ConfigState, SourceKind};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     /// Why each lost source was lost.
     errors: Mutex<HashMap<String, String>>,
     readiness: Mutex<Readiness>,
+    /// Which configuration named runs with, as far as that is known.
+    config_state: Mutex<Option<ConfigState>>,
     pub(crate) metrics: Metrics,
     /// Somebody should look at named's catalog now.
     pub(crate) look: Notify,
@@ -86,6 +88,7 @@ impl Agent {
             local_key,
             zones: Mutex::default(),
             readiness: Mutex::default(),
+            config_state: Mutex::default(),
             metrics: Metrics::new(),
             look: Notify::new(),
             returned: Notify::new(),
@@ -141,6 +144,17 @@ impl Agent {
 
     pub(crate) fn readiness(&self) -> MutexGuard<'_, Readiness> {
         self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which configuration named runs with, as far as that is known.
+    pub(crate) fn config_state(&self) -> Option<ConfigState> {
+        self.config_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// named has taken or refused a configuration.
+    pub(crate) fn set_config_state(&self, state: ConfigState) {
+        self.metrics.config_refused.set(i64::from(matches!(state, ConfigState::Refused { .. })));
+        *self.config_state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     }
 
     pub(crate) fn pool(&self, source: &str) -> Option<Arc<Pool>> {

@@ -3,8 +3,8 @@
 use bindy_wire::Relayed;
 use bindy_zone::{Name, Serial};
 use bytes::Bytes;
-use domain::base::iana::Rcode;
-use domain::base::{Message, ToName};
+use domain::base::iana::{Rcode, Rtype};
+use domain::base::{Message, MessageBuilder, ToName, UnknownRecordData};
 use domain::rdata::Soa;
 
 /// The first message of an answer about one zone.
@@ -27,6 +27,17 @@ fn message_octets(message: &Relayed) -> &Bytes {
     }
 }
 
+/// An answer to `request` of one TXT record with this RDATA.
+pub(crate) fn txt(request: &Bytes, rdata: &[u8]) -> Option<Bytes> {
+    let request = Message::from_octets(request.as_ref()).ok()?;
+    let mut answer = MessageBuilder::new_vec().start_answer(&request, Rcode::NOERROR).ok()?;
+    answer.header_mut().set_aa(true);
+    let question = request.sole_question().ok()?;
+    let data = UnknownRecordData::from_octets(Rtype::TXT, rdata).ok()?;
+    answer.push((question.qname(), 0, data)).ok()?;
+    Some(answer.finish().into())
+}
+
 /// The serial of the SOA that the answer section starts with.
 fn soa_serial(octets: &Bytes, zone: &Name) -> Option<Serial> {
     let message = Message::from_octets(octets.as_ref()).ok()?;
@@ -43,8 +54,7 @@ fn soa_serial(octets: &Bytes, zone: &Name) -> Option<Serial> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::base::iana::Rtype;
-    use domain::base::{MessageBuilder, Name as WireName, Serial as WireSerial, Ttl};
+    use domain::base::{Name as WireName, Serial as WireSerial, Ttl};
     use std::str::FromStr;
 
     fn answer(rcode: Rcode, authoritative: bool, owner: &str) -> Relayed {

@@ -96,7 +96,7 @@ pub async fn run(
     let options = ServerOptions { address: relay_at, signatures: Signatures::None, limits: relay_limits() };
     let relay = bind("relay", options, agent.keys.clone(), relay).await?;
     let members = Arc::new(Members::default());
-    let port = TransferPort::new(Arc::clone(&agent), Arc::clone(&members), tasks.clone());
+    let port = TransferPort::new(Arc::clone(&agent), Arc::clone(&members), tasks.clone())?;
     let limits = ServerLimits::default();
     let options = ServerOptions { address: transfer_at, signatures: Signatures::Required, limits };
     let port = bind("transfer", options, agent.keys.clone(), port).await?;

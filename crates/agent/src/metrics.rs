@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) nudges: Counter,
     pub(crate) missed_notifies: Counter,
     pub(crate) reconfigurations: Counter,
+    pub(crate) config_refused: Gauge,
     pub(crate) source_live: Family<SourceLabel, Gauge>,
     pub(crate) ready: Gauge,
     pub(crate) members: Gauge,
@@ -52,6 +53,7 @@ impl Metrics {
             nudges: Counter::default(),
             missed_notifies: Counter::default(),
             reconfigurations: Counter::default(),
+            config_refused: Gauge::default(),
             source_live: Family::default(),
             ready: Gauge::default(),
             members: Gauge::default(),
@@ -81,6 +83,11 @@ impl Metrics {
             "reconfigurations",
             "named told to read its configuration",
             self.reconfigurations.clone(),
+        );
+        registry.register(
+            "config_refused",
+            "1 while named refuses its configuration",
+            self.config_refused.clone(),
         );
         registry.register("source_live", "1 while a source is reachable", self.source_live.clone());
         registry.register("ready", "1 while clients may ask this server", self.ready.clone());

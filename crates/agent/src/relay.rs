@@ -22,6 +22,7 @@ use crate::agent::Agent;
 use crate::answer::{Verdict, judge};
 use crate::metrics::Asked;
 use crate::pool::{Stream, Use};
+use crate::transfer::only;
 
 /// How long sources are tried for one question; named waits longer than this.
 const PATIENCE: Duration = Duration::from_millis(3_500);
@@ -130,12 +131,7 @@ impl Relay {
         self.count(&source, "answered");
         self.agent.sources().answered(&source, &request.name, Instant::now());
         if matches!(stream.first, Relayed::Last(_)) && request.rtype == Rtype::SOA {
-            let (sender, receiver) = mpsc::channel(1);
-            return if sender.try_send(stream.first).is_ok() {
-                Reply::Relay(receiver)
-            } else {
-                Reply::ServFail
-            };
+            return only(stream.first);
         }
         let (sender, receiver) = mpsc::channel(1);
         let agent = Arc::clone(&self.agent);

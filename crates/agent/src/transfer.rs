@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   NOTIFY by an own, an upstream's or, for its zones, an outside server's key ──► remembered as what to expect ──► named, from loopback
-//!   query by an own key ──────────────────────────────────────────────────► named, with the local key
+//!   query by an own key ─ for the configuration? ──► answered here;  any other ──► named, with the local key
 //!   SOA | IXFR | AXFR by a neighbour's key ─ is it its catalog, or a member of it? ──► named
 //!   SOA | IXFR | AXFR by the key of a downstream outside ─ a member? ──► named;  our catalog? ──► answered here
 //!   anything else ──► REFUSED
@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bindy_model::CONFIG_QUESTION;
 use bindy_wire::{ClientError, Opcode, Relayed, Reply, Request, Service};
-use bindy_zone::{MemberLabel, Name, Rdata, Rtype, Serial};
+use bindy_zone::{MemberLabel, Name, NameError, Rdata, Rtype, Serial};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -30,11 +31,16 @@ pub(crate) struct TransferPort {
     agent: Arc<Agent>,
     members: Arc<Members>,
     tasks: TaskTracker,
+    config_question: Name,
 }
 
 impl TransferPort {
-    pub(crate) fn new(agent: Arc<Agent>, members: Arc<Members>, tasks: TaskTracker) -> Self {
-        Self { agent, members, tasks }
+    pub(crate) fn new(
+        agent: Arc<Agent>,
+        members: Arc<Members>,
+        tasks: TaskTracker,
+    ) -> Result<Self, NameError> {
+        Ok(Self { agent, members, tasks, config_question: Name::parse(CONFIG_QUESTION)? })
     }
 
     /// A NOTIFY goes to named at once; what named says to it goes back to the sender.
@@ -82,6 +88,9 @@ impl TransferPort {
         if *peer == Peer::Outside && is_transfer(request) && request.name == self.agent.config().catalog {
             return self.members.shown_outside().map_or(Reply::ServFail, Reply::Zone);
         }
+        if *peer == Peer::Own && request.rtype == Rtype::TXT && request.name == self.config_question {
+            return self.tell_config(request);
+        }
         match self.may_read(request, peer).await {
             Ok(true) => self.answer(request).await,
             Ok(false) => Reply::Refused,
@@ -90,6 +99,13 @@ impl TransferPort {
                 Reply::ServFail
             }
         }
+    }
+
+    /// Which configuration named runs with.
+    fn tell_config(&self, request: &Request) -> Reply {
+        let state = self.agent.config_state();
+        let answer = state.and_then(|state| crate::answer::txt(&request.message, &state.to_rdata()));
+        answer.map_or(Reply::ServFail, |message| only(Relayed::Last(message)))
     }
 
     async fn may_read(&self, request: &Request, peer: &Peer) -> Result<bool, ClientError> {
@@ -123,17 +139,19 @@ impl TransferPort {
     }
 
     fn forward(&self, stream: Stream) -> Reply {
-        let (sender, receiver) = mpsc::channel(1);
         if matches!(stream.first, Relayed::Last(_)) {
-            return if sender.try_send(stream.first).is_ok() {
-                Reply::Relay(receiver)
-            } else {
-                Reply::ServFail
-            };
+            return only(stream.first);
         }
+        let (sender, receiver) = mpsc::channel(1);
         self.tasks.spawn(crate::relay::stream_to(stream, sender));
         Reply::Relay(receiver)
     }
+}
+
+/// An answer of one message.
+pub(crate) fn only(message: Relayed) -> Reply {
+    let (sender, receiver) = mpsc::channel(1);
+    if sender.try_send(message).is_ok() { Reply::Relay(receiver) } else { Reply::ServFail }
 }
 
 fn is_transfer(request: &Request) -> bool {

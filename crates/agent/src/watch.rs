@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bindy_model::AgentConfig;
+use bindy_model::{AgentConfig, ConfigState};
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -29,13 +29,16 @@ const NAMED: Duration = Duration::from_millis(500);
 /// How long a command on the control channel may take; reading a large configuration takes seconds.
 const COMMAND: Duration = Duration::from_secs(30);
 
+/// When named is told again to read a configuration that it has refused.
+const REFUSED: Duration = Duration::from_secs(60);
+
 /// Digests of files as they were before somebody read them, so that a change meanwhile is one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Digests {
     /// The agent's own configuration and its keys.
     own: (u64, u64),
     /// named's configuration; `None` while it is not known which one named has read.
-    named: Option<u64>,
+    named: Option<String>,
 }
 
 /// Reads the agent's configuration, before its keys are read and its local key is made.
@@ -45,7 +48,7 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
     let keys = digest(&config.keys);
     // named includes the local key: as long as there is none it cannot have started.
     let fresh = !config.named.key_file.exists();
-    let named = fresh.then(|| digest(&[&config.named.config_file]));
+    let named = fresh.then(|| config_digest(&config));
     Ok((config, Digests { own: (before, keys), named }))
 }
 
@@ -53,18 +56,31 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
 pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(FILES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // named reads this one at its start.
+    seen.named.iter().for_each(|digest| agent.set_config_state(ConfigState::Taken(digest.clone())));
+    let mut refused: Option<Instant> = None;
     while tick(&mut ticks, &cancel).await {
         let now = (digest(&[&path]), digest(&agent.config().keys));
         if now != seen.own {
             reload(&agent, &path);
             seen.own = now;
         }
-        let now = Some(digest(&[&agent.config().named.config_file]));
+        let now = config_digest(&agent.config());
+        let wanted = seen.named.as_ref() != Some(&now) || refused.is_some_and(|at| at.elapsed() >= REFUSED);
         let answers = agent.readiness().answers();
-        if now != seen.named && answers && reconfigure(&agent).await {
-            seen.named = now;
+        if wanted
+            && answers
+            && let Some(state) = reconfigure(&agent, now.clone()).await
+        {
+            seen.named = Some(now);
+            refused = matches!(state, ConfigState::Refused { .. }).then(Instant::now);
+            agent.set_config_state(state);
         }
     }
+}
+
+fn config_digest(config: &AgentConfig) -> String {
+    ConfigState::digest(&std::fs::read(&config.named.config_file).unwrap_or_default())
 }
 
 fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
@@ -100,21 +116,21 @@ fn reload(agent: &Agent, path: &Path) {
     }
 }
 
-/// Has named read its configuration; false when it has to be tried again.
-async fn reconfigure(agent: &Agent) -> bool {
+/// Has named read its configuration, which has this digest; `None` when it could not be told.
+async fn reconfigure(agent: &Agent, digest: String) -> Option<ConfigState> {
     match command(agent, "reconfig").await {
         Ok(_) => {
             agent.metrics.reconfigurations.inc();
             info!("named reads its configuration again");
-            true
+            Some(ConfigState::Taken(digest))
         }
         Err(RndcError::Failed { code, text }) => {
             warn!(code, text, "named refuses its configuration and keeps the previous one");
-            true
+            Some(ConfigState::Refused { digest, text })
         }
         Err(error) => {
             warn!(%error, "named cannot be told to read its configuration");
-            false
+            None
         }
     }
 }

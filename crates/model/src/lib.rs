@@ -28,7 +28,9 @@ pub mod workload;
 mod world;
 mod zone_state;
 
-pub use agent_conf::{AgentConfig, NamedConfig, STOP_QUESTION, SourceConfig, SourceKind};
+pub use agent_conf::{
+    AgentConfig, CONFIG_QUESTION, ConfigState, NamedConfig, STOP_QUESTION, SourceConfig, SourceKind,
+};
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use core::{

@@ -11,12 +11,13 @@ use bindy_api::{
 use bindy_engine::{EngineHandle, View};
 use bindy_model::conditions::instance_conditions;
 use bindy_model::workload::{bind_version, pod_selector};
-use bindy_model::{InstanceNotice, NamespacedName, ServerReport, told};
+use bindy_model::{ConfigState, InstanceNotice, NamespacedName, ServerId, ServerReport, told};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::configs::{AllHeard, Heard};
 use crate::fleet::{Problem, Reports, Trouble, WorkloadReport};
 use crate::key::key_of;
 use crate::observe;
@@ -77,6 +78,7 @@ impl Addresses {
 pub(crate) struct Instances {
     engine: EngineHandle,
     reports: watch::Receiver<Arc<Reports>>,
+    configs: watch::Receiver<AllHeard>,
     addresses: Addresses,
 }
 
@@ -84,9 +86,10 @@ impl Instances {
     pub(crate) fn new(
         engine: EngineHandle,
         reports: watch::Receiver<Arc<Reports>>,
+        configs: watch::Receiver<AllHeard>,
         addresses: Addresses,
     ) -> Self {
-        Self { engine, reports, addresses }
+        Self { engine, reports, configs, addresses }
     }
 
     /// The status without what the ledger owns, its times to be filled in. `None`: too little is known yet.
@@ -97,8 +100,9 @@ impl Instances {
         if notice.report.serial.is_none() && notice.told != 0 {
             return None;
         }
+        let configs = configs(&report, &notice.servers, &self.configs.borrow())?;
         let addresses = self.addresses(key, &report, &notice.servers).await;
-        Some(compose(notice, &report, &addresses))
+        Some(compose(notice, &report, &configs, &addresses))
     }
 
     /// Where the instance answers: nowhere before one of its servers was ready, and on through a blip afterwards.
@@ -180,7 +184,46 @@ pub(crate) async fn follow(
     }
 }
 
-fn compose(notice: &InstanceNotice, report: &WorkloadReport, addresses: &[IpAddr]) -> Bind9InstanceStatus {
+/// Which ready servers are not known to run with the configuration that they are given.
+#[derive(Debug, Default)]
+struct Lacking {
+    /// How many.
+    servers: usize,
+    /// Those of which it is known why.
+    because: Vec<String>,
+    /// Those whose BIND refuses it, with its words.
+    refused: Vec<String>,
+}
+
+/// `None`: a server was not asked yet.
+fn configs(
+    report: &WorkloadReport,
+    servers: &[ServerReport],
+    heard: &BTreeMap<ServerId, Heard>,
+) -> Option<Lacking> {
+    let mut lacking = Lacking::default();
+    let Some(wanted) = &report.config else { return Some(lacking) };
+    for server in servers.iter().filter(|server| server.ready) {
+        let name = &server.id.name;
+        match heard.get(&server.id)? {
+            Heard::Said(ConfigState::Taken(digest)) if digest == wanted => continue,
+            Heard::Said(ConfigState::Refused { digest, text }) if digest == wanted => {
+                lacking.refused.push(format!("{name}: {text}"));
+            }
+            Heard::Said(_) => {}
+            Heard::Nothing(error) => lacking.because.push(format!("{name} cannot be asked: {error}")),
+        }
+        lacking.servers += 1;
+    }
+    Some(lacking)
+}
+
+fn compose(
+    notice: &InstanceNotice,
+    report: &WorkloadReport,
+    configs: &Lacking,
+    addresses: &[IpAddr],
+) -> Bind9InstanceStatus {
     let InstanceNotice { instance, report: state, servers, told: _ } = notice;
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let ready = count(servers.iter().filter(|server| server.ready).count());
@@ -203,11 +246,11 @@ fn compose(notice: &InstanceNotice, report: &WorkloadReport, addresses: &[IpAddr
         version: Some(bind_version(&instance.pods)),
         catalog: None,
         lagging: lagging.map(|server| server.id.name.clone()).take(MAX_NAMED).collect(),
-        conditions: told::timeless(&conditions(notice, report), generation),
+        conditions: told::timeless(&conditions(notice, report, configs), generation),
     }
 }
 
-fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> {
+fn conditions(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking) -> Vec<Verdict> {
     let InstanceNotice { instance, report: state, servers, told: _ } = notice;
     let mut verdicts = instance_conditions(state, servers, instance.replicas as usize);
     let refusing: Vec<&Problem> = report
@@ -233,10 +276,10 @@ fn conditions(notice: &InstanceNotice, report: &WorkloadReport) -> Vec<Verdict> 
                             format!("{}; settings wait until spec.paused is false", verdict.message);
                         *verdict = Verdict::unknown(ConditionType::Ready, Reason::Paused, message);
                     }
-                    unready(notice, report, verdict);
+                    unready(notice, report, configs, verdict);
                 }
             }
-            (ConditionType::Degraded, lags) => match degraded(notice, report) {
+            (ConditionType::Degraded, lags) => match degraded(notice, report, configs) {
                 // A pod that cannot run is why its server lags.
                 Some((reason, message))
                     if lags == ConditionStatus::False || reason == Reason::ServersFailing =>
@@ -256,13 +299,20 @@ fn joined(texts: impl Iterator<Item = impl ToString>) -> String {
 }
 
 /// Says of servers that are not ready, or not all as this generation asks for, what keeps them.
-fn unready(notice: &InstanceNotice, report: &WorkloadReport, verdict: &mut Verdict) {
+fn unready(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking, verdict: &mut Verdict) {
     if verdict.status == ConditionStatus::True {
-        if is_rolled_out(notice, report) {
+        let (reason, message) = if !is_rolled_out(notice, report) {
+            (Reason::ServersStarting, "servers are being made as this generation asks for".to_owned())
+        } else if !configs.refused.is_empty() {
+            (Reason::ConfigRefused, refused(configs))
+        } else if configs.servers > 0 {
+            let message = "settings of this generation are not in force on every server yet";
+            let because = configs.because.iter().take(NAMED).map(String::as_str);
+            (Reason::ServersStarting, joined(std::iter::once(message).chain(because)))
+        } else {
             return;
-        }
-        let message = "servers are being made as this generation asks for";
-        *verdict = Verdict::no(ConditionType::Ready, Reason::ServersStarting, message);
+        };
+        *verdict = Verdict::no(ConditionType::Ready, reason, message);
     }
     if let Some(troubles) = troubles(notice, report) {
         let message = format!("{}; {troubles}", verdict.message);
@@ -270,10 +320,19 @@ fn unready(notice: &InstanceNotice, report: &WorkloadReport, verdict: &mut Verdi
     }
 }
 
-/// What is wrong with the pods, or where they run, while all servers that answer have everything.
-fn degraded(notice: &InstanceNotice, report: &WorkloadReport) -> Option<(Reason, String)> {
+/// The words with which BIND refuses the settings.
+fn refused(configs: &Lacking) -> String {
+    let named = joined(configs.refused.iter().take(NAMED));
+    format!("BIND refuses the settings of this generation and goes on with those before: {named}")
+}
+
+/// What is wrong with the pods, their settings, or where they run, while all servers that answer have everything.
+fn degraded(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking) -> Option<(Reason, String)> {
     if let Some(troubles) = troubles(notice, report) {
         return Some((Reason::ServersFailing, troubles));
+    }
+    if !configs.refused.is_empty() {
+        return Some((Reason::ConfigRefused, refused(configs)));
     }
     let outside = report.outside.len();
     let named = joined(report.outside.iter().take(NAMED));
@@ -391,6 +450,7 @@ mod tests {
             generation: 0,
             problems: Vec::new(),
             waits: false,
+            config: None,
             addresses: Vec::new(),
             pods: Some(pods),
             former: None,
@@ -400,7 +460,10 @@ mod tests {
     }
 
     fn told(notice: &InstanceNotice, report: &WorkloadReport, condition: ConditionType) -> (Reason, String) {
-        let verdict = conditions(notice, report).into_iter().find(|one| one.condition == condition).unwrap();
+        let verdict = conditions(notice, report, &Lacking::default())
+            .into_iter()
+            .find(|one| one.condition == condition)
+            .unwrap();
         (verdict.reason, verdict.message)
     }
 
@@ -447,7 +510,41 @@ mod tests {
         report.former = Some(PodsReport { replicas: 2, ..PodsReport::default() });
         let notice = notice(2, &["dns-0", "dns-1", "dns-x", "dns-y"]);
         assert_eq!(told(&notice, &report, ConditionType::Ready).0, Reason::ServersStarting);
-        assert_eq!(compose(&notice, &report, &[]).replicas, 4);
+        assert_eq!(compose(&notice, &report, &Lacking::default(), &[]).replicas, 4);
+    }
+
+    #[test]
+    fn an_instance_is_ready_when_every_server_runs_with_its_settings_and_says_why_bind_refuses_them() {
+        let notice = notice(2, &["dns-1", "dns-2"]);
+        let report = WorkloadReport { config: Some("new".to_owned()), ..report(2, 2) };
+        let (one, two) = (notice.servers[0].id.clone(), notice.servers[1].id.clone());
+        let taken = |digest: &str| Heard::Said(ConfigState::Taken(digest.to_owned()));
+        let refusal = |digest: &str| {
+            let (digest, text) = (digest.to_owned(), "unknown option".to_owned());
+            Heard::Said(ConfigState::Refused { digest, text })
+        };
+        let told = |second: Heard| {
+            let heard = [(one.clone(), taken("new")), (two.clone(), second)].into();
+            let lacking = configs(&report, &notice.servers, &heard).unwrap();
+            let verdicts = conditions(&notice, &report, &lacking);
+            let of = |condition| verdicts.iter().find(|one| one.condition == condition).unwrap().clone();
+            (of(ConditionType::Ready), of(ConditionType::Degraded))
+        };
+        let unasked = [(one.clone(), taken("new"))].into();
+        assert!(configs(&report, &notice.servers, &unasked).is_none(), "told of what was not asked");
+        assert_eq!(told(taken("new")).0.reason, Reason::ServersReady);
+        for older in [taken("old"), refusal("old")] {
+            let (ready, degraded) = told(older);
+            assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ServersStarting));
+            assert_eq!(degraded.status, ConditionStatus::False);
+        }
+        let (ready, _) = told(Heard::Nothing("no answer".to_owned()));
+        assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ServersStarting));
+        assert!(ready.message.ends_with("dns-2 cannot be asked: no answer"), "{}", ready.message);
+        let (ready, degraded) = told(refusal("new"));
+        assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ConfigRefused));
+        assert_eq!((degraded.status, degraded.reason), (ConditionStatus::True, Reason::ConfigRefused));
+        assert!(degraded.message.ends_with("dns-2: unknown option"), "{}", degraded.message);
     }
 
     #[test]
@@ -460,7 +557,9 @@ mod tests {
         assert_eq!(reason, Reason::Paused);
         assert_eq!(message, "2 of 2 servers are ready; settings wait until spec.paused is false");
         notice.report.waits = true;
-        let ready = conditions(&notice, &report(2, 2)).into_iter().find(|one| one.reason == Reason::Paused);
+        let ready = conditions(&notice, &report(2, 2), &Lacking::default())
+            .into_iter()
+            .find(|one| one.reason == Reason::Paused);
         let ready = ready.map(|one| (one.condition, one.status));
         assert_eq!(ready, Some((ConditionType::Ready, ConditionStatus::Unknown)));
     }
@@ -474,7 +573,7 @@ mod tests {
 
     #[test]
     fn the_selector_of_the_scale_subresource_is_that_of_the_pods() {
-        let status = compose(&notice(2, &[]), &report(2, 2), &[]);
+        let status = compose(&notice(2, &[]), &report(2, 2), &Lacking::default(), &[]);
         assert_eq!(status.selector.as_deref(), Some("app.kubernetes.io/managed-by=bindy,instance=dns"));
     }
 }

@@ -9,6 +9,7 @@
 //!   API ──watch──► master ──keys──► servers, fleet, hidden primary;  rotation ──patch──► API (the master secret)
 //! ```
 
+mod configs;
 mod events;
 pub mod fleet;
 mod http;

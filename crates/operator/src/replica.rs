@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::configs::{AllHeard, Configs};
 use crate::events::Events;
 use crate::fleet;
 use crate::http::Synced;
@@ -199,6 +200,14 @@ impl Replica {
             }
         });
         tasks.spawn(instances::follow(engine.clone(), reports.clone(), over.clone()));
+        let (heard, configs) = watch::channel(AllHeard::default());
+        let asking = Configs {
+            engine: engine.clone(),
+            reports: reports.clone(),
+            servers: self.servers.subscribe(),
+            heard,
+        };
+        tasks.spawn(asking.run(over.clone()));
         let events = Events::new(self.client.clone(), self.pod_name.clone());
         let rotation = Rotation {
             client: self.client.clone(),
@@ -213,7 +222,7 @@ impl Replica {
         let teller = Teller {
             client: self.client.clone(),
             engine: engine.clone(),
-            instances: Instances::new(engine.clone(), reports, addresses.clone()),
+            instances: Instances::new(engine.clone(), reports, configs, addresses.clone()),
             term: term.clone(),
             metrics: self.metrics.clone(),
             events,

@@ -455,11 +455,11 @@ mod tests {
         let (engine, handle) = Engine::new(ledger, [], Store::default());
         let cancel = CancellationToken::new();
         let running = tokio::spawn(engine.telling().run(cancel.clone()));
-        let reports = watch::channel(Arc::default()).1;
+        let (reports, configs) = (watch::channel(Arc::default()).1, watch::channel(Arc::default()).1);
         let teller = Teller {
             client: client.clone(),
             engine: handle.clone(),
-            instances: Instances::new(handle, reports, Addresses::default()),
+            instances: Instances::new(handle, reports, configs, Addresses::default()),
             term: Term::unlimited(),
             metrics: Metrics::new(),
             events: Events::new(client, None),

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bindy_model::named_conf::{LogLevel, Text};
+use bindy_model::{CONFIG_QUESTION, ConfigState};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Scratch, wait_for};
-use bindy_wire::{ClientError, Connection, Key};
-use bindy_zone::{Name, Serial};
+use bindy_wire::{ClientError, Connection, Key, Rcode};
+use bindy_zone::{Name, Rtype, Serial};
 
 use crate::support::{LIMIT, Rig, Source, catalog, name, own_key, www};
 use crate::{ZONE, content, timeouts};
@@ -34,6 +35,56 @@ async fn a_changed_configuration_is_read_by_named() {
     rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
     until_called(&rig, "changed").await;
     assert_eq!(rig.readyz().await.unwrap().0, 200);
+}
+
+/// What the agent says of the configuration of its named.
+async fn config_state(rig: &Rig) -> Result<ConfigState> {
+    let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await?;
+    let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await?;
+    let record = answer.records.first().with_context(|| format!("{}", answer.rcode))?;
+    ConfigState::from_rdata(&record.rdata).context("another form")
+}
+
+async fn until_config(rig: &Rig, file: &Path, wanted: impl Fn(&str, &ConfigState) -> bool) {
+    let digest = ConfigState::digest(&std::fs::read(file).unwrap());
+    wait_for("what the agent says of the configuration", LIMIT, async || {
+        let state = config_state(rig).await?;
+        ensure!(wanted(&digest, &state), "{state:?}, and the file has {digest}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_tells_which_configuration_its_named_has_taken_and_why_it_refuses_one() {
+    let scratch = Scratch::new("agent-config-state").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let file = rig.named.place().directory.join("named.conf");
+    let taken = |digest: &str, state: &ConfigState| *state == ConfigState::Taken(digest.to_owned());
+    until_config(&rig, &file, taken).await;
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
+    until_config(&rig, &file, taken).await;
+    assert_eq!(dns::server_name(rig.named.address(), Transport::Udp).await.unwrap(), "changed");
+
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\nno-such-statement yes;\n")).unwrap();
+    until_config(&rig, &file, |digest, state| {
+        matches!(state, ConfigState::Refused { digest: of, text } if of == digest && !text.is_empty())
+    })
+    .await;
+    assert_eq!(rig.metric("bindy_agent_config_refused").await, 1);
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    std::fs::write(&file, good).unwrap();
+    until_config(&rig, &file, taken).await;
+    assert_eq!(rig.metric("bindy_agent_config_refused").await, 0);
+
+    let downstream = own_key().derive("far", "edge").unwrap();
+    let mut connection = Connection::open(&rig.transfer_port(Some(downstream)), timeouts()).await.unwrap();
+    let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await.unwrap();
+    assert_eq!((answer.rcode, answer.records.len()), (Rcode::REFUSED, 0), "it is told to somebody else");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ use crate::links::Link;
 use crate::named_conf::{AccessError, TextError};
 use crate::object::{Instance, NamespacedName};
 
-pub use containers::{bind_image, bind_version};
+pub use containers::{NAMED_CONFIG, bind_image, bind_version};
 pub use desired::{
     APPLIED_ANNOTATION, Desired, HANDOUT_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus,
     desired, ownership, surplus,

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, ObjectKind, ObjectNames, Ownership,
-    SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
+    Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, NAMED_CONFIG, ObjectKind, ObjectNames,
+    Ownership, SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
 };
-use bindy_model::{Instance, Link, NamespacedName};
+use bindy_model::{ConfigState, Instance, Link, NamespacedName};
 use bindy_zone::Name;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -368,6 +368,7 @@ impl Pass<'_> {
     fn outcome(mut self) -> Outcome {
         let names = ObjectNames::new(self.key());
         let service = self.ours(ObjectKind::Service, &names.dns_service);
+        let config = self.ours(ObjectKind::ConfigMap, &names.config_map);
         let wanted = pods_kind(self.instance);
         let live = self.ours(wanted, &names.pods);
         self.problems.extend(live.as_deref().and_then(replica_failure));
@@ -386,6 +387,7 @@ impl Pass<'_> {
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
                 waits: self.waits,
+                config: config.as_deref().and_then(config_digest),
                 addresses: service.as_deref().map(client_addresses).unwrap_or_default(),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
@@ -398,4 +400,10 @@ impl Pass<'_> {
 
 pub(super) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
+}
+
+/// The digest of the named.conf in a ConfigMap.
+fn config_digest(config: &Value) -> Option<String> {
+    let text = config.get("data")?.get(NAMED_CONFIG)?.as_str()?;
+    Some(ConfigState::digest(text.as_bytes()))
 }

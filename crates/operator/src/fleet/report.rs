@@ -26,6 +26,8 @@ pub struct WorkloadReport {
     pub problems: Vec<Problem>,
     /// Whether the instance is paused and asks for other objects than there are.
     pub waits: bool,
+    /// Digest of the configuration that its servers are given; `None` before there is one.
+    pub config: Option<String>,
     /// Addresses of the Service that clients use.
     pub addresses: Vec<IpAddr>,
     /// The Deployment or StatefulSet, while there is one.

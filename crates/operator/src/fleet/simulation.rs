@@ -6,7 +6,7 @@ mod handouts;
 use axum::http::StatusCode;
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
-use bindy_model::{Core, Input, NamespacedName, Now, ObjectEvent};
+use bindy_model::{ConfigState, Core, Input, NamespacedName, Now, ObjectEvent};
 use bindy_wire::{Generation, MasterKeys, MasterSecret};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -137,6 +137,22 @@ async fn at_every_stop(prepare: impl AsyncFn() -> World, check: impl Fn(&World))
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_report_says_which_configuration_servers_are_given() {
+    let mut world = World::settled().await;
+    let given = |world: &World| {
+        let config = world.api.get("configmaps", "dns-config").unwrap();
+        ConfigState::digest(config["data"]["named.conf"].as_str().unwrap().as_bytes())
+    };
+    let before = given(&world);
+    assert_eq!(world.look().await.config.as_ref(), Some(&before));
+    let spec = json!({ "replicas": 2, "config": { "allowQuery": ["192.0.2.0/24"] } });
+    world.view = view(&[instance("u", &spec)]);
+    let report = world.look().await;
+    assert_eq!(report.config, Some(given(&world)));
+    assert_ne!(report.config, Some(before));
 }
 
 #[tokio::test]
