@@ -13,14 +13,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use bindy_model::{AgentConfig, ConfigState, SourceKind};
+use bindy_model::{AgentConfig, ConfigState, SourceConfig, SourceKind};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::keys::Keys;
+use crate::keys::{Keys, Peer};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, is_broken};
 use crate::readiness::{Readiness, Report};
@@ -170,10 +170,19 @@ impl Agent {
     /// A replica of the operator has told of a version, so it has it. The others behind the operator's address may not yet.
     pub(crate) fn operator_told(&self, replica: IpAddr) {
         let config = self.config();
-        for source in config.sources.iter().filter(|source| source.kind == SourceKind::Operator) {
+        for source in config.sources.iter().filter(|source| self.is_operator(source)) {
             if let Some(pool) = self.pool(&source.name) {
                 pool.prefer(replica);
             }
+        }
+    }
+
+    /// Whether that is a hidden primary: the upstream of a primary signs as the instance itself, any other upstream does not.
+    pub(crate) fn is_operator(&self, source: &SourceConfig) -> bool {
+        match source.kind {
+            SourceKind::Operator => true,
+            SourceKind::Upstream => self.keys.peer(&source.key) == Some(Peer::Own),
+            SourceKind::Outside | SourceKind::Sibling | SourceKind::Downstream => false,
         }
     }
 

@@ -11,13 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use bindy_model::{SourceConfig, SourceKind as Kind};
+use bindy_model::SourceKind as Kind;
 use bindy_wire::ClientError;
 use bindy_zone::{Name, Serial};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
-use crate::keys::Peer;
 use crate::poll::slice_after;
 use crate::pool::is_broken;
 use crate::readiness::Excuse;
@@ -124,20 +123,11 @@ impl Answers {
                     answers.sibling_has_it |= source_config.kind == Kind::Sibling;
                 }
                 // Perhaps later: also what named says of a member that it has not got itself.
-                Err(ClientError::ServFail) => answers.exists |= is_operator(agent, source_config),
+                Err(ClientError::ServFail) => answers.exists |= agent.is_operator(source_config),
                 Err(error) if !is_broken(&error) => answers.refused = true,
                 Err(error) => agent.source_failed(&source, zone, &error),
             }
         }
         answers
-    }
-}
-
-/// Whether that is a hidden primary: the upstream of a primary signs as the instance itself, any other upstream does not.
-fn is_operator(agent: &Agent, source: &SourceConfig) -> bool {
-    match source.kind {
-        Kind::Operator => true,
-        Kind::Upstream => agent.keys.peer(&source.key) == Some(Peer::Own),
-        Kind::Outside | Kind::Sibling | Kind::Downstream => false,
     }
 }

@@ -75,11 +75,11 @@ async fn an_agent_tells_which_configuration_its_named_has_taken_and_why_it_refus
         matches!(state, ConfigState::Refused { digest: of, text } if of == digest && !text.is_empty())
     })
     .await;
-    assert_eq!(rig.metric("bindy_agent_config_refused").await, 1);
+    assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(1.0));
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
     std::fs::write(&file, good).unwrap();
     until_config(&rig, &file, taken).await;
-    assert_eq!(rig.metric("bindy_agent_config_refused").await, 0);
+    assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(0.0));
 
     let downstream = own_key().derive("far", "edge").unwrap();
     let mut connection = Connection::open(&rig.transfer_port(Some(downstream)), timeouts()).await.unwrap();

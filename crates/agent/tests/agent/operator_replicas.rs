@@ -29,7 +29,7 @@ async fn the_replica_that_tells_of_a_version_is_asked_for_it_and_another_one_whe
     let mut standby = Source::start(&scratch, "standby", &content(1, "192.0.2.10")).await;
     let service = ([127, 0, 0, 2], leader.named.address().port()).into();
     lead_to(service, standby.named.address()).await;
-    let rig = Rig::start(&scratch, &[("operator", "operator", service)]).await;
+    let rig = Rig::start(&scratch, &[("operator", "upstream", service)]).await;
     rig.until_ready().await;
 
     leader.change(&content(2, "192.0.2.20")).await;

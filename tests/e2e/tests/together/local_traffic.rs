@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, served};
-use bindy_testing::cluster::{Grace, answers_at, in_namespace};
+use bindy_testing::cluster::{Grace, LIMIT, in_namespace};
+use bindy_testing::dns::answers_at;
 use bindy_testing::history::Outcome;
 use bindy_testing::{ProbeTarget, Prober, ProberConfig, Question};
 use bindy_zone::{Name, Rtype};
@@ -28,7 +29,7 @@ async fn a_node_answers_on_until_its_router_has_noticed_that_its_server_stops() 
         let nodes = &namespace.cluster().description().nodes;
         let node = nodes.iter().find(|node| node.name == server.node).context("no such node")?;
         let address = SocketAddr::new(node.address.into(), port.parse()?);
-        answers_at(address, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        answers_at(address, STEADY, Rtype::A, &[STEADY_ADDRESS], LIMIT).await?;
 
         let target = ProbeTarget { name: node.name.clone(), address };
         let question = Question { name: Name::parse(STEADY)?, rtype: Rtype::A };
