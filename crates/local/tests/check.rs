@@ -114,6 +114,22 @@ fn references_to_nothing_are_named() {
 }
 
 #[test]
+fn a_primary_takes_no_upstreams_whatever_makes_it_one() {
+    let made = |metadata: &str, spec: &str| {
+        object(&format!(
+            "kind: Bind9Instance\nmetadata: {{name: s, {metadata}}}\nspec: {{{spec}, replicas: 1, upstreams: [{{name: primary}}]}}\n"
+        ))
+    };
+    for primary in [
+        made("labels: {dns-role: primary}", "paused: false"),
+        made("labels: {}", "paused: false"),
+        made("labels: {dns-role: secondary}", "role: primary"),
+    ] {
+        assert_says(&only_problem(&primary), &["Bind9Instance default/s", "takes no upstreams"]);
+    }
+}
+
+#[test]
 fn downstreams_have_names_of_their_own() {
     let with = |downstreams: &str| {
         object(&format!(

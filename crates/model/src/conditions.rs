@@ -211,6 +211,7 @@ fn fleet_reason(problem: &FleetProblem) -> Reason {
     match problem {
         FleetProblem::UpstreamMissing(_) | FleetProblem::NoPrimary(_) => Reason::UpstreamNotFound,
         FleetProblem::Loop(_) => Reason::UpstreamLoop,
+        FleetProblem::PrimaryWithUpstreams => Reason::InvalidData,
         FleetProblem::Unreadable(_) => Reason::Unreadable,
     }
 }

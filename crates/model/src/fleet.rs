@@ -23,6 +23,11 @@ pub enum FleetProblem {
     /// The upstreams form a circle.
     #[error("spec.upstreams: {} form a circle: an instance cannot pull from its own downstream", .0.join(" → "))]
     Loop(Vec<String>),
+    /// A primary that has upstreams all the same.
+    #[error(
+        "spec.upstreams: a primary pulls from Bindy itself and takes no upstreams: remove them, or set role to secondary"
+    )]
+    PrimaryWithUpstreams,
     /// A secondary without any primary.
     #[error(
         "there is no Bind9Instance with role primary in namespace {0} to pull from: create one, or name spec.upstreams"
@@ -116,10 +121,16 @@ impl Fleet {
             let names = [key].into_iter().chain(&path).map(|key| key.name.clone());
             return Some(FleetProblem::Loop(names.collect()));
         }
-        if wished.is_empty() && instance.outside.is_empty() && instance.role == Role::Secondary {
-            return Some(FleetProblem::NoPrimary(key.namespace.clone()));
+        match instance.role {
+            // The schema sees no role that comes from the label, or from nothing.
+            Role::Primary if !instance.upstreams.is_empty() || !instance.outside.is_empty() => {
+                Some(FleetProblem::PrimaryWithUpstreams)
+            }
+            Role::Secondary if wished.is_empty() && instance.outside.is_empty() => {
+                Some(FleetProblem::NoPrimary(key.namespace.clone()))
+            }
+            _ => None,
         }
-        None
     }
 
     /// The zones that the servers of `key` have from outside of Bindy, by themselves or by an upstream.

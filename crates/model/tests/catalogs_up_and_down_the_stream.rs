@@ -219,6 +219,14 @@ fn a_tier_whose_upstream_does_not_exist_says_so_and_its_zones_come_from_the_hidd
 }
 
 #[test]
+fn a_primary_that_has_upstreams_is_told_so() {
+    let rig = Rig::new(vec![instance("top", Role::Primary, &[]), instance("edge", Role::Primary, &["top"])]);
+    let problem = rig.core.instance_report(&key("edge")).unwrap().problem;
+    assert_eq!(problem, Some(FleetProblem::PrimaryWithUpstreams));
+    assert_eq!(rig.core.instance_report(&key("top")).unwrap().problem, None);
+}
+
+#[test]
 fn a_deleted_instance_leaves_every_catalog_and_nobody_waits_for_its_own() {
     let mut rig = Rig::new(chain());
     rig.withheld = Some(catalog("edge"));
