@@ -15,7 +15,9 @@ use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use crate::key::key_of;
+use crate::metrics::State;
 use crate::rbac::{Access, CUSTOM, Scope, Verb};
+use crate::states::states;
 use bindy_api::{API_VERSION, GROUP, RECORD_KINDS, VERSION, ZONE_FILE_LABEL};
 use bindy_model::{Kind, ObjectEvent, ObjectKey, Removal, Told};
 use futures::StreamExt;
@@ -57,6 +59,8 @@ pub(crate) enum Observed {
     Objects(Vec<ObjectEvent>),
     /// A zone or instance, for what the ledger needs of it: its identity and what its status says.
     Entry(Box<bindy_api::Object>),
+    /// What is wrong with a zone or instance by its status, whether or not the rest of it can be read.
+    States(ObjectKey, Vec<State>),
     /// It has been listed, for the last time that this number asked for it, or the first time (0).
     Listed(Kind, u64),
 }
@@ -225,11 +229,13 @@ fn convert(kind: Kind, object: DynamicObject) -> Vec<Observed> {
     let key = ObjectKey { kind, key };
     let DynamicObject { types: _, mut metadata, data } = object;
     metadata.managed_fields = None;
+    let states = matches!(kind, Kind::Zone | Kind::Instance)
+        .then(|| Observed::States(key.clone(), states(data.get("status"))));
     let decoded = value(kind, metadata, data).and_then(|value| {
         let object = bindy_api::Object::decode(value).map_err(|error| error.to_string())?;
         Ok((bindy_model::decode(&object)?, object))
     });
-    match decoded {
+    let told: Vec<Observed> = match decoded {
         Ok((applied, object)) => {
             let told = Told::by(&object);
             let events = vec![ObjectEvent::Applied(applied), ObjectEvent::Told(key, told)];
@@ -239,7 +245,8 @@ fn convert(kind: Kind, object: DynamicObject) -> Vec<Observed> {
             entry.into_iter().chain([Observed::Objects(events)]).collect()
         }
         Err(message) => vec![Observed::Objects(vec![ObjectEvent::Unreadable(key, message)])],
-    }
+    };
+    states.into_iter().chain(told).collect()
 }
 
 /// The object as one JSON value; lists leave out apiVersion and kind of their items.
@@ -268,7 +275,24 @@ fn convert_config_map(map: &ConfigMap) -> Vec<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn what_is_wrong_with_an_object_is_known_also_when_it_cannot_be_read() {
+        let status = json!({ "conditions": [{ "type": "Accepted", "status": "False", "reason": "Conflict",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] });
+        for (zone_name, readable) in [(json!("example.com"), true), (json!(7), false)] {
+            let mut zone = DynamicObject::new("z", &resource(Kind::Zone).unwrap()).within("dns");
+            zone.data = json!({ "spec": { "zoneName": zone_name }, "status": status });
+            let observed = convert(Kind::Zone, zone);
+            let refused =
+                |one: &Observed| matches!(one, Observed::States(_, states) if *states == [State::Refused]);
+            assert_eq!(observed.iter().filter(|one| refused(one)).count(), 1, "{observed:?}");
+            let entry = |one: &Observed| matches!(one, Observed::Entry(_));
+            assert_eq!(observed.iter().any(entry), readable, "{observed:?}");
+        }
+    }
 
     #[tokio::test]
     async fn what_there_is_is_read_again_until_the_watch_has_brought_it() {

@@ -268,8 +268,8 @@ async fn list(
         };
         match next {
             Observed::Objects(events) => listing.events.extend(events),
+            Observed::States(key, wrong) => states.put(key, wrong),
             Observed::Entry(entry) => {
-                states.note(&entry);
                 let _noted = listing.addresses.recall(&entry, false);
                 listing.entries.extend(ledger.note(&entry).and_then(|(key, entry)| Some((key, entry?))));
             }
@@ -328,8 +328,8 @@ async fn follow(
                 }
                 engine.objects(events).await;
             }
+            Some(Observed::States(key, wrong)) => seen.states.put(key, wrong),
             Some(Observed::Entry(object)) => {
-                seen.states.note(&object);
                 let noted = seen.ledger.note(&object);
                 if let Some((instance, told)) = seen.addresses.recall(&object, leadership.term().is_some()) {
                     engine.addresses(instance, told).await;

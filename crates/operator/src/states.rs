@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bindy_api::{ConditionType, Object};
+use bindy_api::ConditionType;
 use bindy_model::{Kind, NamespacedName, ObjectKey};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 
 use crate::metrics::{Metrics, State};
 
@@ -17,22 +17,6 @@ pub(crate) struct States {
 impl States {
     pub(crate) fn new(metrics: Metrics) -> Self {
         Self { metrics, known: HashMap::new() }
-    }
-
-    /// Takes in what the status of a zone or instance says.
-    pub(crate) fn note(&mut self, object: &Object) {
-        let (kind, metadata, conditions) = match object {
-            Object::Bind9Instance(it) => {
-                (Kind::Instance, &it.metadata, it.status.as_ref().map(|status| &status.conditions))
-            }
-            Object::DNSZone(it) => {
-                (Kind::Zone, &it.metadata, it.status.as_ref().map(|status| &status.conditions))
-            }
-            Object::Record(_) => return,
-        };
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let key = NamespacedName::new(text(&metadata.namespace), text(&metadata.name));
-        self.put(ObjectKey { kind, key }, states(conditions.map(Vec::as_slice).unwrap_or_default()));
     }
 
     /// Forgets an object that does not exist any more.
@@ -48,7 +32,8 @@ impl States {
         }
     }
 
-    fn put(&mut self, key: ObjectKey, states: Vec<State>) {
+    /// Takes in what is wrong with a zone or instance.
+    pub(crate) fn put(&mut self, key: ObjectKey, states: Vec<State>) {
         let kind = key.kind;
         for state in &states {
             self.metrics.objects(kind, *state).inc();
@@ -63,9 +48,13 @@ impl States {
     }
 }
 
-/// What these conditions say is wrong.
-fn states(conditions: &[Condition]) -> Vec<State> {
-    let status = |type_| bindy_api::condition(conditions, type_).map(|one| one.status.as_str());
+/// What a status says is wrong. It is read as it is in the object, the rest of which need not be readable.
+pub(crate) fn states(status: Option<&Value>) -> Vec<State> {
+    let conditions = status.and_then(|status| status.get("conditions")?.as_array());
+    let status = |type_: ConditionType| {
+        let of_type = |one: &&Value| one.get("type").and_then(Value::as_str) == Some(type_.as_str());
+        conditions?.iter().find(of_type)?.get("status")?.as_str()
+    };
     let mut states = Vec::new();
     if status(ConditionType::Accepted) == Some("False") {
         states.push(State::Refused);
@@ -88,20 +77,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn zone(name: &str, conditions: &[(&str, &str)]) -> Object {
-        let conditions: Vec<_> = conditions
-            .iter()
-            .map(|(type_, status)| {
-                json!({"type": type_, "status": status, "reason": "Served", "message": "",
-                    "lastTransitionTime": "2026-01-01T00:00:00Z"})
-            })
-            .collect();
-        let object = json!({
-            "apiVersion": "bindy.firestoned.io/v1beta1", "kind": "DNSZone",
-            "metadata": {"namespace": "dns", "name": name}, "spec": {"zoneName": "example.com"},
-            "status": {"conditions": conditions},
-        });
-        Object::decode(object).unwrap()
+    fn zone(name: &str) -> ObjectKey {
+        ObjectKey { kind: Kind::Zone, key: NamespacedName::new("dns", name) }
+    }
+
+    fn told(conditions: &[(&str, &str)]) -> Vec<State> {
+        let condition = |(type_, status): &(&str, &str)| json!({"type": type_, "status": status});
+        let conditions: Vec<Value> = conditions.iter().map(condition).collect();
+        states(Some(&json!({ "conditions": conditions })))
     }
 
     fn counted(metrics: &Metrics) -> [i64; 4] {
@@ -125,11 +108,12 @@ mod tests {
             (&[("Accepted", "True"), ("Ready", "False"), ("Degraded", "True")], [0, 1, 0, 1]),
             (&[], [0, 1, 0, 0]),
         ] {
-            states.note(&zone("z", conditions));
+            states.put(zone("z"), told(conditions));
             assert_eq!(counted(&metrics), [refused, unready, held, degraded], "{conditions:?}");
         }
-        let key = ObjectKey { kind: Kind::Zone, key: NamespacedName::new("dns", "z") };
-        states.forget(&key);
+        states.put(zone("z"), super::states(None));
+        assert_eq!(counted(&metrics), [0, 1, 0, 0], "it has no status yet");
+        states.forget(&zone("z"));
         assert_eq!(counted(&metrics), [0; 4]);
         assert!(states.known.is_empty());
     }
@@ -139,7 +123,7 @@ mod tests {
         let metrics = Metrics::new();
         let mut states = States::new(metrics.clone());
         for name in ["kept", "gone"] {
-            states.note(&zone(name, &[("Ready", "False")]));
+            states.put(zone(name), told(&[("Ready", "False")]));
         }
         states.retain(Kind::Instance, &HashSet::new());
         assert_eq!(counted(&metrics), [0, 2, 0, 0]);
