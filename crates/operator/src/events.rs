@@ -1,6 +1,6 @@
 //! Events: what a person would want to know has happened to an object, once for each time that it happens.
 
-use bindy_api::{Condition, ConditionType};
+use bindy_api::{Condition, ConditionType, Reason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -16,12 +16,17 @@ pub(crate) const ACCESS: &[Access] = &[Access {
 }];
 
 /// The conditions that are news when they get this status.
-const NEWS: [(ConditionType, &str, EventType); 4] = [
+const NEWS: [(ConditionType, &str, EventType); 5] = [
     (ConditionType::Accepted, "False", EventType::Warning),
     (ConditionType::Held, "True", EventType::Warning),
     (ConditionType::Held, "False", EventType::Normal),
     (ConditionType::Degraded, "True", EventType::Warning),
+    (ConditionType::Ready, "False", EventType::Warning),
 ];
+
+/// Why something is not ready that will be, without anybody's doing, or when its zone, which is told, is released.
+const PASSING: [Reason; 5] =
+    [Reason::Publishing, Reason::Propagating, Reason::ServersStarting, Reason::WorkloadPending, Reason::Held];
 
 /// Writes Events; equal ones of a few minutes become one with a count.
 #[derive(Clone)]
@@ -67,8 +72,12 @@ fn news(old: &[Condition], new: &[Condition]) -> Vec<Event> {
         let before = bindy_api::condition(old, *type_);
         let now = bindy_api::condition(new, *type_).filter(|now| now.status == *status)?;
         let same = before.is_some_and(|before| before.status == now.status && before.reason == now.reason);
-        // That nothing is held is news only after something was.
-        let quiet = *severity == EventType::Normal && before.is_none();
+        // That nothing is held is news only after something was; that something is not ready only when it is no passing state
+        // of something new, and no other condition says so.
+        let quiet = match *type_ {
+            ConditionType::Ready => before.is_none() || passes(now) || is_told_beside(now, new),
+            _ => *severity == EventType::Normal && before.is_none(),
+        };
         (!same && !quiet).then(|| Event {
             type_: *severity,
             reason: if *severity == EventType::Normal { format!("Not{type_}") } else { now.reason.clone() },
@@ -78,6 +87,14 @@ fn news(old: &[Condition], new: &[Condition]) -> Vec<Event> {
         })
     });
     changed.collect()
+}
+
+fn passes(condition: &Condition) -> bool {
+    condition.reason.parse::<Reason>().is_ok_and(|reason| PASSING.contains(&reason))
+}
+
+fn is_told_beside(condition: &Condition, conditions: &[Condition]) -> bool {
+    conditions.iter().any(|other| other.type_ != condition.type_ && other.reason == condition.reason)
 }
 
 #[cfg(test)]
@@ -99,6 +116,36 @@ mod tests {
             ["OutOfZone"]
         );
         assert!(news(&bad, &bad).is_empty() && news(&[], &good).is_empty() && news(&bad, &good).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_ready_any_more_is_news_unless_it_passes_or_another_condition_says_so() {
+        let accepted = Verdict::yes(ConditionType::Accepted, Reason::Accepted, "yes");
+        let told = |others: &[Verdict], reason| {
+            let unready = Verdict::no(ConditionType::Ready, reason, "no");
+            conditions(&[others, &[unready]].concat())
+        };
+        let unready = |reason| told(std::slice::from_ref(&accepted), reason);
+        let ready =
+            conditions(&[accepted.clone(), Verdict::yes(ConditionType::Ready, Reason::Served, "yes")]);
+        let reasons = |old: &[Condition], new: &[Condition]| {
+            news(old, new).into_iter().map(|event| event.reason).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&ready, &unready(Reason::NoInstances)), ["NoInstances"]);
+        assert_eq!(
+            reasons(&unready(Reason::ServersStarting), &unready(Reason::WorkloadRefused)),
+            ["WorkloadRefused"]
+        );
+        assert_eq!(reasons(&[], &unready(Reason::NoInstances)), [""; 0], "it is new");
+        assert_eq!(reasons(&unready(Reason::NoInstances), &unready(Reason::NoInstances)), [""; 0]);
+        assert_eq!(reasons(&unready(Reason::NoInstances), &ready), [""; 0]);
+        for reason in PASSING {
+            assert_eq!(reasons(&ready, &unready(reason)), [""; 0], "{reason}");
+        }
+        let refused = [Verdict::no(ConditionType::Accepted, Reason::OutOfZone, "no")];
+        assert_eq!(reasons(&ready, &told(&refused, Reason::OutOfZone)), ["OutOfZone"], "once");
+        let failing = [accepted, Verdict::yes(ConditionType::Degraded, Reason::ServersFailing, "a pod")];
+        assert_eq!(reasons(&ready, &told(&failing, Reason::ServersFailing)), ["ServersFailing"], "once");
     }
 
     #[test]
