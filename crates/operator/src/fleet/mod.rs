@@ -222,7 +222,7 @@ impl Runner {
 
     fn finish(&mut self, look: Result<Look, tokio::task::JoinError>) {
         // A panic was printed already; the instance stays as it is until the process is started again.
-        let Ok((key, memory, Outcome { report, next })) = look else { return };
+        let Ok((key, memory, Outcome { report, next, moved })) = look else { return };
         let exists = self.view.as_ref().is_some_and(|view| view.fleet.get(&key).is_some());
         match next {
             Some(next) => self.queue.done(&key, Some(next).filter(|_| exists)),
@@ -232,6 +232,10 @@ impl Runner {
             return;
         }
         self.memories.insert(key.clone(), memory);
+        // The watch brings an object that is known already, and nothing of it is news then.
+        if moved {
+            self.wake(&key, Instant::now());
+        }
         self.reports.send_if_modified(|reports| {
             let known = reports.get(&key);
             if known == Some(&report) {

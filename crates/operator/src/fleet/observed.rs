@@ -1,6 +1,7 @@
 //! The objects of instances as they are, kept up to date by watches and by the answers to our own writes.
 //!
-//! Whatever carries our label is here. An object that is not here may exist all the same, made by somebody else.
+//! Whatever carries our label is here, and what was found to be an instance's own when it was asked for. An object that is not
+//! here may exist all the same, made by somebody else.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -55,11 +56,6 @@ impl Observed {
         if live.objects.get(&id).is_some_and(|known| uid(known) == uid(object)) {
             live.objects.remove(&id);
         }
-    }
-
-    /// Forgets what is known under this name, so that it is asked for.
-    pub(super) fn forget(&self, kind: ObjectKind, key: &NamespacedName) {
-        self.write().objects.remove(&(kind, key.clone()));
     }
 
     /// Keeps only these of a kind; returns the others.

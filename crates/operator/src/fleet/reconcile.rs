@@ -1,5 +1,6 @@
 //! One look at one instance: read → check → plan → act → report.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
@@ -35,6 +36,8 @@ pub(super) struct Memory {
     untold: bool,
     /// It was said that pods may not be told.
     complained: bool,
+    /// Objects that could not be applied: what is known of them may not be so any more.
+    pub(super) doubted: HashSet<(ObjectKind, NamespacedName)>,
     pub(super) restraint: Restraint,
 }
 
@@ -43,6 +46,8 @@ pub(super) struct Outcome {
     pub(super) report: WorkloadReport,
     /// When to look again; `None`: after a pause that grows with every failure.
     pub(super) next: Option<Instant>,
+    /// Its transfer Service has another address than before, which its neighbours have to be told.
+    pub(super) moved: bool,
 }
 
 pub(super) struct Pass<'a> {
@@ -92,6 +97,8 @@ pub(super) async fn reconcile(
     memory: &mut Memory,
 ) -> Outcome {
     let now = Instant::now();
+    let address = || observed.transfer_addresses(&view.fleet, [&instance.metadata.key]);
+    let before = address();
     let mut pass = Pass {
         context,
         term,
@@ -111,7 +118,8 @@ pub(super) async fn reconcile(
         // A stop has left its reason behind.
         pass.again = true;
     }
-    pass.outcome()
+    let moved = address() != before;
+    pass.outcome(moved)
 }
 
 impl Pass<'_> {
@@ -177,7 +185,8 @@ impl Pass<'_> {
     /// Removes what made the pods before, as soon as what makes them now has all of them available.
     async fn hand_over(&mut self, surplus: &[Surplus]) -> Result<(), Stop> {
         for one in surplus {
-            let report = one.after.and_then(|after| self.pods(after));
+            let doubted = |after: &ObjectKind| self.memory.doubted.iter().any(|(kind, _)| kind == after);
+            let report = one.after.filter(|after| !doubted(after)).and_then(|after| self.pods(after));
             if report.is_some_and(|report| report.is_complete(self.instance.replicas)) {
                 self.remove(one.kind, &one.name).await?;
             }
@@ -365,7 +374,7 @@ impl Pass<'_> {
         if ready { RESYNC } else { RESYNC_UNREADY }
     }
 
-    fn outcome(mut self) -> Outcome {
+    fn outcome(mut self, moved: bool) -> Outcome {
         let names = ObjectNames::new(self.key());
         let service = self.ours(ObjectKind::Service, &names.dns_service);
         let config = self.ours(ObjectKind::ConfigMap, &names.config_map);
@@ -382,6 +391,7 @@ impl Pass<'_> {
             .unwrap_or_default();
         Outcome {
             next: (!self.again).then_some(next),
+            moved,
             report: WorkloadReport {
                 uid: self.instance.metadata.uid.clone(),
                 generation: self.instance.metadata.generation,

@@ -1,5 +1,7 @@
 //! One object of an instance at a time: made as it should be, or removed, if it is the instance's own.
 
+use std::sync::Arc;
+
 use bindy_model::NamespacedName;
 use bindy_model::workload::{
     APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_volumes, ownership,
@@ -36,11 +38,17 @@ impl Pass<'_> {
     /// Makes an object as it should be, if it is not.
     pub(super) async fn settle(&mut self, desired: &Desired) -> Result<State, Stop> {
         let key = NamespacedName::new(&*desired.namespace, &*desired.name);
-        let live = match self.observed.get(desired.kind, &key) {
-            Some(live) => Some(live),
+        let known = self.observed.get(desired.kind, &key);
+        let id = (desired.kind, key);
+        let live = match known {
+            Some(live) if !self.memory.doubted.contains(&id) => Some(live),
             // Whatever lacks our label was not seen.
-            None => match calls::get(&self.context.client, desired.kind, &key).await {
-                Ok(live) => live.map(std::sync::Arc::new),
+            known => match calls::get(&self.context.client, desired.kind, &id.1).await {
+                Ok(live) => {
+                    self.memory.doubted.remove(&id);
+                    self.take(desired.kind, known.as_deref(), live.as_ref());
+                    live.map(Arc::new)
+                }
                 Err(failure) => return self.fail(desired.kind, &desired.name, failure),
             },
         };
@@ -58,6 +66,16 @@ impl Pass<'_> {
                 Ok(State::Blocked)
             }
             Ownership::Ours => self.settle_ours(desired, &live).await,
+        }
+    }
+
+    /// Takes in the answer to whether there is an object. One that is not ours is not kept: no watch tells what becomes of it.
+    fn take(&self, kind: ObjectKind, known: Option<&Value>, live: Option<&Value>) {
+        let ours = |live: &&Value| ownership(live, &self.instance.metadata) == Ownership::Ours;
+        if let Some(live) = live.filter(ours) {
+            self.observed.put(kind, live.clone());
+        } else if let Some(known) = known {
+            self.observed.remove(kind, known);
         }
     }
 
@@ -98,8 +116,9 @@ impl Pass<'_> {
                 Ok(State::Changed)
             }
             Err(failure) => {
+                // It stays as it was last seen; whether that is so still is asked first.
                 let key = NamespacedName::new(&*desired.namespace, &*desired.name);
-                self.observed.forget(desired.kind, &key);
+                self.memory.doubted.insert((desired.kind, key));
                 self.fail(desired.kind, &desired.name, failure)
             }
         }

@@ -2,6 +2,7 @@
 //! out, followed by a restart: what there is in the end is always the same.
 
 mod handouts;
+mod neighbours;
 
 use axum::http::StatusCode;
 use bindy_engine::View;
@@ -119,18 +120,22 @@ impl World {
     }
 }
 
-/// Has each request fail in turn, each time with a restart afterwards, and holds the end against `check`.
+/// Has each request fail in turn, each time with a restart afterwards or without one, and holds the end against `check`.
 async fn at_every_stop(prepare: impl AsyncFn() -> World, check: impl Fn(&World)) {
-    for failing in [Failing::Before, Failing::After] {
+    let kinds =
+        [(Failing::Before, true), (Failing::After, true), (Failing::Before, false), (Failing::After, false)];
+    for (failing, restarts) in kinds {
         for number in 0.. {
             let mut world = prepare().await;
             world.api.fail(number, failing);
             let report = world.look().await;
             let done = world.api.heal();
             assert!(done || !report.problems.is_empty(), "request {number} fails unnoticed ({failing:?})");
-            world.restart();
+            if restarts {
+                world.restart();
+            }
             let report = world.look().await;
-            assert_eq!(report.problems, [], "after a stop at request {number} ({failing:?})");
+            assert_eq!(report.problems, [], "after a stop at request {number} ({failing:?}, {restarts})");
             check(&world);
             if done {
                 break;
@@ -340,6 +345,58 @@ async fn what_somebody_edits_is_undone_at_once_and_again_only_later() {
     assert!(matches!(report.problems[..], [Problem::Contested { .. }]), "{:?}", report.problems);
 }
 
+/// The address of the instance's own transfer Service, as others are told it.
+fn transfer_addresses(world: &World) -> Vec<(NamespacedName, std::net::IpAddr)> {
+    let fleet = &world.view.fleet;
+    world.observed.transfer_addresses(fleet, fleet.iter().map(|instance| &instance.metadata.key))
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_applied_is_there_all_the_same() {
+    for (refused, wish) in [
+        ("patch services dns-transfer", json!({ "replicas": 2, "downstreams": [{ "name": "vm" }] })),
+        ("patch deployments dns", json!({ "replicas": 2, "version": "9.20" })),
+    ] {
+        let mut world = World::settled().await;
+        finish(&world, "deployments");
+        let addresses = transfer_addresses(&world);
+        assert_eq!(addresses.len(), 1);
+        world.view = view(&[instance("u", &wish)]);
+        world.api.refuse(refused, StatusCode::FORBIDDEN);
+        for _ in 0..2 {
+            let report = world.look().await;
+            assert!(
+                matches!(report.problems[..], [Problem::Refused { .. }]),
+                "{refused}: {:?}",
+                report.problems
+            );
+            assert_eq!(report.pods.map(|pods| pods.replicas), Some(2), "{refused}");
+            assert_eq!(transfer_addresses(&world), addresses, "{refused}");
+        }
+        world.api.refuse("nothing", StatusCode::FORBIDDEN);
+        assert_eq!(world.look().await.problems, []);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_applied_is_asked_for_first_the_next_time() {
+    let mut world = World::settled().await;
+    // Its label is gone, and the watch says that it is deleted.
+    let mut service = world.api.get("services", "dns-transfer").unwrap();
+    service["metadata"]["labels"] = json!({});
+    world.observed.remove(ObjectKind::Service, &service);
+    world.api.put("services", service);
+    world.api.refuse("patch services dns-transfer", StatusCode::FORBIDDEN);
+    world.look().await;
+    assert_eq!(transfer_addresses(&world).len(), 1, "it is there, and the instance's own");
+    // Now it is deleted, and nobody has heard of it.
+    world.api.refuse("nothing", StatusCode::FORBIDDEN);
+    world.api.remove("services", "dns-transfer");
+    world.api.take_log();
+    assert_eq!(world.look().await.problems, []);
+    assert_eq!(world.api.take_log(), ["get services dns-transfer", "patch services dns-transfer"]);
+}
+
 #[tokio::test]
 async fn objects_of_a_former_instance_are_waited_for() {
     let mut world = World::settled().await;
@@ -490,6 +547,23 @@ async fn storage_is_switched_on_and_off_with_all_new_servers_there_before_the_ol
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn old_servers_stay_while_it_is_not_known_that_the_new_ones_are_there() {
+    let mut world = World::settled().await;
+    finish(&world, "deployments");
+    world.view = view(&[instance("u", &json!({ "replicas": 2, "storage": { "size": "1Gi" } }))]);
+    world.look().await;
+    finish(&world, "statefulsets");
+    world.api.remove("statefulsets", "dns");
+    world.view =
+        view(&[instance("u", &json!({ "replicas": 2, "version": "9.20", "storage": { "size": "1Gi" } }))]);
+    let report = world.look().await;
+    assert!(matches!(report.problems[..], [Problem::Refused { .. }]), "{:?}", report.problems);
+    assert!(world.api.get("deployments", "dns").is_some());
+    assert_eq!(world.look().await.problems, []);
+    assert!(world.api.get("deployments", "dns").is_some() && world.api.get("statefulsets", "dns").is_some());
 }
 
 #[tokio::test]
