@@ -40,9 +40,10 @@ impl Addresses {
         let status = instance.status.as_ref()?;
         let addresses: Vec<IpAddr> = status.addresses.iter().filter_map(|text| text.parse().ok()).collect();
         let (key, uid) = (key_of(&**instance), instance.uid()?);
-        let known = self.get(&key, &uid);
-        if addresses.is_empty() || known == addresses || (leads && !known.is_empty()) {
-            return None;
+        match self.get(&key, &uid) {
+            Some(known) if leads || known == addresses => return None,
+            None if addresses.is_empty() => return None,
+            _ => {}
         }
         self.put(key.clone(), uid, addresses.clone());
         Some((key, addresses))
@@ -64,9 +65,22 @@ impl Addresses {
         known.iter().map(|(key, (_, addresses))| (key.clone(), addresses.clone())).collect()
     }
 
-    fn get(&self, key: &NamespacedName, uid: &str) -> Vec<IpAddr> {
+    /// Takes in what an instance's Service says, from the time on that one of its servers is ready; returns where the instance
+    /// answers, and whether that is news. What is known stays while there is nothing yet to take its place.
+    fn update(&self, key: &NamespacedName, report: &WorkloadReport, ready: bool) -> (Vec<IpAddr>, bool) {
+        let known = self.get(key, &report.uid).unwrap_or_default();
+        match &report.addresses {
+            Some(now) if *now != known && (ready || !known.is_empty()) => {
+                self.put(key.clone(), report.uid.clone(), now.clone());
+                (now.clone(), true)
+            }
+            _ => (known, false),
+        }
+    }
+
+    fn get(&self, key: &NamespacedName, uid: &str) -> Option<Vec<IpAddr>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(of, _)| of == uid).map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+        known.get(key).filter(|(of, _)| of == uid).map(|(_, addresses)| addresses.clone())
     }
 
     fn put(&self, key: NamespacedName, uid: String, addresses: Vec<IpAddr>) {
@@ -101,25 +115,12 @@ impl Instances {
             return None;
         }
         let configs = configs(&report, &notice.servers, &self.configs.borrow())?;
-        let addresses = self.addresses(key, &report, &notice.servers).await;
-        Some(compose(notice, &report, &configs, &addresses))
-    }
-
-    /// Where the instance answers: nowhere before one of its servers was ready, and on through a blip afterwards.
-    async fn addresses(
-        &self,
-        key: &NamespacedName,
-        report: &WorkloadReport,
-        servers: &[ServerReport],
-    ) -> Vec<IpAddr> {
-        let known = self.addresses.get(key, &report.uid);
-        let entered = !known.is_empty() || servers.iter().any(|server| server.ready);
-        if !entered || report.addresses.is_empty() || report.addresses == known {
-            return known;
+        let ready = notice.servers.iter().any(|server| server.ready);
+        let (addresses, news) = self.addresses.update(key, &report, ready);
+        if news {
+            self.engine.addresses(key.clone(), addresses.clone()).await;
         }
-        self.addresses.put(key.clone(), report.uid.clone(), report.addresses.clone());
-        self.engine.addresses(key.clone(), report.addresses.clone()).await;
-        report.addresses.clone()
+        Some(compose(notice, &report, &configs, &addresses))
     }
 }
 
@@ -371,7 +372,7 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
 mod tests {
     use super::*;
     use crate::fleet::{Outside, PodsReport};
-    use bindy_model::{InstanceReport, Object, ServerId, World};
+    use bindy_model::{InstanceReport, Object, ServerId, ServerReport, World};
     use serde_json::json;
 
     fn notice(replicas: u32, ready: &[&str]) -> InstanceNotice {
@@ -427,19 +428,48 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_one_object_and_a_leader_keeps_its_own() {
-        let instance = |uid: &str, address: &str| {
+        let instance = |uid: &str, addresses: &[&str]| {
             let metadata = json!({ "name": "dns", "namespace": "default", "uid": uid });
             let value = json!({ "apiVersion": bindy_api::API_VERSION, "kind": "Bind9Instance",
-                "metadata": metadata, "spec": { "replicas": 1 }, "status": { "addresses": [address] } });
+                "metadata": metadata, "spec": { "replicas": 1 }, "status": { "addresses": addresses } });
             bindy_api::Object::decode(value).unwrap()
         };
         let (first, second): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let known = Addresses::default();
         let told = |recalled: Option<(NamespacedName, Vec<IpAddr>)>| recalled.map(|(_, addresses)| addresses);
-        assert_eq!(told(known.recall(&instance("u", "192.0.2.1"), true)), Some(vec![first]));
-        assert_eq!(told(known.recall(&instance("u", "192.0.2.2"), true)), None, "its own come back");
-        assert_eq!(told(known.recall(&instance("u", "192.0.2.2"), false)), Some(vec![second]));
-        assert_eq!(told(known.recall(&instance("v", "192.0.2.2"), true)), Some(vec![second]), "made again");
+        assert_eq!(told(known.recall(&instance("u", &[]), false)), None, "it has none yet");
+        assert_eq!(told(known.recall(&instance("u", &["192.0.2.1"]), true)), Some(vec![first]));
+        assert_eq!(told(known.recall(&instance("u", &["192.0.2.2"]), true)), None, "its own come back");
+        assert_eq!(told(known.recall(&instance("u", &["192.0.2.2"]), false)), Some(vec![second]));
+        assert_eq!(
+            told(known.recall(&instance("v", &["192.0.2.2"]), true)),
+            Some(vec![second]),
+            "made again"
+        );
+        assert_eq!(told(known.recall(&instance("v", &[]), true)), None, "its own come back");
+        assert_eq!(told(known.recall(&instance("v", &[]), false)), Some(Vec::new()), "it has names only now");
+        assert_eq!(told(known.recall(&instance("v", &["192.0.2.2"]), true)), None, "from before that");
+    }
+
+    #[test]
+    fn addresses_come_with_the_first_ready_server_stay_until_there_are_others_and_go_for_names() {
+        let (known, key) = (Addresses::default(), NamespacedName::new("default", "dns"));
+        let service = |addresses: Option<&[&str]>| WorkloadReport {
+            addresses: addresses.map(|all| all.iter().map(|one| one.parse().unwrap()).collect()),
+            ..report(1, 1)
+        };
+        let told = |addresses, ready| {
+            let (addresses, news) = known.update(&key, &service(addresses), ready);
+            (addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), news)
+        };
+        let said = |addresses: &str, news| (addresses.to_owned(), news);
+        assert_eq!(told(Some(&["10.0.0.1"]), false), said("", false), "no server was ready yet");
+        assert_eq!(told(Some(&["10.0.0.1"]), true), said("10.0.0.1", true));
+        assert_eq!(told(Some(&["10.0.0.1"]), false), said("10.0.0.1", false));
+        assert_eq!(told(None, true), said("10.0.0.1", false), "the load balancer is still being made");
+        assert_eq!(told(Some(&["192.0.2.1"]), false), said("192.0.2.1", true));
+        assert_eq!(told(Some(&[]), true), said("", true), "it gives a name instead");
+        assert_eq!(told(Some(&[]), true), said("", false));
     }
 
     fn report(updated: u32, replicas: u32) -> WorkloadReport {
@@ -451,7 +481,7 @@ mod tests {
             problems: Vec::new(),
             waits: false,
             config: None,
-            addresses: Vec::new(),
+            addresses: None,
             pods: Some(pods),
             former: None,
             troubles: Vec::new(),

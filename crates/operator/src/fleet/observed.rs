@@ -120,15 +120,16 @@ pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
 }
 
 /// The addresses at which clients ask a Service: those of its load balancer, else its external ones, else those within the
-/// cluster. None while a load balancer has given none, or gives names only.
-pub(super) fn client_addresses(service: &Value) -> Vec<IpAddr> {
-    let balanced = service.pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer");
-    let entries = service.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
-    let given = entries.into_iter().flatten().filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok());
-    let external = service.pointer("/spec/externalIPs").and_then(Value::as_array);
-    let external = external.into_iter().flatten().filter_map(|address| address.as_str()?.parse().ok());
-    let known: Vec<IpAddr> = if balanced { given.collect() } else { external.collect() };
-    if balanced || !known.is_empty() { known } else { cluster_ips(service) }
+/// cluster. Empty when a load balancer gives names only; `None`: there are none yet.
+pub(super) fn client_addresses(service: &Value) -> Option<Vec<IpAddr>> {
+    let list = |pointer| service.pointer(pointer).and_then(Value::as_array).filter(|list| !list.is_empty());
+    if service.pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer") {
+        let given = list("/status/loadBalancer/ingress")?.iter();
+        return Some(given.filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok()).collect());
+    }
+    let external = list("/spec/externalIPs").into_iter().flatten();
+    let external: Vec<IpAddr> = external.filter_map(|address| address.as_str()?.parse().ok()).collect();
+    Some(if external.is_empty() { cluster_ips(service) } else { external }).filter(|all| !all.is_empty())
 }
 
 /// Namespace and name of an object.
@@ -225,22 +226,23 @@ mod tests {
             let own = ["10.0.0.1", "fd00::1"];
             let spec = json!({ "type": kind, "clusterIPs": own, "externalIPs": external });
             let service = json!({ "spec": spec, "status": { "loadBalancer": { "ingress": ingress } } });
-            client_addresses(&service).iter().map(ToString::to_string).collect::<Vec<_>>()
+            let addresses = client_addresses(&service)?;
+            Some(addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         };
+        let said = |text: &str| Some(text.to_owned());
         let (none, fixed) = (json!(null), json!(["192.0.2.53"]));
-        assert_eq!(given("ClusterIP", none.clone(), none.clone()), ["10.0.0.1", "fd00::1"]);
-        assert_eq!(given("NodePort", fixed, none.clone()), ["192.0.2.53"]);
+        assert_eq!(given("ClusterIP", none.clone(), none.clone()), said("10.0.0.1 fd00::1"));
+        assert_eq!(given("NodePort", fixed, none.clone()), said("192.0.2.53"));
         let ingress =
             json!([{ "ip": "198.51.100.1" }, { "hostname": "lb.example" }, { "ip": "2001:db8::1" }]);
-        assert_eq!(given("LoadBalancer", none.clone(), ingress.clone()), ["198.51.100.1", "2001:db8::1"]);
-        assert_eq!(
-            given("LoadBalancer", none.clone(), none.clone()),
-            [""; 0],
-            "it has not been given any yet"
-        );
+        assert_eq!(given("LoadBalancer", none.clone(), ingress.clone()), said("198.51.100.1 2001:db8::1"));
+        assert_eq!(given("LoadBalancer", none.clone(), none.clone()), None, "it has not been given any yet");
+        assert_eq!(given("LoadBalancer", none.clone(), json!([])), None, "nor has it then");
+        let names = json!([{ "hostname": "lb.example" }]);
+        assert_eq!(given("LoadBalancer", none.clone(), names), said(""), "it never will be");
         assert_eq!(
             given("ClusterIP", none, ingress),
-            ["10.0.0.1", "fd00::1"],
+            said("10.0.0.1 fd00::1"),
             "what is left of a load balancer"
         );
     }

@@ -398,7 +398,7 @@ impl Pass<'_> {
                 problems: self.problems,
                 waits: self.waits,
                 config: config.as_deref().and_then(config_digest),
-                addresses: service.as_deref().map(client_addresses).unwrap_or_default(),
+                addresses: service.as_deref().and_then(client_addresses),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
                 troubles: self.context.pods.troubles(&self.instance.metadata.key),

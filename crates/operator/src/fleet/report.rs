@@ -28,8 +28,8 @@ pub struct WorkloadReport {
     pub waits: bool,
     /// Digest of the configuration that its servers are given; `None` before there is one.
     pub config: Option<String>,
-    /// Addresses of the Service that clients use.
-    pub addresses: Vec<IpAddr>,
+    /// Addresses of the Service that clients use, empty when it has names only; `None`: it has none yet.
+    pub addresses: Option<Vec<IpAddr>>,
     /// The Deployment or StatefulSet, while there is one.
     pub pods: Option<PodsReport>,
     /// The other one of them, until the one that there should be has taken over.
