@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::PodStates;
+use crate::fleet::{PodStates, is_over};
 use crate::key::key_of;
 use crate::metrics::Metrics;
 use crate::observe;
@@ -139,7 +139,7 @@ impl Servers {
     /// The server that a pod is, once it has an address and until it has ended.
     fn server(pod: &Pod) -> Option<Server> {
         let status = pod.status.as_ref()?;
-        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        if is_over(status) {
             return None;
         }
         let address: IpAddr = status.pod_ip.as_ref()?.parse().ok()?;

@@ -50,6 +50,7 @@ use reconcile::{Memory, Outcome, reconcile};
 use watch::News;
 
 pub use kinds::ACCESS;
+pub(crate) use pods::is_over;
 pub use pods::{Outside, PodStates, Trouble};
 pub use report::{PodsReport, Problem, Reports, WorkloadReport};
 

@@ -6,12 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{Nodes, POD_LABEL};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::sync::Notify;
 
 /// Restarts of a container from which on one that is not ready counts as failing.
 const MANY_RESTARTS: i32 = 2;
+
+/// How long a pod may take to end, after the time that it was given, before somebody has to see to it.
+const LINGERS: SignedDuration = SignedDuration::from_secs(60);
 
 /// The pods of all instances, shared by whoever watches them and whoever reports them.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +36,15 @@ struct State {
     changed: BTreeSet<NamespacedName>,
 }
 
-/// One pod that is not on its way out.
+/// One pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PodState {
-    /// Where it runs.
+    /// Where it runs, unless it is on its way out.
     node: Option<String>,
     /// Why it does not.
     trouble: Option<Trouble>,
+    /// From when on the trouble is one; always, where there is nothing.
+    since: Option<Timestamp>,
 }
 
 /// Why a pod does not run. Its words stay the same while the reason does.
@@ -68,6 +75,11 @@ pub enum Trouble {
         /// What the kubelet calls it, and says of it.
         reason: String,
     },
+    /// It should have ended, and keeps its place in a StatefulSet.
+    Lingers {
+        /// Where it runs, or did.
+        node: String,
+    },
 }
 
 impl fmt::Display for Trouble {
@@ -81,6 +93,12 @@ impl fmt::Display for Trouble {
                 write!(f, "{container} ends again and again (exit code {code}, {reason}): see its logs")
             }
             Self::Waiting { container, reason } => write!(f, "{container} is not started: {reason}"),
+            Self::Lingers { node } => write!(
+                f,
+                "it should have ended, but node {node} does not say that it has, and a StatefulSet makes no other in its place \
+                 before that: bring the node back, or if it is switched off for good: kubectl taint node {node} \
+                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+            ),
         }
     }
 }
@@ -106,11 +124,7 @@ impl PodStates {
     /// Takes in a pod as it is now.
     pub(crate) fn put(&self, pod: &Pod) {
         let Some((instance, name)) = identity(pod) else { return };
-        let state = pod.metadata.deletion_timestamp.is_none().then(|| PodState {
-            node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-            trouble: trouble(pod),
-        });
-        self.set(instance, name, state);
+        self.set(instance, name, state(pod));
     }
 
     /// Forgets a pod.
@@ -165,9 +179,10 @@ impl PodStates {
     }
 
     /// The pods of an instance that do not run, with the reason.
-    pub(super) fn troubles(&self, instance: &NamespacedName) -> Vec<(String, Trouble)> {
+    pub(super) fn troubles(&self, instance: &NamespacedName, now: Timestamp) -> Vec<(String, Trouble)> {
         let state = self.lock();
         let pods = state.pods.get(instance).into_iter().flatten();
+        let pods = pods.filter(|(_, pod)| pod.since.is_none_or(|since| since <= now));
         pods.filter_map(|(name, pod)| Some((name.clone(), pod.trouble.clone()?))).collect()
     }
 
@@ -191,6 +206,25 @@ impl PodStates {
 /// The instance of a pod, and its name.
 fn identity(pod: &Pod) -> Option<(NamespacedName, String)> {
     Some((NamespacedName::new(pod.namespace()?, pod.labels().get(POD_LABEL)?), pod.name_any()))
+}
+
+/// What there is to say of a pod; `None` when it has ended, or is about to and somebody else takes its place.
+fn state(pod: &Pod) -> Option<PodState> {
+    if pod.status.as_ref().is_some_and(is_over) {
+        return None;
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
+        return Some(PodState { node, trouble: trouble(pod), since: None });
+    };
+    let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
+    let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
+    Some(PodState { node: None, trouble: Some(trouble), since: ends.checked_add(LINGERS).ok() })
+}
+
+/// Whether a pod has ended and starts no more.
+pub(crate) fn is_over(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
 fn trouble(pod: &Pod) -> Option<Trouble> {
@@ -278,6 +312,42 @@ mod tests {
         ] {
             let said_now = trouble(&pod("dns-1", "a", &status)).map(|trouble| trouble.to_string());
             assert_eq!(said_now.as_deref(), said, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pod_of_a_lost_node_that_keeps_its_place_in_a_stateful_set_is_told_with_the_remedy() {
+        let states = PodStates::default();
+        let mut going = pod("dns-0", "a", &json!({ "phase": "Running" }));
+        let ends: Timestamp = "2026-01-01T00:00:30Z".parse().unwrap();
+        going.metadata.deletion_timestamp = Some(Time(ends));
+        let told = |pod: &Pod, seconds| {
+            states.put(pod);
+            let now = ends + SignedDuration::from_secs(seconds);
+            let troubles = states.troubles(&key(), now);
+            troubles.into_iter().map(|(pod, trouble)| format!("{pod}: {trouble}")).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&going, 3600), [""; 0], "a Deployment has made another one");
+        let owner = json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "dns", "uid": "s" }]);
+        going.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        assert_eq!(told(&going, 59), [""; 0], "it may end yet");
+        let said = told(&going, 60).join("\n");
+        assert!(said.starts_with("dns-0: ") && said.contains("node a does not say"), "{said}");
+        assert!(said.contains("kubectl taint node a node.kubernetes.io/out-of-service="), "{said}");
+        assert_eq!(states.outside(&key(), "us", &[("a".to_owned(), Topology::default())].into()), []);
+    }
+
+    #[test]
+    fn a_pod_that_is_over_is_no_trouble() {
+        let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
+        for (phase, troubles) in [("Running", 1), ("Failed", 0), ("Succeeded", 0)] {
+            let mut status = container(&ended, &ended, 5);
+            status["phase"] = json!(phase);
+            let states = PodStates::default();
+            states.put(&pod("dns-1", "a", &status));
+            assert_eq!(states.troubles(&key(), Timestamp::now()).len(), troubles, "{phase}");
+            let nodes: Nodes = [("a".to_owned(), Topology::default())].into();
+            assert_eq!(states.outside(&key(), "eu", &nodes).len(), troubles, "{phase}");
         }
     }
 

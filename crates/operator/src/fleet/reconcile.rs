@@ -10,6 +10,7 @@ use bindy_model::workload::{
 };
 use bindy_model::{ConfigState, Instance, Link, NamespacedName};
 use bindy_zone::Name;
+use jiff::Timestamp;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -401,7 +402,7 @@ impl Pass<'_> {
                 addresses: service.as_deref().and_then(client_addresses),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
-                troubles: self.context.pods.troubles(&self.instance.metadata.key),
+                troubles: self.context.pods.troubles(&self.instance.metadata.key, Timestamp::now()),
                 outside,
             },
         }
