@@ -11,7 +11,7 @@ use bindy_api::{
 use bindy_engine::{EngineHandle, View};
 use bindy_model::conditions::instance_conditions;
 use bindy_model::workload::{bind_version, pod_selector};
-use bindy_model::{ConfigState, InstanceNotice, NamespacedName, ServerId, ServerReport, told};
+use bindy_model::{ConfigState, Instance, InstanceNotice, NamespacedName, ServerId, ServerReport, told};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -318,7 +318,18 @@ fn unready(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking, 
     if let Some(troubles) = troubles(notice, report) {
         let message = format!("{}; {troubles}", verdict.message);
         *verdict = Verdict::no(ConditionType::Ready, Reason::ServersFailing, message);
+    } else if let Some(missing) = missing(&notice.instance, report) {
+        verdict.message = format!("{}; {missing}", verdict.message);
     }
+}
+
+/// A StatefulSet makes all its pods at once, and only its Events say why it cannot.
+fn missing(instance: &Instance, report: &WorkloadReport) -> Option<String> {
+    let few = report.pods.as_ref().is_some_and(|pods| pods.replicas < instance.replicas);
+    let name = &instance.metadata.key.name;
+    let said =
+        || format!("not all pods exist: if that lasts, `kubectl describe statefulset {name}` says why");
+    (few && instance.pods.storage.is_some()).then(said)
 }
 
 /// The words with which BIND refuses the settings.
@@ -515,6 +526,20 @@ mod tests {
             server.failure = Some("the server failed".to_owned());
         }
         assert_eq!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersFailing);
+    }
+
+    #[test]
+    fn a_stateful_set_that_cannot_make_its_pods_is_pointed_at() {
+        let mut notice = notice(3, &["dns-0"]);
+        let message = |notice: &InstanceNotice| told(notice, &report(1, 1), ConditionType::Ready).1;
+        assert_eq!(message(&notice), "1 of 3 servers are ready", "a Deployment says why itself");
+        notice.instance.pods.storage = Some(bindy_api::Storage::default());
+        let pointed = "not all pods exist: if that lasts, `kubectl describe statefulset dns` says why";
+        assert_eq!(message(&notice), format!("1 of 3 servers are ready; {pointed}"));
+        assert!(
+            !told(&notice, &report(1, 3), ConditionType::Ready).1.contains("describe"),
+            "they only start"
+        );
     }
 
     #[test]

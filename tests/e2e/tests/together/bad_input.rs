@@ -40,6 +40,7 @@ async fn the_api_server_refuses_what_the_schema_can_see_and_says_why() -> Result
             (instance("mistake", "primary", 1, &["other"]), "takes no upstreams"),
             (instance("mistake", "secondary", 1, &["mistake"]), "its own upstream"),
             (instance("mistake", "master", 1, &[]), "role"),
+            (instance(&"x".repeat(53), "primary", 1, &[]), "metadata.name"),
         ];
         for (text, why) in wrong {
             let refused = namespace.apply(&text).await.err().with_context(|| format!("accepted:\n{text}"))?;
