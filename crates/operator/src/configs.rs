@@ -188,7 +188,7 @@ mod tests {
             problems: Vec::new(),
             waits: false,
             config: Some(config.to_owned()),
-            addresses: Vec::new(),
+            addresses: None,
             pods: None,
             former: None,
             troubles: Vec::new(),
