@@ -30,9 +30,21 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
     let tests = steps.command("tests", &mut tests_of(&["--workspace", "--exclude", ON_CLUSTER], &all));
-    let on_cluster = tests_of(&["--package", ON_CLUSTER], &all);
-    let on_cluster =
-        with_clusters(steps, &[CLUSTER, SECOND], |steps, names| run_on(steps, names, vec![on_cluster]));
+    let on_cluster = |targets: &[&str]| {
+        let targets = targets.iter().map(|word| (*word).to_owned()).collect();
+        tests_of(&["--package", ON_CLUSTER], &Run { targets, arguments: all.arguments.clone() })
+    };
+    let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--lib", "--test", "together"]));
+    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
+        let alone = run_on(steps, names, vec![alone]);
+        // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
+        if clusters_given().trim().is_empty() {
+            cluster::down(steps, &SECOND.parse()?)?;
+        }
+        let first = names.split(' ').next().unwrap_or(names);
+        let together = run_on(steps, first, vec![together]);
+        alone.and(together)
+    });
     before.into_iter().chain([tests, on_cluster]).collect()
 }
 
@@ -98,7 +110,8 @@ fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
 fn run_on(steps: &mut Steps, clusters: &str, commands: Vec<Command>) -> Result<()> {
     let mut results = Vec::new();
     for mut command in commands {
-        command.env(VARIABLE, clusters);
+        // Pods that start take the cores that their neighbours answer with, so one more test than there are cores runs at once.
+        command.env(VARIABLE, clusters).env("RUST_TEST_THREADS", (cores() + 1).to_string());
         results.push(steps.command("tests on the cluster", &mut command));
     }
     results.into_iter().collect()
@@ -122,5 +135,9 @@ fn tests_of(packages: &[&str], run: &Run) -> Command {
 
 /// Tests with real servers mostly wait, so twice as many as there are cores run at once.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| cores.get() * 2)
+    cores() * 2
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }

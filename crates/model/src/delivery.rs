@@ -6,7 +6,7 @@
 //!                └──── 5, 10, 20 … ms ────┘◄───────────────────────────────┘
 //! ```
 //! From the fourth question for the SOA on every one comes with another NOTIFY, since the first may be lost. Zones that
-//! are new to the server get none at first, and are asked for later: it transfers them by itself when its catalog names
+//! are new to the server get none at first, and are asked for less often: it transfers them by itself when its catalog names
 //! them. New versions of zones that the server has go before zones that are new to it, and proofs come last; what is
 //! under way is bounded, that of a bulk load most of all, so that an edit never waits behind it.
 
@@ -21,7 +21,7 @@ use crate::sample::{Question, SAMPLE};
 /// behind by the next pause: for the first second they stay short.
 const PAUSES_MS: [u64; 14] = [2, 5, 10, 20, 50, 100, 200, 200, 200, 200, 200, 500, 1_000, 2_000];
 
-/// The first of these pauses for zones that are new to a server: its catalog and a whole transfer come before an answer.
+/// The first of these pauses, but for one, of zones that are new to a server: a whole transfer comes before an answer.
 const FIRST_PAUSE_OF_NEW: usize = 3;
 
 /// From this question on, counted from the first, each comes with another NOTIFY.
@@ -158,8 +158,7 @@ impl Delivery {
         let first = rank.first_attempt();
         let (failure, attempt) =
             failing.map_or((None, first), |(failure, attempt)| (Some(failure), attempt.max(first)));
-        let begin = if rank == Rank::New { now + pause(first) } else { now };
-        let due = (!self.asking.contains(zone)).then_some(begin);
+        let due = (!self.asking.contains(zone)).then_some(now);
         let pending = Pending {
             wanted: serial,
             since: now,
@@ -394,7 +393,7 @@ mod tests {
             }
             now = delivery.next_due().unwrap();
         }
-        assert!((8..16).contains(&questions), "{questions}");
+        assert!((12..20).contains(&questions), "{questions}");
         assert_eq!(notifies, questions - NOTIFY_AGAIN);
     }
 
@@ -414,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_new_to_a_server_is_asked_for_later_than_an_edit() {
+    fn a_zone_that_is_new_to_a_server_is_asked_for_less_often_than_an_edit() {
         let mut delivery = Delivery::default();
         delivery.want(&zone(), Serial::new(7), Rank::New, ms(0));
         assert!(delivery.is_unheard(&zone()));
@@ -425,7 +424,7 @@ mod tests {
             asked.push((now.as_millis(), matches!(probe.ask, Ask::Serial { notify: true })));
             delivery.answered(&probe, Answer::Failure("it has no such zone".to_owned()), now);
         }
-        assert_eq!(asked, [(20, false), (70, false), (170, false), (370, true)]);
+        assert_eq!(asked, [(0, false), (50, false), (150, false), (350, true)]);
     }
 
     #[test]
