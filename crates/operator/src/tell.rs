@@ -215,10 +215,11 @@ impl Teller {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.key.namespace, &resource);
         let zone = (&api, &key, uid.as_str());
-        // A zone that was never told anything costs one request, unless somebody has taken its status away.
+        // A zone that was never told anything costs one request, unless its status is not as the ledger and the schema's defaults
+        // have made it.
         if told == 0 && has_entry {
-            match self.replace_zone(term, zone, &json!({}), status.clone()).await {
-                Err(Failure::Refused(_)) => {}
+            match self.replace_zone(term, zone, &json!({"conditions": []}), status.clone()).await {
+                Err(Failure::Refused(_) | Failure::Gone) => {}
                 written => return written,
             }
         }
@@ -492,7 +493,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_zone_that_was_never_told_anything_costs_one_request_unless_its_status_was_taken_away() {
-        for (before, requests) in [(json!({"serial": 7, "digest": "", "records": 2}), 1), (Value::Null, 4)] {
+        for (before, requests) in [
+            (json!({"serial": 7, "digest": "", "records": 2, "conditions": []}), 1),
+            (json!({"serial": 7, "digest": "", "records": 2}), 4),
+            (Value::Null, 4),
+        ] {
             let api = simulated::Api::default();
             let metadata = json!({"name": "example", "namespace": "default", "uid": "u"});
             let zone = json!({"apiVersion": bindy_api::API_VERSION, "kind": "DNSZone", "metadata": metadata,
