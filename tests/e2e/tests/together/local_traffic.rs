@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, served};
 use bindy_testing::cluster::{Grace, LIMIT, in_namespace};
-use bindy_testing::dns::answers_at;
+use bindy_testing::dns::{self, Transport};
 use bindy_testing::history::Outcome;
-use bindy_testing::{ProbeTarget, Prober, ProberConfig, Question};
+use bindy_testing::{ProbeTarget, Prober, ProberConfig, Question, wait_for};
 use bindy_zone::{Name, Rtype};
 use serde_json::json;
 
@@ -29,11 +29,19 @@ async fn a_node_answers_on_until_its_router_has_noticed_that_its_server_stops() 
         let nodes = &namespace.cluster().description().nodes;
         let node = nodes.iter().find(|node| node.name == server.node).context("no such node")?;
         let address = SocketAddr::new(node.address.into(), port.parse()?);
-        answers_at(address, STEADY, Rtype::A, &[STEADY_ADDRESS], LIMIT).await?;
+        let steady = Name::parse(STEADY)?;
+        // TCP has a port of its own there.
+        wait_for("the node to answer", LIMIT, async || {
+            let found = dns::texts(address, Transport::Udp, &steady, Rtype::A).await?;
+            ensure!(found == [STEADY_ADDRESS], "{found:?}");
+            anyhow::Ok(())
+        })
+        .await?;
 
         let target = ProbeTarget { name: node.name.clone(), address };
-        let question = Question { name: Name::parse(STEADY)?, rtype: Rtype::A };
-        let prober = Prober::start(ProberConfig::new(vec![target], vec![question])).await?;
+        let question = Question { name: steady, rtype: Rtype::A };
+        let config = ProberConfig { tcp_every: 0, ..ProberConfig::new(vec![target], vec![question]) };
+        let prober = Prober::start(config).await?;
         let deleted = prober.elapsed();
         namespace.delete_server(server, Grace::Own).await?;
         tokio::time::sleep(ROUTER).await;
