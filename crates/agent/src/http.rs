@@ -41,7 +41,11 @@ async fn readyz(State((agent, named)): State<(Arc<Agent>, Arc<Named>)>) -> Respo
     let seen = tokio::time::timeout(LOOK, named.look(&agent)).await;
     let mut report = agent.report();
     // A named that is only slow is judged by the answers that it owes in a row.
-    if report.readiness.ready && matches!(seen, Ok(Look::Gone | Look::Unknown)) {
+    let unknown = match seen {
+        Ok(look) => matches!(look, Look::Gone | Look::Unknown),
+        Err(_) => named.may_be_another(&agent),
+    };
+    if report.readiness.ready && unknown {
         report.readiness.ready = false;
         report.readiness.waiting_for.push("named to answer".to_owned());
     }

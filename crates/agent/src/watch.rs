@@ -9,6 +9,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bindy_model::{AgentConfig, ConfigState};
@@ -174,6 +175,8 @@ pub(crate) async fn named(agent: Arc<Agent>, named: Arc<Named>, cancel: Cancella
 pub(crate) struct Named {
     process: tokio::sync::Mutex<Process>,
     members: Arc<Members>,
+    /// Connections that had been opened when it was last known which process it is.
+    known_at: AtomicU64,
 }
 
 /// What a look at named shows.
@@ -189,7 +192,12 @@ pub(crate) enum Look {
 
 impl Named {
     pub(crate) fn new(members: Arc<Members>) -> Self {
-        Self { process: tokio::sync::Mutex::default(), members }
+        Self { process: tokio::sync::Mutex::default(), members, known_at: AtomicU64::new(0) }
+    }
+
+    /// Whether a connection had to be opened since it was last known which process it is: it may be another one.
+    pub(crate) fn may_be_another(&self, agent: &Agent) -> bool {
+        self.known_at.load(Ordering::Relaxed) != agent.lifeline.opened()
     }
 
     /// Asks named; what was seen of an earlier process is forgotten.
@@ -206,6 +214,7 @@ impl Named {
             Seen::Unknown => return Look::Unknown,
             Seen::Another => self.members.forget(agent),
         }
+        self.known_at.store(process.opened.unwrap_or_default(), Ordering::Relaxed);
         Look::Known(answer.ok())
     }
 }
