@@ -21,7 +21,7 @@ const NODES: u8 = 3;
 /// Everything, also after a failed step: one run shows all there is to mend. Cargo's tests come last, so that their
 /// closing lines end the output.
 pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
-    if clusters_given().trim().is_empty() {
+    if clusters_given().is_empty() {
         cluster::can_be_made()?;
     }
     prerequisites::install(steps, &prerequisites::SERVERS)?;
@@ -29,21 +29,19 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     let before = [lints(steps), fuzz::run_all(steps)];
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
-    let tests = steps.command("tests", &mut tests_of(&["--workspace", "--exclude", ON_CLUSTER], &all));
+    let tests = steps.command("tests", &mut tests_here(&all));
     let on_cluster = |targets: &[&str]| {
         let targets = targets.iter().map(|word| (*word).to_owned()).collect();
-        tests_of(&["--package", ON_CLUSTER], &Run { targets, arguments: all.arguments.clone() })
+        tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
     };
     let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--lib", "--test", "together"]));
     let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
         let alone = run_on(steps, names, vec![alone]);
         // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
-        if clusters_given().trim().is_empty() {
-            cluster::down(steps, &SECOND.parse()?)?;
-        }
+        let down = if clusters_given().is_empty() { cluster::down(steps, &SECOND.parse()?) } else { Ok(()) };
         let first = names.split(' ').next().unwrap_or(names);
         let together = run_on(steps, first, vec![together]);
-        alone.and(together)
+        alone.and(down).and(together)
     });
     before.into_iter().chain([tests, on_cluster]).collect()
 }
@@ -63,10 +61,9 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     // All run even if the first fails: the point of --only is to see them all.
     let mut results = Vec::new();
     for run in &here {
-        let mut command = tests_of(&["--workspace", "--exclude", ON_CLUSTER], run);
-        results.push(steps.command("tests", &mut command));
+        results.push(steps.command("tests", &mut tests_here(run)));
     }
-    let commands: Vec<_> = on_cluster.iter().map(|run| tests_of(&["--package", ON_CLUSTER], run)).collect();
+    let commands: Vec<_> = on_cluster.iter().map(tests_on_cluster).collect();
     if !commands.is_empty() {
         results.push(with_clusters(steps, &[CLUSTER], |steps, names| run_on(steps, names, commands)));
     }
@@ -81,7 +78,7 @@ pub(crate) fn with_clusters(
     tests: impl FnOnce(&mut Steps, &str) -> Result<()>,
 ) -> Result<()> {
     let given = clusters_given();
-    let given: Vec<&str> = given.split_whitespace().collect();
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let names = if given.is_empty() { own } else { &given };
     let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
     let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish()));
@@ -96,8 +93,8 @@ pub(crate) fn with_clusters(
 }
 
 /// The names in [`VARIABLE`].
-fn clusters_given() -> String {
-    std::env::var(VARIABLE).unwrap_or_default()
+fn clusters_given() -> Vec<String> {
+    std::env::var(VARIABLE).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
@@ -110,8 +107,7 @@ fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
 fn run_on(steps: &mut Steps, clusters: &str, commands: Vec<Command>) -> Result<()> {
     let mut results = Vec::new();
     for mut command in commands {
-        // Pods that start take the cores that their neighbours answer with, so one more test than there are cores runs at once.
-        command.env(VARIABLE, clusters).env("RUST_TEST_THREADS", (cores() + 1).to_string());
+        command.env(VARIABLE, clusters);
         results.push(steps.command("tests on the cluster", &mut command));
     }
     results.into_iter().collect()
@@ -124,18 +120,23 @@ fn lints(steps: &mut Steps) -> Result<()> {
     [format, clippy, generate::check_definitions(steps)].into_iter().collect()
 }
 
-fn tests_of(packages: &[&str], run: &Run) -> Command {
+/// Tests with real servers mostly wait, so twice as many as there are cores run at once.
+fn tests_here(run: &Run) -> Command {
+    tests_of(&["--workspace", "--exclude", ON_CLUSTER], run, cores() * 2)
+}
+
+/// Pods that start take the cores that their neighbours answer with, so one more test than there are cores runs at once.
+fn tests_on_cluster(run: &Run) -> Command {
+    tests_of(&["--package", ON_CLUSTER], run, cores() + 1)
+}
+
+fn tests_of(packages: &[&str], run: &Run, threads: usize) -> Command {
     let mut command = cargo(&["test", "--no-fail-fast"]);
-    command.args(packages).args(&run.targets).env("RUST_TEST_THREADS", threads().to_string());
+    command.args(packages).args(&run.targets).env("RUST_TEST_THREADS", threads.to_string());
     // Errors of tests say what they waited for; where they passed by helps nobody.
     command.env("RUST_LIB_BACKTRACE", "0");
     command.arg("--").args(&run.arguments);
     command
-}
-
-/// Tests with real servers mostly wait, so twice as many as there are cores run at once.
-fn threads() -> usize {
-    cores() * 2
 }
 
 fn cores() -> usize {

@@ -209,12 +209,13 @@ impl Named {
         if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
             return Look::Gone;
         }
-        match process.look(agent).await {
+        let opened = agent.lifeline.opened();
+        match process.look(agent, !self.may_be_another(agent)).await {
             Seen::Same => {}
             Seen::Unknown => return Look::Unknown,
             Seen::Another => self.members.forget(agent),
         }
-        self.known_at.store(process.opened.unwrap_or_default(), Ordering::Relaxed);
+        self.known_at.store(opened, Ordering::Relaxed);
         Look::Known(answer.ok())
     }
 }
@@ -223,7 +224,6 @@ impl Named {
 #[derive(Debug, Default)]
 struct Process {
     life: Option<Life>,
-    opened: Option<u64>,
     complained: bool,
 }
 
@@ -256,16 +256,16 @@ enum Seen {
 }
 
 impl Process {
-    /// Asks named for its boot time whenever the connection had to be opened anew.
-    async fn look(&mut self, agent: &Agent) -> Seen {
-        let (opened, now) = (agent.lifeline.opened(), Instant::now());
-        if let Some(life) = self.life.as_mut().filter(|_| self.opened == Some(opened)) {
+    /// Asks named for its boot time, unless the connection shows that it is the same process.
+    async fn look(&mut self, agent: &Agent, is_same: bool) -> Seen {
+        let now = Instant::now();
+        if let Some(life) = self.life.as_mut().filter(|_| is_same) {
             life.last = now;
             return Seen::Same;
         }
         match boot_time(agent).await {
             Ok(boot_time) => {
-                (self.opened, self.complained) = (Some(opened), false);
+                self.complained = false;
                 if Life::see(&mut self.life, &boot_time, now) {
                     return Seen::Same;
                 }

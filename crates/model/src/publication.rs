@@ -249,10 +249,15 @@ impl Publication {
 
     /// The ledger has this entry instead of the one before, whose serial was used.
     fn replace_entry(&mut self, entry: Option<LedgerEntry>) {
-        if let Some(before) = std::mem::replace(&mut self.ledger, entry)
-            && self.seen.is_none_or(|seen| before.serial.is_after(seen))
-        {
-            self.seen = Some(before.serial);
+        if let Some(before) = std::mem::replace(&mut self.ledger, entry) {
+            self.note_used(before.serial);
+        }
+    }
+
+    /// No version gets this serial, or one before it, any more.
+    fn note_used(&mut self, serial: Serial) {
+        if self.seen.is_none_or(|seen| serial.is_after(seen)) {
+            self.seen = Some(serial);
         }
     }
 
@@ -389,9 +394,7 @@ impl Publication {
 
     /// Notes a serial that one of our own servers serves.
     pub fn observed(&mut self, serial: Serial, now: Now) -> Vec<Command> {
-        if self.seen.is_none_or(|seen| serial.is_after(seen)) {
-            self.seen = Some(serial);
-        }
+        self.note_used(serial);
         self.advance(now)
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server, sleep_until};
 use bindy_model::{CONFIG_QUESTION, ConfigState, NamespacedName, ServerId};
-use bindy_wire::{ClientError, Connection, Endpoint, Timeouts};
+use bindy_wire::{ClientError, Connection, Endpoint};
 use bindy_zone::{Name, Rtype};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
@@ -22,20 +22,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Reports;
-use crate::servers;
+use crate::servers::{self, QUESTIONS, TIMEOUTS};
 
 /// The pauses before each question after the first; the last one repeats.
 const PAUSES_MS: [u64; 5] = [100, 200, 500, 1_000, 2_000];
 /// Questions in a row without an answer after which it is said that there is none.
 const SILENCES: usize = 3;
-/// Servers that are asked at once.
-const QUESTIONS: usize = 32;
-/// How long a server may take.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    answer: Duration::from_secs(1),
-    between: Duration::from_secs(1),
-};
 
 /// What a server says of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

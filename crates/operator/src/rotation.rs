@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bindy_engine::{Server, View, sleep_until};
 use bindy_model::{NamespacedName, ServerId};
-use bindy_wire::{ClientError, Connection, Endpoint, Key, MasterKeys, MasterSecret, Phase, Timeouts};
+use bindy_wire::{ClientError, Connection, Endpoint, Key, MasterKeys, MasterSecret, Phase};
 use bindy_zone::Catalog;
 use futures::{StreamExt, stream};
 use k8s_openapi::ByteString;
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::events::Events;
 use crate::master::{self, Master, MasterSecretError, PROGRESS, REQUEST, Request, Stored};
-use crate::servers;
+use crate::servers::{self, QUESTIONS, TIMEOUTS};
 use crate::term::Term;
 
 /// Pause before servers are asked again, which grows: what the kubelet has brought them cannot be watched.
@@ -37,14 +37,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Pause after a request that failed.
 const FAILED: Duration = Duration::from_secs(5);
-/// Servers that are asked at once.
-const QUESTIONS: usize = 32;
-/// How long a server may take.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    answer: Duration::from_secs(1),
-    between: Duration::from_secs(1),
-};
 
 /// What the leader needs for it.
 pub(crate) struct Rotation {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bindy_engine::{EngineHandle, Server};
 use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, POD_LABEL, TRANSFER_PORT};
 use bindy_model::{NamespacedName, ServerId, ServerState};
-use bindy_wire::{Endpoint, MasterKeys};
+use bindy_wire::{Endpoint, MasterKeys, Timeouts};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
@@ -34,6 +34,15 @@ pub(crate) const ACCESS: &[Access] = &[Access {
 
 /// What changes within this time after a change is told with it: a rollout changes a pod several times in a row.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Servers that are asked at once, by whoever asks all of them.
+pub(crate) const QUESTIONS: usize = 32;
+/// How long one of them may take.
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_millis(500),
+    answer: Duration::from_secs(1),
+    between: Duration::from_secs(1),
+};
 
 /// The servers that there are; `None` before they have been listed.
 pub(crate) type Known = Option<Arc<Vec<Server>>>;

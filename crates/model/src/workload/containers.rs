@@ -20,7 +20,6 @@ use crate::object::PodSettings;
 /// Mounted ConfigMap.
 pub(super) const CONFIG_DIRECTORY: &str = "/etc/bindy";
 /// File in it that named reads.
-/// The file of named's configuration, in the ConfigMap.
 pub const NAMED_CONFIG: &str = "named.conf";
 /// File in it that the agent reads.
 pub(super) const AGENT_CONFIG: &str = "agent.json";
