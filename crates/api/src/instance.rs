@@ -108,8 +108,7 @@ pub struct Bind9InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
     pub image: Option<String>,
-    /// What each server's `named` container asks for and may use. Default: nothing asked for, no limits. Not used by
-    /// `bindy up`.
+    /// What each server's `named` container asks for and may use. Default: no limits. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// On which nodes the servers run. Default: any, those of the region of the label `region` first, spread over nodes

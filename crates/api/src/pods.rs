@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What is set aside for it on its node. Example: `{cpu: 100m, memory: 128Mi}`.
+    /// What is set aside for it on its node; on a busy node it is also its share. Default: `{cpu: 100m, memory: 64Mi}`, each as far
+    /// as neither `requests` nor `limits` name it; `cpu: 0` asks for none. Example: `{cpu: 500m, memory: 256Mi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "quantities")]
     pub requests: BTreeMap<String, IntOrString>,

@@ -49,10 +49,19 @@ pub enum Ports {
 pub struct Tally {
     /// Questions sent.
     pub asked: usize,
-    /// When those without an answer were sent, since the first one.
-    pub lost: Vec<Duration>,
+    /// Those without an answer, in the order in which they were sent.
+    pub lost: Vec<Loss>,
     /// What was wrong with the wrong answers.
     pub wrong: Vec<String>,
+}
+
+/// A question without an answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loss {
+    /// When it was sent, since the first one.
+    pub sent: Duration,
+    /// How it ended.
+    pub end: String,
 }
 
 /// Clients that ask until they are stopped.
@@ -80,7 +89,7 @@ impl Tally {
         let bursts = 1 + self
             .lost
             .windows(2)
-            .filter(|pair| pair.iter().max() > pair.iter().min().map(|at| *at + BURST).as_ref())
+            .filter(|pair| matches!(pair, [first, second] if second.sent > first.sent + BURST))
             .count();
         let bursts = if self.lost.is_empty() { 0 } else { bursts };
         ensure!(
@@ -177,7 +186,7 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
             }
             _ = ticks.tick() => {
                 for (_, sent) in waiting.extract_if(|_, sent| sent.elapsed() >= LIMIT) {
-                    tally.lost.push(sent - pace.begun);
+                    tally.lost.push(Loss { sent: sent - pace.begun, end: "no answer".to_owned() });
                 }
                 tally.lost.sort();
                 if stopped.is_cancelled() {
@@ -204,7 +213,7 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
     let (mut asking, mut ticks) = (JoinSet::new(), tokio::time::interval(TICK));
     let take = |tally: &mut Tally, (sent, answer): (Duration, Result<Answer>)| match answer {
         Ok(answer) => tally.judge(&answer),
-        Err(_) => tally.lost.push(sent),
+        Err(error) => tally.lost.push(Loss { sent, end: format!("{error:#}") }),
     };
     while !stopped.is_cancelled() {
         tokio::select! {
@@ -220,6 +229,7 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
     while let Some(answer) = asking.join_next().await {
         take(&mut tally, answer?);
     }
+    tally.lost.sort();
     Ok(tally)
 }
 
@@ -244,6 +254,6 @@ async fn bind(service: SocketAddr, port: u16) -> std::io::Result<UdpSocket> {
 async fn ask_once(socket: &UdpSocket, question: &Name) -> Result<Answer> {
     socket.send(&dns::query_message(0, question, Rtype::A)?).await?;
     let mut buffer = [0; 4096];
-    let length = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await??;
+    let length = tokio::time::timeout(LIMIT, socket.recv(&mut buffer)).await.context("no answer")??;
     dns::parse_answer(buffer.get(..length).unwrap_or_default())
 }

@@ -2,7 +2,8 @@
 //! which processes are ours, also for those that our processes started: shims, containers, probes.
 //!
 //! What we start is in `PLACE/daemons`, containers are in `PLACE/pods`: on version 2 only leaves have processes. On
-//! version 1 what we start is put into one hierarchy only, which is enough to find it.
+//! version 1 what we start is put into two hierarchies only: one to find it, and that of the processors, which daemons and
+//! pods of a node share alike. In the root cgroup each thread of a daemon would weigh as much as all pods together.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,6 +28,14 @@ pub(crate) fn ensure_pods(cluster: &Name, node: &str) -> Result<()> {
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     }
     Ok(())
+}
+
+/// Where the daemons of a place go, in each hierarchy that matters.
+pub(crate) fn of_daemons(cluster: &Name, place: &str) -> Result<Vec<PathBuf>> {
+    let found = of_place(cluster, place)?;
+    let processors = hierarchies()?.into_iter().filter(|hierarchy| hierarchy.join("cpu.shares").is_file());
+    let processors = processors.map(|hierarchy| hierarchy.join(TOP).join(cluster.to_string()).join(place));
+    Ok(std::iter::once(found).chain(processors).map(|place| place.join("daemons")).collect())
 }
 
 /// The directory below which all processes of this place are.

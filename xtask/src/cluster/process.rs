@@ -86,7 +86,8 @@ impl Process {
         let Start { name, node, arguments, files } = start;
         let own = Files::of(layout, name);
         let place = node.map_or("control", |node| &node.name);
-        let cgroup = cgroups::of_place(&layout.name, place)?.join("daemons");
+        let cgroups = cgroups::of_daemons(&layout.name, place)?;
+        let cgroups: Vec<_> = cgroups.iter().map(|cgroup| cgroup.display().to_string()).collect();
         let enter = node.map(|node| format!("nsenter --net={} ", node.netns().display()));
         let text = format!(
             "#!/bin/sh\n\
@@ -95,15 +96,17 @@ impl Process {
              set -eu\n\
              cd /\n\
              export PATH={PATH}\n\
-             mkdir -p {cgroup}\n\
-             echo $$ > {cgroup}/cgroup.procs\n\
+             for cgroup in {cgroups}; do\n\
+             mkdir -p \"$cgroup\"\n\
+             echo $$ > \"$cgroup/cgroup.procs\"\n\
+             done\n\
              read -r stat < /proc/$$/stat\n\
              set -- ${{stat##*) }}\n\
              echo \"$$ ${{20}}\" > {pid_file}\n\
              exec {enter}{command}\n",
             cluster = layout.name,
             digest = digest(files)?,
-            cgroup = cgroup.display(),
+            cgroups = cgroups.join(" "),
             pid_file = own.pid.display(),
             enter = enter.unwrap_or_default(),
             command = arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),

@@ -153,16 +153,29 @@ pub(super) fn agent(image: &str) -> Container {
     }
 }
 
+/// What named asks for where the spec is silent: without a request a container gets next to nothing of a busy node's processors
+/// (`cpu.shares` 2, fewer than the agent beside it).
+const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
+
 fn resources(pods: &PodSettings) -> ResourceRequirements {
-    let map = |wanted: &BTreeMap<String, IntOrString>| {
+    let map = |wanted: &BTreeMap<String, IntOrString>| -> BTreeMap<String, Quantity> {
         let quantities = wanted.iter().map(|(name, value)| match value {
             IntOrString::Int(number) => quantity(name, &number.to_string()),
             IntOrString::String(text) => quantity(name, text),
         });
-        (!wanted.is_empty()).then(|| quantities.collect())
+        quantities.collect()
     };
     let bindy_api::Resources { requests, limits } = &pods.resources;
-    ResourceRequirements { requests: map(requests), limits: map(limits), ..ResourceRequirements::default() }
+    // Kubernetes takes a limit for the request where there is none, and no request above its limit.
+    let silent =
+        REQUESTS.iter().filter(|(name, _)| !requests.contains_key(*name) && !limits.contains_key(*name));
+    let mut requests = map(requests);
+    requests.extend(silent.map(|(name, value)| quantity(name, value)));
+    ResourceRequirements {
+        requests: (!requests.is_empty()).then_some(requests),
+        limits: (!limits.is_empty()).then(|| map(limits)),
+        ..ResourceRequirements::default()
+    }
 }
 
 fn quantity(name: &str, value: &str) -> (String, Quantity) {
@@ -224,6 +237,26 @@ mod tests {
             let pods = pods(version, image);
             assert_eq!(bind_version(&pods), shown);
             assert_eq!(bind_image(&pods), reference);
+        }
+    }
+
+    #[test]
+    fn named_asks_for_its_share_where_the_spec_says_neither_request_nor_limit() {
+        for (requests, limits, asked) in [
+            (vec![], vec![], vec![("cpu", "100m"), ("memory", "64Mi")]),
+            (vec![("cpu", "5m")], vec![("memory", "32Mi")], vec![("cpu", "5m")]),
+            (vec![("memory", "1Gi")], vec![], vec![("cpu", "100m"), ("memory", "1Gi")]),
+            (vec![], vec![("cpu", "50m"), ("memory", "32Mi")], vec![]),
+        ] {
+            let map = |pairs: Vec<(&str, &str)>| {
+                let pairs = pairs.into_iter();
+                pairs.map(|(name, value)| (name.to_owned(), IntOrString::String(value.to_owned()))).collect()
+            };
+            let told = bindy_api::Resources { requests: map(requests), limits: map(limits) };
+            let found = resources(&PodSettings { resources: told, ..PodSettings::default() }).requests;
+            let asked: BTreeMap<_, _> =
+                asked.into_iter().map(|(name, value)| quantity(name, value)).collect();
+            assert_eq!(found.unwrap_or_default(), asked);
         }
     }
 }
