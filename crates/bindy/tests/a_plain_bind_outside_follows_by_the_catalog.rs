@@ -90,10 +90,10 @@ async fn outside(up: &mut Up, scratch: &Scratch) -> Result<Named> {
     .await
 }
 
-async fn refused(at: SocketAddr, zone: &str, key: &Key) -> Result<()> {
-    let name = Name::parse(zone)?;
-    let transferred = dns::transfer(at, &name, Some(key)).await;
-    ensure!(transferred.is_err(), "{zone} is given at {at} to {}", key.name);
+async fn refused(at: SocketAddr, zone: &str, key: &Key, reason: &str) -> Result<()> {
+    let transferred = dns::transfer(at, &Name::parse(zone)?, Some(key)).await;
+    let error = transferred.err().with_context(|| format!("{zone} is given at {at} to {}", key.name))?;
+    ensure!(format!("{error:#}").to_uppercase().contains(reason), "{zone} at {at}: {error:#}, not {reason}");
     Ok(())
 }
 
@@ -145,28 +145,28 @@ async fn a_key_that_was_handed_out_opens_the_catalog_and_its_members_until_it_is
         bindy_zone::Catalog::members(&catalog.content).map(|name| name.to_string()).collect();
     ensure!(members.len() == 2, "{members:?}");
     for zone in ["primary.default.catalog.bindy", "elsewhere.example"] {
-        refused(at, zone, &key).await?;
+        refused(at, zone, &key, "REFUSED").await?;
     }
     let hidden = up.status()?.hidden_primary.context("no hidden primary")?;
-    refused(hidden, "example.com", &key).await?;
+    refused(hidden, "example.com", &key, "BADKEY").await?;
     let elsewhere = up.servers_of("default/primary")?[0].transfer;
-    refused(elsewhere, "example.com", &key).await?;
+    refused(elsewhere, "example.com", &key, "BADKEY").await?;
     let mut forged = key.clone();
     forged.secret[0] ^= 1;
     // Nobody has given a key to this one, although whoever has the instance's key can derive it.
     let server = up.server("default/secondary", 0)?;
     let unlisted = testing(&up.key(&server)?.derive_outside("other")?);
-    for wrong in [&forged, &unlisted] {
+    for (wrong, reason) in [(&forged, "BADSIG"), (&unlisted, "BADKEY")] {
         for zone in [CATALOG, "example.com"] {
-            refused(at, zone, wrong).await?;
+            refused(at, zone, wrong, reason).await?;
         }
     }
     let plain = primary() + &instance("secondary", "secondary", 2, &["primary"]);
     up.write("instances.yaml", &plain)?;
     wait_for("the key to be of no use any more", LIMIT, async || {
         ensure!(!handout(&up, "named.conf").exists(), "its file is still there");
-        refused(at, CATALOG, &key).await?;
-        refused(at, "example.com", &key).await
+        refused(at, CATALOG, &key, "BADKEY").await?;
+        refused(at, "example.com", &key, "BADKEY").await
     })
     .await?;
     up.stop().await

@@ -38,8 +38,8 @@ async fn main() -> Result<()> {
                 run.measure("control_lost", async || Ok(())).await?;
             }
             // The template of the pods differs, as with another image.
-            let cpu = format!("{number}m");
-            let template = json!({"spec": {"resources": {"requests": {"cpu": cpu}}}});
+            let memory = format!("{}Mi", 64 + number);
+            let template = json!({"spec": {"resources": {"requests": {"memory": memory}}}});
             run.measure("lost_rollout", async || replace_all(namespace, template).await).await?;
             let access = json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{number}"), "any"]}}});
             run.measure("lost_configuration", async || change(namespace, access).await).await?;

@@ -193,9 +193,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (PortTable::new(), PortTable::new());
         let chosen = one.choose(&key(0), &directory.path().join("0")).unwrap();
-        assert!(chosen.all().into_iter().all(|port| is_free(port) && !other.reserve(port)));
+        assert!(chosen.all().into_iter().all(|port| !other.reserve(port)));
         one.remove(&key(0));
-        assert!(other.reserve(chosen.dns));
+        // Whether another one gets it now depends on what else chooses ports at this moment.
+        assert!(one.reserved.into_inner().unwrap().is_empty());
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn names(servers: &[Server]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_with_other_resources_replace_those_before_one_by_one() -> Result<()> {
     in_namespace("upgrade-resources", async |namespace| {
-        let change = json!({"spec": {"resources": {"requests": {"cpu": "5m"}}}});
+        let change = json!({"spec": {"resources": {"requests": {"memory": "65Mi"}}}});
         misses_nothing(namespace, change, async |before| {
             let before: Vec<&Server> = before.iter().collect();
             namespace.until_ready("primary", 2, &before).await.map(drop)
