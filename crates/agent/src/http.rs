@@ -38,11 +38,16 @@ pub(crate) async fn serve(
 
 /// Looks at named first: one that has just been replaced must not be called ready for what the one before had.
 async fn readyz(State((agent, named)): State<(Arc<Agent>, Arc<Named>)>) -> Response {
-    let seen = tokio::time::timeout(LOOK, named.look(&agent)).await;
+    // Whoever gives up in the middle of a question loses the connection by which named is known to be the same.
+    let looking = tokio::spawn({
+        let (agent, named) = (Arc::clone(&agent), Arc::clone(&named));
+        async move { named.look(&agent).await }
+    });
+    let seen = tokio::time::timeout(LOOK, looking).await;
     let mut report = agent.report();
     // A named that is only slow is judged by the answers that it owes in a row.
     let unknown = match seen {
-        Ok(look) => matches!(look, Look::Gone | Look::Unknown),
+        Ok(look) => !matches!(look, Ok(Look::Known(_))),
         Err(_) => named.may_be_another(&agent),
     };
     if report.readiness.ready && unknown {

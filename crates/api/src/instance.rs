@@ -103,7 +103,7 @@ pub struct Bind9InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), regex(pattern = r"^9\.(1[89]|[2-9][0-9])([-.][0-9A-Za-z]+)*$"))]
     pub version: Option<String>,
-    /// Another image with BIND 9.18 or later, as a whole reference; it needs `named` and `dig` and may run as any user.
+    /// Another image with BIND 9.18.28 or later, as a whole reference; it needs `named` and `dig` and may run as any user.
     /// Overrides `version`. Default: none. Example: `internetsystemsconsortium/bind9:9.20`. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]

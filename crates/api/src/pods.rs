@@ -37,9 +37,9 @@ pub enum Strictness {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// What the label `region` of the instance means for its servers. `preferred`: they run on nodes of that region
-    /// (`topology.kubernetes.io/region`) where there is room, else elsewhere, and the condition Degraded says so;
-    /// `required`: they run there or not at all. Default: `preferred`.
+    /// What the label `region` of the instance means for its servers. `preferred`: nodes of that region
+    /// (`topology.kubernetes.io/region`) come first; a server for which there is no room, or which would share a node or zone
+    /// there, may run elsewhere, and the condition Degraded says so; `required`: they run there or not at all. Default: `preferred`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "strictness")]
     pub region: Option<Strictness>,

@@ -90,8 +90,8 @@ pub struct DNSZoneSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub records_from: Vec<SelectorSource>,
-    /// Serves the zone on the Bind9Instances that any of these selectors matches. Default: every instance of the
-    /// namespace.
+    /// Serves the zone on the Bind9Instances that any of these selectors matches, and on those that these pull from. Default:
+    /// every instance of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub bind9_instances_from: Option<Vec<SelectorSource>>,

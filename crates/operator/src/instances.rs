@@ -350,7 +350,8 @@ fn degraded(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking)
     let named = joined(report.outside.iter().take(NAMED));
     let region = notice.instance.region().filter(|_| outside > 0)?;
     let message = format!(
-        "{outside} of {} servers run outside of region {region}, for there was no room in it: {named}",
+        "{outside} of {} servers run outside of region {region}, for it had no room, or no node and zone for each of them: \
+         {named}",
         notice.servers.len()
     );
     Some((Reason::ServersMisplaced, message))
@@ -553,7 +554,8 @@ mod tests {
             told(&notice, &report, ConditionType::Degraded),
             (
                 Reason::ServersMisplaced,
-                "1 of 2 servers run outside of region eu, for there was no room in it: dns-2 on node7 (us)"
+                "1 of 2 servers run outside of region eu, for it had no room, or no node and zone for each of them: \
+                 dns-2 on node7 (us)"
                     .to_owned()
             )
         );

@@ -22,7 +22,7 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::json;
 
-pub use load::{Load, Ports, Tally};
+pub use load::{Clients, Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};

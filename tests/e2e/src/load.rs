@@ -24,8 +24,8 @@ use crate::{STEADY, STEADY_ADDRESS};
 const LIMIT: Duration = Duration::from_secs(2);
 /// Questions that are lost within this time are lost at once.
 const BURST: Duration = Duration::from_millis(200);
-/// More are not under way at once at the rates of tests.
-const UNDER_WAY: usize = 20;
+/// What was sent within this time may be under way at once.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 /// The source ports of clients that change them. A node remembers a question and its answer for 30 s
 /// (`nf_conntrack_udp_timeout`) and sends what comes from that port meanwhile to the same server, so all clients of this process take
 /// them in turn: at 1 250 questions a second one comes again after 44 s.
@@ -45,8 +45,10 @@ pub enum Ports {
 }
 
 /// What became of the questions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tally {
+    /// Questions a second.
+    rate: u32,
     /// Questions sent.
     pub asked: usize,
     /// Those without an answer, in the order in which they were sent.
@@ -98,8 +100,9 @@ impl Tally {
             self.lost.len(),
             self.lost
         );
+        let under_way = (f64::from(self.rate) * UNDER_WAY.as_secs_f64()).ceil() as usize;
         ensure!(
-            self.lost.len() <= servers * UNDER_WAY,
+            self.lost.len() <= servers * under_way,
             "{} questions were lost: {:?}",
             self.lost.len(),
             self.lost
@@ -112,6 +115,10 @@ impl Tally {
         let first = self.wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
         ensure!(self.wrong.is_empty(), "{} wrong answers of {}:\n{first}", self.wrong.len(), self.asked);
         Ok(())
+    }
+
+    fn new(rate: u32) -> Self {
+        Self { rate, asked: 0, lost: Vec::new(), wrong: Vec::new() }
     }
 
     fn judge(&mut self, answer: &Answer) {
@@ -147,6 +154,29 @@ impl Load {
     }
 }
 
+/// The two kinds of clients of a Service together.
+pub struct Clients {
+    kept: Load,
+    new: Load,
+}
+
+impl Clients {
+    /// Starts both, each with `rate` questions a second.
+    pub async fn start(namespace: &Namespace, service: &str, rate: u32) -> Result<Self> {
+        let kept = Load::start(namespace, service, rate, Ports::Kept).await?;
+        Ok(Self { kept, new: Load::start(namespace, service, rate, Ports::New).await? })
+    }
+
+    /// Stops both. An error if anything was missed, but for what was under way to the client with a kept port when so many
+    /// servers were taken away.
+    pub async fn missed_nothing(self, servers: usize) -> Result<()> {
+        let (kept, new) = (self.kept.stop().await?, self.new.stop().await?);
+        ensure!(kept.asked > 100 && new.asked > 100, "asked too little: {} and {}", kept.asked, new.asked);
+        new.nothing_missed()?;
+        kept.only_answers_under_way_missed(servers)
+    }
+}
+
 /// How many questions are due, of those that a constant rate asks for.
 struct Pace {
     rate: u32,
@@ -169,7 +199,7 @@ impl Pace {
 
 async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
     let socket = bind(service, 0).await?;
-    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::default(), Pace::new(rate));
+    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
     let (mut waiting, mut next): (HashMap<u16, Instant>, u16) = (HashMap::new(), 0);
     let (mut buffer, mut ticks) = ([0; 4096], tokio::time::interval(TICK));
     let mut last = None;
@@ -209,7 +239,7 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
 }
 
 async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
-    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::default(), Pace::new(rate));
+    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
     let (mut asking, mut ticks) = (JoinSet::new(), tokio::time::interval(TICK));
     let take = |tally: &mut Tally, (sent, answer): (Duration, Result<Answer>)| match answer {
         Ok(answer) => tally.judge(&answer),

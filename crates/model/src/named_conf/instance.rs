@@ -135,6 +135,8 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
         Statement::new("minimal-responses").yes_no(true),
         Statement::new("max-udp-size").number(1232u32),
         Statement::new("tcp-clients").number(2000u32),
+        // In tenths of a second: who connects and says nothing keeps one of those places for five seconds, not for thirty.
+        Statement::new("tcp-initial-timeout").number(50u32),
     ];
     if let Some(limit) = wishes.rate_limit {
         statements.push(Statement::new("rate-limit").block([

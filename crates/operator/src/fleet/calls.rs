@@ -181,12 +181,8 @@ async fn deletion(
     }
 }
 
-/// Has the kubelets look at the mounted configuration of an instance's pods now, not within the next minutes.
-pub(super) async fn touch_pods(
-    client: &Client,
-    instance: &NamespacedName,
-    term: &Term,
-) -> Result<usize, Failure> {
+/// The names of an instance's pods.
+pub(super) async fn pods_of(client: &Client, instance: &NamespacedName) -> Result<Vec<String>, Failure> {
     let api = pods(client, &instance.namespace);
     let params = ListParams::default().labels(&pod_selector(&instance.name));
     let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
@@ -197,20 +193,17 @@ pub(super) async fn touch_pods(
         _ => false,
     };
     let ours = found.items.iter().filter(|pod| pod.owner_references().iter().any(makes));
-    let mut touched = 0;
-    for pod in ours {
-        touch(&api, &pod.name_any(), term).await?;
-        touched += 1;
-    }
-    Ok(touched)
+    Ok(ours.map(ResourceExt::name_any).collect())
 }
 
-async fn touch(api: &Api<k8s_openapi::api::core::v1::Pod>, pod: &str, term: &Term) -> Result<(), Failure> {
+/// Has the kubelet look at the mounted configuration of a pod now, not within the next minutes.
+pub(super) async fn touch(client: &Client, namespace: &str, pod: &str, term: &Term) -> Result<(), Failure> {
     // Any value will do that it did not have before.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { CONFIG_ANNOTATION: now } } }));
     let params = PatchParams::default();
     term.check()?;
+    let api = pods(client, namespace);
     let request = api.patch_metadata(pod, &params, &patch);
     match call(&PODS, Verb::Patch, request).await {
         Ok(_) | Err(Failure::Missing) => Ok(()),

@@ -27,14 +27,19 @@ use crate::Term;
 const RESYNC: Duration = Duration::from_secs(600);
 /// The same while pods are missing: one of the things that cannot be seen may be missing too.
 const RESYNC_UNREADY: Duration = Duration::from_secs(30);
+/// Between two pods that are told of a changed configuration: a kubelet brings it in about a second.
+const TELL_APART: Duration = Duration::from_secs(2);
 
 /// What is remembered of an instance between two looks.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// What the Secrets were last seen to be there for, and when.
     secrets: Option<(Vec<String>, Instant)>,
-    /// Pods have to be told of a change.
+    /// Pods have to be told of a change, and which of them were not told yet is not known.
     untold: bool,
+    /// Those that have to be told, one after the other, and when the next one may be.
+    to_tell: Vec<String>,
+    tell_next: Option<Instant>,
     /// It was said that pods may not be told.
     complained: bool,
     /// Objects that could not be applied: what is known of them may not be so any more.
@@ -341,32 +346,48 @@ impl Pass<'_> {
         (ownership(&live, &self.instance.metadata) == Ownership::Ours).then_some(live)
     }
 
-    /// Tells the pods of a changed configuration, as often as it takes; where that is not allowed, the kubelets find it by
-    /// themselves.
+    /// Tells the pods of a changed configuration, one after the other, as often as it takes; where that is not allowed, the
+    /// kubelets find it by themselves. BIND gives no answers while it reads a configuration with many zones, which must not
+    /// happen everywhere at once.
     async fn tell_pods(&mut self) -> Result<(), Stop> {
-        if !self.memory.untold {
+        if std::mem::take(&mut self.memory.untold) {
+            match calls::pods_of(&self.context.client, self.key()).await {
+                Ok(pods) => self.memory.to_tell = pods,
+                Err(failure) => return self.not_told(failure),
+            }
+        }
+        let Some(pod) = self.memory.to_tell.last().cloned() else { return Ok(()) };
+        if let Some(at) = self.memory.tell_next.filter(|at| self.now < *at) {
+            self.next = self.next.min(at);
             return Ok(());
         }
-        match calls::touch_pods(&self.context.client, self.key(), self.term).await {
-            Ok(pods) => {
-                self.memory.untold = false;
-                if pods > 0 {
-                    info!(instance = %self.key(), pods, "pods told of their new configuration");
-                }
-                Ok(())
-            }
-            Err(Failure::Refused(message)) => {
-                self.memory.untold = false;
-                if !std::mem::replace(&mut self.memory.complained, true) {
-                    warn!(
-                        instance = %self.key(), message,
-                        "pods may not be told of a new configuration: they have it within a minute or two"
-                    );
-                }
-                Ok(())
-            }
-            Err(failure) => self.stop(Problem::Unavailable(failure.to_string())),
+        let told = calls::touch(&self.context.client, &self.key().namespace, &pod, self.term).await;
+        if let Err(failure) = told {
+            return self.not_told(failure);
         }
+        info!(instance = %self.key(), pod, "pod told of its new configuration");
+        self.memory.to_tell.pop();
+        let next = self.now + TELL_APART;
+        self.memory.tell_next = Some(next);
+        if !self.memory.to_tell.is_empty() {
+            self.next = self.next.min(next);
+        }
+        Ok(())
+    }
+
+    fn not_told(&mut self, failure: Failure) -> Result<(), Stop> {
+        let Failure::Refused(message) = failure else {
+            self.memory.untold = true;
+            return self.stop(Problem::Unavailable(failure.to_string()));
+        };
+        self.memory.to_tell.clear();
+        if !std::mem::replace(&mut self.memory.complained, true) {
+            warn!(
+                instance = %self.key(), message,
+                "pods may not be told of a new configuration: they have it within a minute or two"
+            );
+        }
+        Ok(())
     }
 
     fn interval(&self) -> Duration {

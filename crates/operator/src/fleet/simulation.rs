@@ -4,6 +4,8 @@
 mod handouts;
 mod neighbours;
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
@@ -16,7 +18,7 @@ use super::Context;
 use super::kinds::resource;
 use super::observed::Observed;
 use super::pods::PodStates;
-use super::reconcile::{Memory, reconcile};
+use super::reconcile::{Memory, Outcome, reconcile};
 use super::report::{Problem, WorkloadReport};
 use super::simulated::{Api, Failing};
 use crate::Term;
@@ -50,9 +52,9 @@ fn keys(octet: u8) -> watch::Receiver<MasterKeys> {
     watch::channel(MasterKeys::new(Generation::A, MasterSecret::from_bytes([octet; 32]))).1
 }
 
-fn pod() -> Value {
+fn pod(name: &str) -> Value {
     let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "dns-1", "uid": "r" });
-    json!({ "metadata": { "name": "dns-1-x", "namespace": "default", "ownerReferences": [owner] } })
+    json!({ "metadata": { "name": name, "namespace": "default", "ownerReferences": [owner] } })
 }
 
 impl World {
@@ -75,7 +77,7 @@ impl World {
     async fn settled() -> Self {
         let mut world = Self::new();
         assert_eq!(world.look().await.problems, []);
-        world.api.put("pods", pod());
+        world.api.put("pods", pod("dns-1-x"));
         world.api.take_log();
         world
     }
@@ -110,9 +112,13 @@ impl World {
     }
 
     async fn look(&mut self) -> WorkloadReport {
+        self.look_at_all().await.report
+    }
+
+    async fn look_at_all(&mut self) -> Outcome {
         let instance = self.view.fleet.iter().next().unwrap();
         let term = Term::unlimited();
-        reconcile(&self.context, &term, &self.view, &self.observed, instance, &mut self.memory).await.report
+        reconcile(&self.context, &term, &self.view, &self.observed, instance, &mut self.memory).await
     }
 
     fn noted(&self) -> Value {
@@ -409,6 +415,25 @@ async fn objects_of_a_former_instance_are_waited_for() {
         report.problems
     );
     assert_eq!(world.api.contents(), before);
+}
+
+#[tokio::test]
+async fn pods_are_told_of_a_changed_configuration_one_after_the_other() {
+    let mut world = World::settled().await;
+    world.api.put("pods", pod("dns-1-y"));
+    world.context.keys = keys(8);
+    let mut told = async || {
+        let next = world.look_at_all().await.next.unwrap();
+        let log = world.api.take_log().into_iter();
+        (log.filter(|request| request.starts_with("patch pods ")).collect::<Vec<_>>(), next)
+    };
+    let (first, next) = told().await;
+    assert_eq!(first.len(), 1);
+    assert_eq!(told().await, (vec![], next), "too soon");
+    tokio::time::sleep_until(next.into()).await;
+    let (second, _) = told().await;
+    assert_eq!([first, second].concat().into_iter().collect::<BTreeSet<_>>().len(), 2);
+    assert_eq!(told().await.0, [] as [String; 0]);
 }
 
 #[tokio::test]

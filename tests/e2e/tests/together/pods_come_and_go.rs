@@ -2,7 +2,7 @@
 //! none is ready without its zone. What remains answers every question.
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
+use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_zone::Rtype;
@@ -37,10 +37,7 @@ async fn deleted_in_turn(test: &str, times: usize) -> Result<()> {
         // A pod is ready a moment before every node sends clients to it.
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         // As the page's failover test does with dig, and as a resolver that keeps its port.
-        let (dig, resolver) = (
-            Load::start(namespace, "primary", 50, Ports::New).await?,
-            Load::start(namespace, "primary", 50, Ports::Kept).await?,
-        );
+        let clients = Clients::start(namespace, "primary", 50).await?;
         probes.more_answers(&servers, 20).await?;
         for _ in 0..times {
             let victim = servers.remove(0);
@@ -50,10 +47,7 @@ async fn deleted_in_turn(test: &str, times: usize) -> Result<()> {
             servers.extend(new.collect::<Vec<_>>());
         }
         probes.more_answers(&servers, 20).await?;
-        let (dig, resolver) = (dig.stop().await?, resolver.stop().await?);
-        dig.nothing_missed()?;
-        resolver.only_answers_under_way_missed(times)?;
-        ensure!(dig.asked > 100 && resolver.asked > 100, "clients of the Service asked too little");
+        clients.missed_nothing(times).await?;
         ensure!(same_versions(namespace, &published).await?, "another version was published");
         probes.right(&published).await.map(drop)
     })

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use bindy_e2e::{
-    Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, make_volumes, remove_volumes, served, storage,
+    Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, make_volumes, remove_volumes, served, storage,
 };
 use bindy_testing::cluster::{Server, in_namespace};
 use bindy_zone::Rtype;
@@ -17,7 +17,7 @@ async fn storage_switched_on_and_off_loses_no_query() -> Result<()> {
         let published = namespace.contents_are_published().await?;
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-        let load = Load::start(namespace, "primary", 200, Ports::Kept).await?;
+        let clients = Clients::start(namespace, "primary", 200).await?;
         probes.more_answers(&before, 20).await?;
 
         namespace.patch("Bind9Instance", "primary", json!({"spec": {"storage": storage()}})).await?;
@@ -37,7 +37,7 @@ async fn storage_switched_on_and_off_loses_no_query() -> Result<()> {
         namespace.until_gone("StatefulSet", "primary").await?;
         namespace.ready("Bind9Instance", "primary").await?;
         probes.more_answers(&servers, 20).await?;
-        load.stop().await?.only_answers_under_way_missed(4)?;
+        clients.missed_nothing(4).await?;
         probes.right(&published).await?;
         remove_volumes(namespace, "primary", 2).await
     })

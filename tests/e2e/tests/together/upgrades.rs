@@ -2,7 +2,8 @@
 //! in place restarts nothing; what cannot work stops at the first pod.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, served};
+use bindy_api::BIND_IMAGE;
+use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, served};
 use bindy_testing::cluster::{Namespace, Server, condition, in_namespace};
 use bindy_zone::Rtype;
 use serde_json::{Value, json};
@@ -21,17 +22,12 @@ async fn misses_nothing(
     let published = namespace.contents_are_published().await?;
     namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
     let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-    let loads = [
-        Load::start(namespace, "primary", RATE, Ports::Kept).await?,
-        Load::start(namespace, "primary", RATE, Ports::New).await?,
-    ];
+    let clients = Clients::start(namespace, "primary", RATE).await?;
     probes.more_answers(&before, 20).await?;
     namespace.patch("Bind9Instance", "primary", change).await?;
     done(&before).await?;
     probes.more_answers(&namespace.servers_of("primary").await?, 20).await?;
-    let [kept, new] = loads;
-    new.stop().await?.nothing_missed()?;
-    kept.stop().await?.only_answers_under_way_missed(TAKEN_AWAY)?;
+    clients.missed_nothing(TAKEN_AWAY).await?;
     probes.right(&published).await.map(drop)
 }
 
@@ -40,16 +36,37 @@ fn names(servers: &[Server]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_with_other_resources_replace_those_before_one_by_one() -> Result<()> {
-    in_namespace("upgrade-resources", async |namespace| {
-        let change = json!({"spec": {"resources": {"requests": {"memory": "65Mi"}}}});
+async fn servers_of_another_version_and_with_other_resources_replace_those_before_one_by_one() -> Result<()> {
+    in_namespace("upgrade-version", async |namespace| {
+        let servers = served(namespace, 2).await?;
+        let version = exact_version(namespace, servers.first().context("no server")?).await?;
+        let resources = json!({"requests": {"memory": "65Mi"}});
+        let change = json!({"spec": {"version": version, "resources": resources}});
         misses_nothing(namespace, change, async |before| {
             let before: Vec<&Server> = before.iter().collect();
-            namespace.until_ready("primary", 2, &before).await.map(drop)
+            for server in namespace.until_ready("primary", 2, &before).await? {
+                let pod = namespace.get("Pod", &server.name).await?;
+                let named = |field: &str| pod.data.pointer(&format!("/spec/containers/0/{field}")).cloned();
+                let image = named("image").unwrap_or_default();
+                ensure!(image == json!(format!("{BIND_IMAGE}:{version}")), "{} runs {image}", server.name);
+                let memory = named("resources/requests/memory");
+                ensure!(memory == Some(json!("65Mi")), "{} asks for {memory:?}", server.name);
+            }
+            let instance = namespace.ready("Bind9Instance", "primary").await?;
+            let told = instance.data.pointer("/status/version").and_then(Value::as_str);
+            ensure!(told == Some(version.as_str()), "the status tells of {told:?}, not {version}");
+            Ok(())
         })
         .await
     })
     .await
+}
+
+/// The other tag of the cluster's image of BIND: the version in full.
+async fn exact_version(namespace: &Namespace, server: &Server) -> Result<String> {
+    let said = namespace.kubectl(&["exec", &server.name, "-c", "named", "--", "named", "-v"]).await?;
+    let word = said.split_whitespace().nth(1).with_context(|| format!("no version in {said:?}"))?;
+    Ok(word.split('-').next().unwrap_or(word).to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
