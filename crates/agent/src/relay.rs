@@ -69,7 +69,9 @@ impl Relay {
             }
             let outcome = pool.exchange(&request.message, purpose).await;
             match self.assess(&source, &request, outcome) {
-                Attempt::Good(stream, serial) => return self.forward(source, &request, stream, serial),
+                Attempt::Good(stream, serial) => {
+                    return self.forward(source, &request, started, stream, serial);
+                }
                 Attempt::Behind(stream, serial) => {
                     if behind.as_ref().is_none_or(|(.., best)| serial.is_after(*best)) {
                         behind = Some((source, stream, serial));
@@ -79,7 +81,7 @@ impl Relay {
             }
         }
         match behind {
-            Some((source, stream, serial)) => self.forward(source, &request, stream, serial),
+            Some((source, stream, serial)) => self.forward(source, &request, started, stream, serial),
             None => {
                 self.agent.metrics.unanswered.inc();
                 Reply::ServFail
@@ -127,9 +129,16 @@ impl Relay {
         Attempt::Good(stream, serial)
     }
 
-    fn forward(&self, source: String, request: &Request, stream: Stream, serial: Serial) -> Reply {
+    fn forward(
+        &self,
+        source: String,
+        request: &Request,
+        asked: Instant,
+        stream: Stream,
+        serial: Serial,
+    ) -> Reply {
         self.count(&source, "answered");
-        self.agent.sources().answered(&source, &request.name, Instant::now());
+        self.agent.sources().answered(&source, &request.name, asked, Instant::now());
         if matches!(stream.first, Relayed::Last(_)) && request.rtype == Rtype::SOA {
             return only(stream.first);
         }

@@ -71,6 +71,8 @@ impl Source {
 pub(crate) struct Sources {
     list: Vec<Source>,
     zones: HashMap<Name, ZoneState>,
+    /// When a source has returned for the last time.
+    returned: Option<Instant>,
 }
 
 impl Sources {
@@ -146,10 +148,14 @@ impl Sources {
         *state = ZoneState { notified: Some((sender, serial, now + ANNOUNCED)), ..ZoneState::default() };
     }
 
-    /// `source` answered a question about `zone`; its transfer goes there too.
-    pub(crate) fn answered(&mut self, source: &str, zone: &Name, now: Instant) {
+    /// `source` answered a question about `zone` that was put to it at `asked`; its transfer goes there too, unless another
+    /// source has returned meanwhile.
+    pub(crate) fn answered(&mut self, source: &str, zone: &Name, asked: Instant, now: Instant) {
+        let still_best = self.returned.is_none_or(|returned| returned < asked);
         let state = self.zone(zone, now);
-        state.sticky = Some((source.to_owned(), now + STICKY));
+        if still_best {
+            state.sticky = Some((source.to_owned(), now + STICKY));
+        }
         state.passed_over.retain(|(name, until)| name != source && *until > now);
     }
 
@@ -202,6 +208,7 @@ impl Sources {
         let found = self.list.iter_mut().find(|candidate| candidate.name == source);
         let returned = found.is_some_and(|source| source.lost.take().is_some());
         if returned {
+            self.returned = Some(now);
             // Whoever answered meanwhile may know less.
             self.zones.values_mut().for_each(|state| state.sticky = None);
         }
@@ -268,10 +275,15 @@ mod tests {
         for upstream in ["up-1", "up-2"] {
             assert!(sources.failed(upstream, &zone(), Failure::Unreachable, now));
         }
-        sources.answered("sibling", &zone(), now);
+        sources.answered("sibling", &zone(), now, now);
         assert_eq!(sources.candidates(&zone(), now)[0], "sibling");
-        assert!(sources.probed("up-2", true, now));
-        assert_eq!(sources.candidates(&zone(), now)[0], "up-2");
+        assert!(sources.probed("up-2", true, now + MS));
+        assert_eq!(sources.candidates(&zone(), now + MS)[0], "up-2");
+        // An answer that was under way then changes nothing.
+        sources.answered("sibling", &zone(), now, now + 2 * MS);
+        assert_eq!(sources.candidates(&zone(), now + 2 * MS)[0], "up-2");
+        sources.answered("sibling", &zone(), now + 2 * MS, now + 3 * MS);
+        assert_eq!(sources.candidates(&zone(), now + 3 * MS)[0], "sibling");
     }
 
     #[test]
@@ -296,7 +308,7 @@ mod tests {
     fn a_transfer_follows_the_soa_query_for_a_while() {
         let now = Instant::now();
         let mut sources = secondary();
-        sources.answered("sibling", &zone(), now);
+        sources.answered("sibling", &zone(), now, now);
         assert_eq!(sources.candidates(&zone(), now + 4_000 * MS)[0], "sibling");
         assert_eq!(sources.candidates(&zone(), now + STICKY)[0], "up-1");
         let other = Name::parse("example.org").unwrap();
@@ -307,7 +319,7 @@ mod tests {
     fn the_sender_of_the_last_notify_is_preferred_and_ends_stickiness() {
         let now = Instant::now();
         let mut sources = secondary();
-        sources.answered("up-2", &zone(), now);
+        sources.answered("up-2", &zone(), now, now);
         sources.notified(&zone(), Serial::new(7), Some("operator".to_owned()), now);
         assert_eq!(sources.candidates(&zone(), now)[0], "operator");
         assert_eq!(sources.announced(&zone(), now), Some(Serial::new(7)));
@@ -318,7 +330,7 @@ mod tests {
     fn a_refusal_moves_a_source_behind_for_that_zone_only() {
         let now = Instant::now();
         let mut sources = secondary();
-        sources.answered("up-1", &zone(), now);
+        sources.answered("up-1", &zone(), now, now);
         assert!(!sources.failed("up-1", &zone(), Failure::PassOver, now));
         assert_eq!(sources.candidates(&zone(), now), ["up-2", "sibling", "operator", "down", "up-1"]);
         assert_eq!(sources.candidates(&Name::root(), now)[0], "up-1");
@@ -377,7 +389,7 @@ mod tests {
         let now = Instant::now();
         let mut sources = secondary();
         for number in 0..ZONES + 10 {
-            sources.answered("up-1", &Name::parse(&format!("z{number}.example")).unwrap(), now);
+            sources.answered("up-1", &Name::parse(&format!("z{number}.example")).unwrap(), now, now);
         }
         assert!(sources.zones.len() <= ZONES);
     }
