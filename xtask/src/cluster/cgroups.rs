@@ -34,7 +34,7 @@ pub(crate) fn ensure_pods(cluster: &Name, node: &str) -> Result<()> {
 pub(crate) fn of_daemons(cluster: &Name, place: &str) -> Result<Vec<PathBuf>> {
     let found = of_place(cluster, place)?;
     let processors = hierarchies()?.into_iter().filter(|hierarchy| hierarchy.join("cpu.shares").is_file());
-    let processors = processors.map(|hierarchy| hierarchy.join(TOP).join(cluster.to_string()).join(place));
+    let processors = processors.map(|hierarchy| within(&hierarchy, cluster, place));
     Ok(std::iter::once(found).chain(processors).map(|place| place.join("daemons")).collect())
 }
 
@@ -43,7 +43,11 @@ pub(crate) fn of_place(cluster: &Name, place: &str) -> Result<PathBuf> {
     let hierarchies = hierarchies()?;
     let pids = hierarchies.iter().find(|path| path.ends_with("pids"));
     let chosen = pids.or(hierarchies.first()).context("no cgroup hierarchy is mounted")?;
-    Ok(chosen.join(TOP).join(cluster.to_string()).join(place))
+    Ok(within(chosen, cluster, place))
+}
+
+fn within(hierarchy: &Path, cluster: &Name, place: &str) -> PathBuf {
+    hierarchy.join(TOP).join(cluster.to_string()).join(place)
 }
 
 /// All processes of the cluster.

@@ -35,10 +35,11 @@ const TELL_APART: Duration = Duration::from_secs(2);
 pub(super) struct Memory {
     /// What the Secrets were last seen to be there for, and when.
     secrets: Option<(Vec<String>, Instant)>,
-    /// Pods have to be told of a change, and which of them were not told yet is not known.
+    /// All pods have to be told of a change; they have to be listed first.
     untold: bool,
-    /// Those that have to be told, one after the other, and when the next one may be.
+    /// Those that were not told yet.
     to_tell: Vec<String>,
+    /// When the next one may be.
     tell_next: Option<Instant>,
     /// It was said that pods may not be told.
     complained: bool,
@@ -350,9 +351,9 @@ impl Pass<'_> {
     /// kubelets find it by themselves. BIND gives no answers while it reads a configuration with many zones, which must not
     /// happen everywhere at once.
     async fn tell_pods(&mut self) -> Result<(), Stop> {
-        if std::mem::take(&mut self.memory.untold) {
+        if self.memory.untold {
             match calls::pods_of(&self.context.client, self.key()).await {
-                Ok(pods) => self.memory.to_tell = pods,
+                Ok(pods) => (self.memory.to_tell, self.memory.untold) = (pods, false),
                 Err(failure) => return self.not_told(failure),
             }
         }
@@ -377,10 +378,9 @@ impl Pass<'_> {
 
     fn not_told(&mut self, failure: Failure) -> Result<(), Stop> {
         let Failure::Refused(message) = failure else {
-            self.memory.untold = true;
             return self.stop(Problem::Unavailable(failure.to_string()));
         };
-        self.memory.to_tell.clear();
+        (self.memory.to_tell, self.memory.untold) = (Vec::new(), false);
         if !std::mem::replace(&mut self.memory.complained, true) {
             warn!(
                 instance = %self.key(), message,

@@ -45,7 +45,7 @@ async fn a_drain_ends_although_servers_are_ill() -> Result<()> {
             let published = namespace.contents_are_published().await?;
             let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
             probes.more_answers(&servers, 20).await?;
-            // Fewer are well than the budget asks for: it would keep a server that is well.
+            // Fewer are well than the budget asks for; by the default of Kubernetes it would keep the ill ones too.
             let [drained, ill, _] = &servers[..] else { bail!("there are {} servers", servers.len()) };
             for server in [drained, ill] {
                 probes.outage_begins(server);

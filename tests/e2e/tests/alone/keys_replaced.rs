@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Load, Operator, Ports, STEADY, STEADY_ADDRESS, ZONE, alone};
+use bindy_e2e::{Clients, Operator, STEADY, STEADY_ADDRESS, ZONE, alone};
 use bindy_testing::Key;
 use bindy_testing::cluster::{AGENT, LIMIT, NAMED, Namespace, OPERATOR, Server};
 use bindy_testing::manifest::{a, instance, zone};
@@ -172,10 +172,7 @@ async fn serve_meanwhile(namespace: &Namespace) -> Result<()> {
     let questions = [(STEADY, Rtype::A)];
     let published = namespace.contents_are_published().await?;
     let probes = namespace.probe(&questions).await?;
-    let loads = [
-        Load::start(namespace, "primary", RATE, Ports::Kept).await?,
-        Load::start(namespace, "primary", RATE, Ports::New).await?,
-    ];
+    let clients = Clients::start(namespace, "primary", RATE).await?;
     probes.more_answers(&before, 10).await?;
     let operator = Operator::of(namespace.cluster());
     replace(namespace, &operator).await?;
@@ -184,9 +181,7 @@ async fn serve_meanwhile(namespace: &Namespace) -> Result<()> {
     let after = namespace.servers().await?;
     ensure!(lives(&after) == lives(&before), "{:?}", lives(&after));
     probes.more_answers(&after, 10).await?;
-    for load in loads {
-        load.stop().await?.nothing_missed()?;
-    }
+    clients.missed_nothing(0).await?;
     namespace.contents_are_published().await?;
     probes.right(&published).await.map(drop)
 }
