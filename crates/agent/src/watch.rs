@@ -7,12 +7,13 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bindy_model::{AgentConfig, ConfigState};
+use bindy_model::{AgentConfig, ConfigState, NamedConfig};
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -47,9 +48,9 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
     let before = digest(&[path]);
     let config = config::load(path)?;
     let keys = digest(&config.keys);
-    // named includes the local key: as long as there is none it cannot have started.
-    let fresh = !config.named.key_file.exists();
-    let named = fresh.then(|| config_digest(&config));
+    // Without its configuration and the local key that this includes, named cannot have started.
+    let fresh = !(config.named.key_file.exists() && config.named.copy().exists());
+    let named = fresh.then(|| copy(&config.named)).transpose()?;
     Ok((config, Digests { own: (before, keys), named }))
 }
 
@@ -66,12 +67,14 @@ pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, c
             reload(&agent, &path);
             seen.own = now;
         }
-        let now = config_digest(&agent.config());
+        // One that cannot be read is none that named could have instead.
+        let Ok(text) = std::fs::read(&agent.config().named.config_file) else { continue };
+        let now = ConfigState::digest(&text);
         let wanted = seen.named.as_ref() != Some(&now) || refused.is_some_and(|at| at.elapsed() >= REFUSED);
         let answers = agent.readiness().answers();
         if wanted
             && answers
-            && let Some(state) = reconfigure(&agent, now.clone()).await
+            && let Some(state) = reconfigure(&agent, &text, now.clone()).await
         {
             seen.named = Some(now);
             refused = matches!(state, ConfigState::Refused { .. }).then(Instant::now);
@@ -80,8 +83,23 @@ pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, c
     }
 }
 
-fn config_digest(config: &AgentConfig) -> String {
-    ConfigState::digest(&std::fs::read(&config.named.config_file).unwrap_or_default())
+/// Gives named the configuration that it is to be started with; returns its digest.
+fn copy(named: &NamedConfig) -> Result<String, ConfigError> {
+    let file = &named.config_file;
+    let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
+    give(named, &text).map_err(|error| ConfigError::Copy(named.copy(), error))?;
+    Ok(ConfigState::digest(&text))
+}
+
+/// Gives named this configuration to read.
+fn give(named: &NamedConfig, text: &[u8]) -> io::Result<()> {
+    let copy = named.copy();
+    if copy == named.config_file {
+        return Ok(());
+    }
+    let new = copy.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, copy)
 }
 
 fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
@@ -117,9 +135,22 @@ fn reload(agent: &Agent, path: &Path) {
     }
 }
 
-/// Has named read its configuration, which has this digest; `None` when it could not be told.
-async fn reconfigure(agent: &Agent, digest: String) -> Option<ConfigState> {
-    match command(agent, "reconfig").await {
+/// Has named read this configuration. Unless it takes it, the one before is what it is started with.
+async fn change(agent: &Agent, text: &[u8]) -> io::Result<Result<String, RndcError>> {
+    let named = agent.config().named.clone();
+    let before = std::fs::read(named.copy())?;
+    give(&named, text)?;
+    let told = command(agent, "reconfig").await;
+    if told.is_err() {
+        give(&named, &before)?;
+    }
+    Ok(told)
+}
+
+/// Has named read this configuration, which has this digest; `None` when it could not be told.
+async fn reconfigure(agent: &Agent, text: &[u8], digest: String) -> Option<ConfigState> {
+    let cannot = |error: &io::Error| warn!(%error, "named cannot be given its configuration");
+    match change(agent, text).await.inspect_err(cannot).ok()? {
         Ok(_) => {
             agent.metrics.reconfigurations.inc();
             info!("named reads its configuration again");

@@ -185,7 +185,8 @@ impl Named {
     pub fn wipe(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.place.directory)? {
             let path = entry?.path();
-            let kept = path.extension().is_some_and(|e| e == "conf" || e == "log" || e == "zone");
+            let kept =
+                path.extension().is_some_and(|e| e == "conf" || e == "key" || e == "log" || e == "zone");
             if !kept && path.is_dir() {
                 std::fs::remove_dir_all(path)?;
             } else if !kept {
