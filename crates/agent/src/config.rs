@@ -27,7 +27,7 @@ pub enum ConfigError {
     },
     /// named cannot be given its configuration.
     #[error("{0} cannot be written: {1}")]
-    Copy(PathBuf, std::io::Error),
+    Give(PathBuf, std::io::Error),
     /// `instance` is not `namespace/name`.
     #[error("instance {0:?} is not of the form namespace/name")]
     Instance(String),

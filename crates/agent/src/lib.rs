@@ -16,6 +16,7 @@
 mod agent;
 mod answer;
 mod config;
+mod given;
 mod http;
 mod keys;
 mod local;

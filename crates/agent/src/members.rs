@@ -61,12 +61,13 @@ impl Members {
         }
     }
 
-    /// named is a new process: nothing that was seen of the previous one counts.
-    pub(crate) fn forget(&self, agent: &Agent) {
+    /// named is a new process: nothing that was seen of the previous one counts. `open`: whether it listens to others than the
+    /// agent.
+    pub(crate) fn forget(&self, agent: &Agent, open: bool) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        agent.readiness().named_started();
+        agent.readiness().named_started(open);
         agent.retain_zones(|_| false);
     }
 

@@ -1,7 +1,7 @@
 //! When this server may be asked: a pure state machine over what was seen of named and its sources.
 //!
 //! ```text
-//!   starting ── named answers, its catalog is there, each member loaded or excused ──► ready (a latch)
+//!   starting ── named answers, its catalog is there, each member loaded or excused, it is open ──► ready (a latch)
 //!      ▲                                                                                 │ ▲
 //!      └──────────── named started anew ──────────────────────┬──────────────────────────┤ │ answers again
 //!                                                             ├── named does not answer ◄┘─┘
@@ -38,6 +38,8 @@ pub(crate) struct Readiness {
     silent: u32,
     answers: bool,
     has_catalog: bool,
+    /// named answers others than the agent too.
+    open: bool,
     phase: Phase,
     missing: BTreeSet<Name>,
     excused: BTreeMap<Name, Excuse>,
@@ -91,9 +93,25 @@ impl Readiness {
         self.phase = Phase::Stopping;
     }
 
-    /// named is another process than before: what it has is unknown.
-    pub(crate) fn named_started(&mut self) {
-        *self = Self::default();
+    /// named is another process than before: what it has is unknown. `open`: whether it answers others than the agent.
+    pub(crate) fn named_started(&mut self, open: bool) {
+        *self = Self { open, ..Self::default() };
+    }
+
+    /// Whether named answers others than the agent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether nothing is missing but that named answers others.
+    pub(crate) fn may_open(&self) -> bool {
+        !self.open && self.is_complete()
+    }
+
+    /// named answers others from now on.
+    pub(crate) fn opened(&mut self) {
+        self.open = true;
+        self.latch();
     }
 
     /// The members of the catalog that named has now; `loaded` says which of the new ones it answers for.
@@ -126,9 +144,12 @@ impl Readiness {
         self.latch();
     }
 
+    fn is_complete(&self) -> bool {
+        self.answers && self.has_catalog && self.missing.len() == self.excused.len()
+    }
+
     fn latch(&mut self) {
-        let complete = self.answers && self.has_catalog && self.missing.len() == self.excused.len();
-        if complete && self.phase == Phase::Starting {
+        if self.is_complete() && self.open && self.phase == Phase::Starting {
             self.phase = Phase::Loaded;
         }
     }
@@ -152,6 +173,9 @@ impl Readiness {
             let pending = self.missing.len() - self.excused.len();
             if pending > 0 {
                 waiting_for.push(format!("{pending} zones of the catalog"));
+            }
+            if self.may_open() {
+                waiting_for.push("named to listen to others".to_owned());
             }
         }
         let waited = self.missing.iter().filter(|zone| !self.excused.contains_key(*zone));
@@ -179,13 +203,20 @@ mod tests {
         Name::parse(text).unwrap()
     }
 
+    /// Of a named that answers everybody.
+    fn open() -> Readiness {
+        let mut readiness = Readiness::default();
+        readiness.named_started(true);
+        readiness
+    }
+
     fn members() -> BTreeSet<Name> {
         [name("a.example"), name("b.example")].into()
     }
 
     #[test]
     fn an_answering_named_without_catalog_is_not_ready() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         assert_eq!(readiness.report().waiting_for, ["named to answer"]);
         readiness.named_answered(true);
         assert!(!readiness.is_ready());
@@ -194,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_member_has_to_be_loaded_or_excused() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(&members(), |_| false);
         readiness.loaded(&name("a.example"));
@@ -205,8 +236,21 @@ mod tests {
     }
 
     #[test]
-    fn an_excuse_is_taken_back_when_a_source_has_the_zone() {
+    fn a_named_that_answers_nobody_else_may_open_once_it_has_everything_and_is_ready_then() {
         let mut readiness = Readiness::default();
+        readiness.named_answered(true);
+        readiness.catalog_has(&members(), |_| false);
+        assert!(!readiness.may_open());
+        readiness.catalog_has(&members(), |_| true);
+        assert!(readiness.may_open() && !readiness.is_ready());
+        assert_eq!(readiness.report().waiting_for, ["named to listen to others"]);
+        readiness.opened();
+        assert!(!readiness.may_open() && readiness.is_ready());
+    }
+
+    #[test]
+    fn an_excuse_is_taken_back_when_a_source_has_the_zone() {
+        let mut readiness = open();
         readiness.catalog_has(&members(), |zone| *zone == name("a.example"));
         readiness.excuse(&name("b.example"), Some(Excuse::Refused));
         readiness.excuse(&name("b.example"), None);
@@ -216,7 +260,7 @@ mod tests {
 
     #[test]
     fn growth_does_not_take_readiness_away() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(&BTreeSet::new(), |_| true);
         assert!(readiness.is_ready());
@@ -227,7 +271,7 @@ mod tests {
 
     #[test]
     fn silence_of_named_does_and_its_answer_brings_it_back() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(&BTreeSet::new(), |_| true);
         readiness.named_answered(false);
@@ -241,9 +285,9 @@ mod tests {
 
     #[test]
     fn a_named_that_is_about_to_stop_is_not_ready_until_another_one_runs() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         let start = |readiness: &mut Readiness| {
-            readiness.named_started();
+            readiness.named_started(true);
             readiness.named_answered(true);
             readiness.catalog_has(&BTreeSet::new(), |_| true);
         };
@@ -258,10 +302,10 @@ mod tests {
 
     #[test]
     fn a_new_named_has_to_load_everything_again() {
-        let mut readiness = Readiness::default();
+        let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(&BTreeSet::new(), |_| true);
-        readiness.named_started();
+        readiness.named_started(true);
         readiness.named_answered(true);
         assert!(!readiness.is_ready());
     }

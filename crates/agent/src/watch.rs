@@ -7,12 +7,11 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_model::{AgentConfig, ConfigState, NamedConfig};
+use bindy_model::{AgentConfig, ConfigState};
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -21,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::config::{self, ConfigError};
+use crate::given;
 use crate::members::Members;
 
 /// How often files are compared.
@@ -47,9 +47,7 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
     let before = digest(&[path]);
     let config = config::load(path)?;
     let keys = digest(&config.keys);
-    // Without its configuration and the local key that this includes, named cannot have started.
-    let fresh = !(config.named.key_file.exists() && config.named.copy().exists());
-    let named = fresh.then(|| copy(&config.named)).transpose()?;
+    let named = given::prepare(&config.named)?;
     Ok((config, Digests { own: (before, keys), named }))
 }
 
@@ -73,32 +71,14 @@ pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, c
         let answers = agent.readiness().answers();
         if wanted
             && answers
-            && let Some(state) = reconfigure(&agent, &text, now.clone()).await
+            && let Some(state) = given::reconfigure(&agent, &text, now.clone()).await
         {
             seen.named = Some(now);
             refused = matches!(state, ConfigState::Refused { .. }).then(Instant::now);
             agent.set_config_state(state);
         }
+        given::open(&agent).await;
     }
-}
-
-/// Gives named the configuration that it is to be started with; returns its digest.
-fn copy(named: &NamedConfig) -> Result<String, ConfigError> {
-    let file = &named.config_file;
-    let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
-    give(named, &text).map_err(|error| ConfigError::Copy(named.copy(), error))?;
-    Ok(ConfigState::digest(&text))
-}
-
-/// Gives named this configuration to read.
-fn give(named: &NamedConfig, text: &[u8]) -> io::Result<()> {
-    let copy = named.copy();
-    if copy == named.config_file {
-        return Ok(());
-    }
-    let new = copy.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(new, copy)
 }
 
 fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
@@ -134,48 +114,13 @@ fn reload(agent: &Agent, path: &Path) {
     }
 }
 
-/// Has named read this configuration. Unless it takes it, the one before is what it is started with.
-async fn change(agent: &Agent, text: &[u8]) -> io::Result<Result<String, RndcError>> {
-    let named = agent.config().named.clone();
-    let before = std::fs::read(named.copy())?;
-    give(&named, text)?;
-    let told = command(agent, "reconfig").await;
-    if told.is_err() {
-        give(&named, &before)?;
-    }
-    Ok(told)
-}
-
-/// Has named read this configuration, which has this digest; `None` when it could not be told.
-async fn reconfigure(agent: &Agent, text: &[u8], digest: String) -> Option<ConfigState> {
-    let cannot = |error: &io::Error| warn!(%error, "named cannot be given its configuration");
-    match change(agent, text).await.inspect_err(cannot).ok()? {
-        Ok(_) => {
-            agent.metrics.reconfigurations.inc();
-            info!("named reads its configuration again");
-            Some(ConfigState::Taken(digest))
-        }
-        Err(RndcError::Failed { code, text }) => {
-            warn!(code, text, "named refuses its configuration and keeps the previous one");
-            Some(ConfigState::Refused { digest, text })
-        }
-        Err(error) => {
-            warn!(%error, "named cannot be told to read its configuration");
-            None
-        }
-    }
-}
-
-async fn control(agent: &Agent) -> Result<Rndc, RndcError> {
+/// A control channel to named.
+pub(crate) async fn control(agent: &Agent) -> Result<Rndc, RndcError> {
     Rndc::connect(agent.config().named.control, &agent.local_key, COMMAND).await
 }
 
-async fn command(agent: &Agent, command: &str) -> Result<String, RndcError> {
-    control(agent).await?.command(command).await
-}
-
 /// When that named was started, as it says itself.
-async fn boot_time(named: &mut Rndc) -> Result<String, RndcError> {
+pub(crate) async fn boot_time(named: &mut Rndc) -> Result<String, RndcError> {
     let status = named.command("status").await?;
     let time = status.lines().find_map(|line| line.strip_prefix("boot time:"));
     Ok(time.ok_or(RndcError::Malformed("status without a boot time"))?.trim().to_owned())
@@ -251,8 +196,8 @@ impl Named {
             match process.look(agent).await {
                 Seen::Unknown => return Look::Unknown,
                 Seen::Same(lifeline) => *self.lifeline() = Some(lifeline),
-                Seen::Another(lifeline) => {
-                    self.members.forget(agent);
+                Seen::Another { lifeline, open } => {
+                    self.members.forget(agent, open);
                     *self.lifeline() = Some(lifeline);
                 }
             }
@@ -294,7 +239,7 @@ impl Life {
 /// Whether named still is that process, and a control channel to it.
 enum Seen {
     Same(Rndc),
-    Another(Rndc),
+    Another { lifeline: Rndc, open: bool },
     Unknown,
 }
 
@@ -317,11 +262,13 @@ impl Process {
         match result {
             Ok((boot_time, named)) => {
                 self.complained = false;
+                // One that an agent before this one has opened; what this one opens, it knows.
+                let open = self.life.is_none() && given::is_opened(agent, &boot_time);
                 if Life::see(&mut self.life, &boot_time, now) {
                     return Seen::Same(named);
                 }
                 info!(boot_time, "named has started");
-                Seen::Another(named)
+                Seen::Another { lifeline: named, open }
             }
             Err(error) => {
                 if !self.complained {

@@ -122,6 +122,21 @@ impl NamedConfig {
     pub fn copy(&self) -> PathBuf {
         self.key_file.with_file_name("named.conf")
     }
+
+    /// Whether the agent gives named its configuration, and says where it listens.
+    pub fn is_given(&self) -> bool {
+        self.copy() != self.config_file
+    }
+
+    /// Where named listens, which its configuration includes: on loopback only, but while the agent has it read that again.
+    pub fn listen_file(&self) -> PathBuf {
+        self.key_file.with_file_name("listen.conf")
+    }
+
+    /// The boot time of the named that listens to others.
+    pub fn opened_file(&self) -> PathBuf {
+        self.key_file.with_file_name("opened")
+    }
 }
 
 /// One source of zones.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bindy_model::named_conf::{
-    AclElement, DownstreamSettings, LogLevel, NamedSettings, Paths, RateLimit, Statement, Text, Wishes,
-    downstream_config, downstream_options, instance_config, key_statement,
+    AclElement, DownstreamSettings, Listen, LogLevel, NamedSettings, Paths, RateLimit, Statement, Text,
+    Wishes, downstream_config, downstream_options, instance_config, key_statement,
 };
 use bindy_zone::Name;
 
@@ -30,7 +30,7 @@ fn settings(directory: &Path) -> NamedSettings {
             pid_file: text(&directory.join("named.pid")),
             key_file: text(&directory.join("agent.key")),
         },
-        listen: vec![address("127.0.0.1:5301")],
+        listen: Listen::On(vec![address("127.0.0.1:5301")]),
         control: address("127.0.0.1:5302"),
         relay: address("127.0.0.1:5303"),
         catalog: Name::parse("dns.prod.catalog.bindy.").unwrap(),
@@ -69,7 +69,7 @@ fn named_accepts_the_smallest_configuration() {
 fn named_accepts_every_setting() {
     let directory = tempfile::tempdir().unwrap();
     let settings = NamedSettings {
-        listen: vec![address("0.0.0.0:53"), address("[::]:53"), address("127.0.0.1:5353")],
+        listen: Listen::On(vec![address("0.0.0.0:53"), address("[::]:53"), address("127.0.0.1:5353")]),
         wishes: Wishes {
             allow_query: elements(&[
                 "localhost",

@@ -1,6 +1,7 @@
 //! Files that change: the agent's own, its keys, and named's configuration.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -89,6 +90,47 @@ async fn a_refused_configuration_is_told_with_its_reason_and_named_keeps_the_one
     let mut connection = Connection::open(&rig.transfer_port(Some(downstream)), timeouts()).await.unwrap();
     let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await.unwrap();
     assert_eq!((answer.rcode, answer.records.len()), (Rcode::REFUSED, 0), "it is told to somebody else");
+}
+
+/// named as clients reach it: by an address of this machine that is not loopback. Nothing leaves the machine.
+fn from_outside(rig: &Rig) -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("a route, for an address of this machine");
+    SocketAddr::new(socket.local_addr().unwrap().ip(), rig.named.address().port())
+}
+
+#[tokio::test]
+async fn a_named_that_starts_answers_nobody_before_it_has_everything() {
+    let scratch = Scratch::new("agent-opens").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let clients = from_outside(&rig);
+    assert_eq!(www(clients, ZONE).await.unwrap(), [192, 0, 2, 10]);
+    // It is started anew with nothing, and there is nobody to fill it.
+    source.named.freeze().await.unwrap();
+    rig.named.kill().await.unwrap();
+    rig.named.wipe().unwrap();
+    rig.named.restart().await.unwrap();
+    let asked = dns::ask(rig.named.address(), Transport::Udp, &name(ZONE), Rtype::SOA).await.unwrap();
+    assert_eq!(asked.rcode, Rcode::REFUSED, "what clients must not be told");
+    let waits = async || {
+        let (status, body) = rig.readyz().await?;
+        ensure!(status == 503 && body["waitingFor"][0] == "the catalog zone", "{body}");
+        Ok(())
+    };
+    wait_for("the agent to notice it", LIMIT, waits).await.unwrap();
+    let asked = dns::ask(clients, Transport::Udp, &name(ZONE), Rtype::SOA).await;
+    assert!(asked.is_err(), "{asked:?}");
+    source.named.thaw().unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(clients, ZONE).await.unwrap(), [192, 0, 2, 10]);
+
+    // An agent that is started anew finds it open, and leaves it so.
+    rig.kill_agent();
+    rig.start_agent().await;
+    rig.until_ready().await;
+    assert_eq!(www(clients, ZONE).await.unwrap(), [192, 0, 2, 10]);
 }
 
 #[tokio::test]

@@ -77,11 +77,11 @@ impl Strangers {
 
 /// Gives named so few places that strangers can take them all.
 async fn narrow(rig: &Rig) {
-    let file = rig.named.place().directory.join("named.conf");
-    let text = std::fs::read_to_string(&file).unwrap();
+    let file = &rig.named_config;
+    let text = std::fs::read_to_string(file).unwrap();
     let narrow = text.replace("tcp-clients 2000;", &format!("tcp-clients {PLACES};"));
     assert_ne!(text, narrow, "tcp-clients is not set as it was");
-    std::fs::write(&file, &narrow).unwrap();
+    std::fs::write(file, &narrow).unwrap();
     let taken = ConfigState::Taken(ConfigState::digest(narrow.as_bytes()));
     wait_for("named to have fewer places", LIMIT, async || {
         let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await?;

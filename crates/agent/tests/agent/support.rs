@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_model::named_conf::{NamedSettings, Paths, Text, Wishes, instance_config};
+use bindy_model::named_conf::{Listen, NamedSettings, Paths, Text, Wishes, instance_config};
 use bindy_testing::dns::{self, Transport};
-use bindy_testing::{Key, Named, NamedConfig, Port, Scratch, ZoneSource, http, wait_for};
+use bindy_testing::{Key, Named, NamedConfig, Place, Port, Scratch, ZoneSource, http, wait_for};
 use bindy_wire::{Endpoint, MasterSecret};
 use bindy_zone::{MemberLabel, Name, Rtype, Serial};
 use rustix::process::Signal;
@@ -125,6 +125,20 @@ impl Drop for Agent {
 impl Rig {
     /// Starts agent and named; `sources` are name, kind and address.
     pub async fn start(scratch: &Scratch, sources: &[(&str, &str, SocketAddr)]) -> Self {
+        Self::start_listening(scratch, sources, |place| Listen::On(vec![place.dns.address()])).await
+    }
+
+    /// The same with a named that listens where the agent says, as in a pod.
+    pub async fn start_as_in_a_pod(scratch: &Scratch, sources: &[(&str, &str, SocketAddr)]) -> Self {
+        let listen = |place: &Place| Listen::Included(text(place.directory.join("listen.conf")));
+        Self::start_listening(scratch, sources, listen).await
+    }
+
+    async fn start_listening(
+        scratch: &Scratch,
+        sources: &[(&str, &str, SocketAddr)],
+        listen: impl FnOnce(&Place) -> Listen,
+    ) -> Self {
         let [relay, transfer, http] = [(); 3].map(|()| Port::free().unwrap());
         let named_config = scratch.path().join("named.conf");
         let keys = scratch.write("keys/a", &own_key().to_file()).unwrap();
@@ -133,14 +147,13 @@ impl Rig {
         let (mut agent, mut written) = (None, None);
         let named = Named::with_text(scratch, "named", |place| {
             let key_file = place.directory.join("agent.key");
-            let text = |path: PathBuf| Text::new(path.to_str().unwrap()).unwrap();
             let settings = NamedSettings {
                 paths: Paths {
                     directory: text(place.directory.clone()),
                     pid_file: text(place.directory.join("named.pid")),
                     key_file: text(key_file.clone()),
                 },
-                listen: vec![place.dns.address()],
+                listen: listen(place),
                 control: place.control.address(),
                 relay: relay.address(),
                 catalog: catalog(),
@@ -257,6 +270,10 @@ impl Rig {
     pub fn transfer_port(&self, key: Option<bindy_wire::Key>) -> Endpoint {
         Endpoint { address: self.transfer.address(), key }
     }
+}
+
+fn text(path: PathBuf) -> Text {
+    Text::new(path.to_str().unwrap()).unwrap()
 }
 
 fn sources_json(sources: &[(&str, &str, SocketAddr)]) -> Value {

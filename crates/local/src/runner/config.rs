@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bindy_model::named_conf::{NamedSettings, Paths, Text, instance_config};
+use bindy_model::named_conf::{Listen, NamedSettings, Paths, Text, instance_config};
 use bindy_model::{AgentConfig, NamedConfig, SourceConfig};
 use bindy_zone::Name;
 use serde_json::Value;
@@ -85,7 +85,7 @@ fn named(wanted: &WantedServer, layout: &Layout, ports: &Ports, lmdb: bool) -> R
             pid_file: text(&layout.data().join("named.pid"))?,
             key_file: text(&layout.local_key())?,
         },
-        listen: vec![loopback(ports.dns)],
+        listen: Listen::On(vec![loopback(ports.dns)]),
         control: loopback(ports.control),
         relay: loopback(ports.relay),
         catalog: wanted.catalog.clone(),

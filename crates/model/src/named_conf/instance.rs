@@ -15,8 +15,8 @@ use super::{AclElement, LogLevel, Statement, Text, Value, Wishes};
 pub struct NamedSettings {
     /// Its files.
     pub paths: Paths,
-    /// Addresses and ports it answers DNS on; an unspecified address is every one of that family.
-    pub listen: Vec<SocketAddr>,
+    /// Where it answers DNS.
+    pub listen: Listen,
     /// Where it takes rndc commands; a loopback address.
     pub control: SocketAddr,
     /// Where the agent's relay is; a loopback address.
@@ -31,6 +31,15 @@ pub struct NamedSettings {
     pub lmdb_mapsize_mib: Option<u32>,
     /// By which name it answers who it is (`id.server`, and NSID of RFC 5001); without one by that of its host.
     pub server_id: Option<Text>,
+}
+
+/// Where a server answers DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On these addresses and ports; an unspecified address is every one of that family.
+    On(Vec<SocketAddr>),
+    /// As this file says at the moment; its text is that of [`listen_config`].
+    Included(Text),
 }
 
 /// Files of one server.
@@ -67,6 +76,11 @@ pub fn instance_config(settings: &NamedSettings) -> String {
     statements.iter().map(Statement::to_string).collect()
 }
 
+/// The text of the file that says where a server listens.
+pub fn listen_config(addresses: &[SocketAddr]) -> String {
+    listening(addresses).iter().map(Statement::to_string).collect()
+}
+
 /// The text of the file with a key; `secret` is its octets in base64.
 pub fn key_statement(name: &Name, secret: &Text) -> String {
     let body = [Statement::new("algorithm").word("hmac-sha256"), Statement::new("secret").text(secret)];
@@ -79,7 +93,10 @@ fn options(settings: &NamedSettings) -> Statement {
         Statement::new("pid-file").text(&settings.paths.pid_file),
         Statement::new("session-keyfile").word("none"),
     ];
-    body.extend(listening(&settings.listen));
+    body.extend(match &settings.listen {
+        Listen::On(addresses) => listening(addresses),
+        Listen::Included(file) => vec![Statement::new("include").text(file)],
+    });
     body.extend(access(settings));
     body.extend(transfers());
     body.extend(zones(settings));

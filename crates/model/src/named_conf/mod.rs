@@ -19,7 +19,7 @@ mod wishes;
 pub use acl::{AclElement, AclError};
 pub use bindy_api::LogLevel;
 pub use downstream::{DownstreamSettings, downstream_config, downstream_options};
-pub use instance::{NamedSettings, Paths, RateLimit, instance_config, key_statement};
+pub use instance::{Listen, NamedSettings, Paths, RateLimit, instance_config, key_statement, listen_config};
 pub use statement::{Statement, Text, TextError, Value};
 pub use tokens::{RoundTripError, round_trip};
 pub use wishes::{AccessError, LOCAL_KEY, Wishes};

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{
-    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_DIRECTORY, LOCAL_KEY_FILE,
+    AGENT_CONFIG, CONFIG_DIRECTORY, CONTROL_PORT, DATA_DIRECTORY, KEY_DIRECTORY, LISTEN_FILE, LOCAL_KEY_FILE,
     NAMED_CONFIG, OWN_KEYS, RELAY_PORT,
 };
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::agent_conf::{AgentConfig, NamedConfig, SourceConfig};
 use crate::links::{Link, Origin};
-use crate::named_conf::{AclElement, LOCAL_KEY, NamedSettings, Paths, Text, Wishes, instance_config};
+use crate::named_conf::{AclElement, LOCAL_KEY, Listen, NamedSettings, Paths, Text, Wishes, instance_config};
 use crate::object::{Instance, OutsideUpstream};
 
 /// How long a server whose node answers clients from outside by itself stays ready when it is about to be stopped: health
@@ -69,7 +69,6 @@ fn path(directory: &str, file: &str) -> String {
 
 fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
     let key = &inputs.instance.metadata.key;
-    let any = |address: IpAddr| SocketAddr::from((address, DNS_PORT));
     let wishes = Wishes::new(&inputs.instance.config)?;
     Ok(instance_config(&NamedSettings {
         paths: Paths {
@@ -77,7 +76,7 @@ fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
             pid_file: Text::new(path(DATA_DIRECTORY, "named.pid"))?,
             key_file: Text::new(LOCAL_KEY_FILE)?,
         },
-        listen: vec![any(Ipv4Addr::UNSPECIFIED.into()), any(Ipv6Addr::UNSPECIFIED.into())],
+        listen: Listen::Included(Text::new(LISTEN_FILE)?),
         control: loopback(CONTROL_PORT),
         relay: loopback(RELAY_PORT),
         catalog: Catalog::name(&key.namespace, &key.name)?,

@@ -31,6 +31,8 @@ pub(super) const OWN_KEYS: &str = "own";
 pub(super) const DATA_DIRECTORY: &str = "/var/lib/bindy";
 /// What agent and named share.
 pub(super) const RUN_DIRECTORY: &str = "/run/bindy";
+/// Where named listens.
+pub(super) const LISTEN_FILE: &str = "/run/bindy/listen.conf";
 /// The key between agent and named.
 pub(super) const LOCAL_KEY_FILE: &str = "/run/bindy/agent.key";
 
