@@ -31,6 +31,7 @@ mod the_harness_itself;
 mod topologies;
 mod two_tiers;
 mod upgrades;
+mod volumes;
 mod wrong_clock;
 mod zones_come_and_go;
 mod zones_from_outside;
