@@ -3,6 +3,7 @@
 //! `tests/together` has the promises that are tested side by side, `tests/alone` the failures that concern everybody:
 //! of the operator, the API server, a node. One file each.
 
+mod addresses;
 mod load;
 mod nodes;
 mod operator;
@@ -22,6 +23,7 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::json;
 
+pub use addresses::{addresses_in, addresses_told};
 pub use load::{Clients, Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
