@@ -22,6 +22,7 @@ mod large_zone;
 mod local_traffic;
 mod lost_notifies;
 mod owned_objects;
+mod page_commands;
 mod page_pods;
 mod placement;
 mod pods_come_and_go;
