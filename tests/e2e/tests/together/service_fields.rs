@@ -66,6 +66,16 @@ async fn answers_at(namespace: &Namespace, places: &[(&str, u16)]) -> Result<()>
     Ok(())
 }
 
+/// An address for Services that was free a moment ago.
+async fn free_address(namespace: &Namespace, name: &str) -> Result<IpAddr> {
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"ports": [{"port": 53}]}});
+    namespace.apply_object(&service).await?;
+    let address = namespace.service_address(name).await?;
+    namespace.remove("Service", name).await?;
+    Ok(address)
+}
+
 /// Waits until the instance says that the API server refuses its Service with these words.
 async fn refused(namespace: &Namespace, name: &str, words: &[&str]) -> Result<()> {
     namespace
@@ -145,13 +155,8 @@ async fn the_service_and_the_zones_name_servers_follow_the_instance() -> Result<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_refused_is_told_and_the_servers_answer_on() -> Result<()> {
     in_namespace("service-refused", async |namespace| {
-        // An address that was free a moment ago.
-        let other = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"},
-            "spec": {"ports": [{"port": 53}]}});
-        namespace.apply_object(&other).await?;
-        let fixed = namespace.service_address("other").await?;
-        namespace.remove("Service", "other").await?;
-        // With one family the API server says what is wrong; with two, that the other one has to go first.
+        let (fixed, next) = (free_address(namespace, "one").await?, free_address(namespace, "two").await?);
+        // In one family, so that nothing but the address is in question.
         let at = |address: IpAddr| json!({"clusterIP": address, "ipFamilyPolicy": "SingleStack"});
         let spec = format!("role: primary, replicas: 1, service: {}", at(fixed));
         served_by(namespace, &manifest("Bind9Instance", "primary", &spec), 1).await?;
@@ -161,9 +166,8 @@ async fn a_service_that_is_refused_is_told_and_the_servers_answer_on() -> Result
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let clients = Clients::start(namespace, "primary", RATE).await?;
 
-        let taken = namespace.service_address("primary-transfer").await?;
-        ask_for(namespace, "primary", at(taken)).await?;
-        refused(namespace, "primary", &["Service primary", "may not change once set"]).await?;
+        ask_for(namespace, "primary", at(next)).await?;
+        refused(namespace, "primary", &["Service primary", &next.to_string()]).await?;
         ask_for(namespace, "primary", at(fixed)).await?;
         namespace.ready("Bind9Instance", "primary").await?;
 
@@ -183,6 +187,14 @@ async fn a_service_that_is_refused_is_told_and_the_servers_answer_on() -> Result
         ask_for(namespace, "second", Value::Null).await?;
         namespace.ready("Bind9Instance", "second").await?;
         clients.missed_nothing(0).await?;
+
+        // The way to another address, which takes the one before away.
+        ask_for(namespace, "primary", at(next)).await?;
+        refused(namespace, "primary", &["Service primary", &next.to_string()]).await?;
+        namespace.remove("Service", "primary").await?;
+        service_has(namespace, &[("/spec/clusterIP", json!(next))]).await?;
+        namespace.ready("Bind9Instance", "primary").await?;
+        namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         namespace.contents_are_published().await.map(drop)
     })
     .await
