@@ -3,7 +3,7 @@
 //! ```text
 //!   relay ─┐            ┌─ sources (which) ─ pools (connections) ──► operator, upstreams, siblings
 //!   poll ──┼── Agent ───┤
-//!   watch ─┤            ├─ named (local pool, rndc) ───────────────► named
+//!   watch ─┤            ├─ named (local, rndc) ────────────────────► named
 //!   http ──┘            └─ readiness, serials, metrics
 //! ```
 //! Locks are held for a look or a change only, never across an await.
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::keys::{Keys, Peer};
+use crate::local::Local;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, is_broken};
 use crate::readiness::{Readiness, Report};
@@ -32,10 +33,8 @@ pub(crate) struct Agent {
     pub(crate) keys: Keys,
     sources: Mutex<Sources>,
     pools: RwLock<HashMap<String, Arc<Pool>>>,
-    /// Connections to named with the local key.
-    pub(crate) named: Arc<Pool>,
-    /// One connection to named, asked all the time: as long as it holds, named is the same process.
-    pub(crate) lifeline: Pool,
+    /// named, asked with the local key.
+    pub(crate) named: Local,
     pub(crate) local_key: Key,
     zones: Mutex<HashMap<Name, ZoneFacts>>,
     /// Why each lost source was lost.
@@ -83,8 +82,7 @@ impl Agent {
             keys: Keys::default(),
             sources: Mutex::default(),
             pools: RwLock::default(),
-            named: Arc::new(Pool::new(endpoint.clone())),
-            lifeline: Pool::new(endpoint),
+            named: Local::new(endpoint),
             local_key,
             zones: Mutex::default(),
             readiness: Mutex::default(),

@@ -25,6 +25,9 @@ pub enum ConfigError {
         /// Where and what.
         error: serde_json::Error,
     },
+    /// named cannot be given its configuration.
+    #[error("{0} cannot be written: {1}")]
+    Copy(PathBuf, std::io::Error),
     /// `instance` is not `namespace/name`.
     #[error("instance {0:?} is not of the form namespace/name")]
     Instance(String),

@@ -38,7 +38,7 @@ pub(crate) async fn serve(
 
 /// Looks at named first: one that has just been replaced must not be called ready for what the one before had.
 async fn readyz(State((agent, named)): State<(Arc<Agent>, Arc<Named>)>) -> Response {
-    // Whoever gives up in the middle of a question loses the connection by which named is known to be the same.
+    // Whoever gives up in the middle of a question loses a connection.
     let looking = tokio::spawn({
         let (agent, named) = (Arc::clone(&agent), Arc::clone(&named));
         async move { named.look(&agent).await }
@@ -48,7 +48,7 @@ async fn readyz(State((agent, named)): State<(Arc<Agent>, Arc<Named>)>) -> Respo
     // A named that is only slow is judged by the answers that it owes in a row.
     let unknown = match seen {
         Ok(look) => !matches!(look, Ok(Look::Known(_))),
-        Err(_) => named.may_be_another(&agent),
+        Err(_) => named.may_be_another(),
     };
     if report.readiness.ready && unknown {
         report.readiness.ready = false;

@@ -18,6 +18,7 @@ mod answer;
 mod config;
 mod http;
 mod keys;
+mod local;
 mod local_key;
 mod members;
 mod metrics;
@@ -110,6 +111,7 @@ pub async fn run(
     let named = Arc::new(watch::Named::new(Arc::clone(&members)));
     spawn(Box::pin(http::serve(Arc::clone(&agent), Arc::clone(&named), listener, cancel.clone())));
     spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), seen, cancel.clone())));
+    spawn(Box::pin(local::keep(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
     spawn(Box::pin(members::load(Arc::clone(&agent), patience, cancel.clone())));
     spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_wire::{Answer, ClientError, Connection, Endpoint, Relayed, Timeouts, Transfer};
-use bindy_zone::{Name, Rtype, Serial, Version};
+use bindy_wire::{ClientError, Connection, Endpoint, Question, Relayed, SerialOf, Timeouts, Transfer};
+use bindy_zone::{Name, Serial, Version};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -25,6 +25,7 @@ const WAITING_MESSAGES: usize = 2;
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// How long it may pause within an answer.
 const STALLED: Duration = Duration::from_secs(15);
+const TIMEOUTS: Timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
 
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +41,13 @@ pub(crate) enum Use {
 /// Connections to one server.
 pub(crate) struct Pool {
     endpoint: Endpoint,
-    idle: Mutex<Vec<Connection>>,
+    /// With the time of their last use, the latest one last.
+    idle: Mutex<Vec<(Connection, Instant)>>,
     questions: Arc<Semaphore>,
     transfers: Arc<Semaphore>,
     first_questions: Arc<Semaphore>,
     first_transfers: Arc<Semaphore>,
     preferred: Mutex<Preferred>,
-    opened: AtomicU64,
     /// Connections of an earlier one are not kept.
     generation: AtomicU64,
 }
@@ -84,22 +85,21 @@ macro_rules! ask {
 
 impl Pool {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self::with_transfers(endpoint, TRANSFERS)
+    }
+
+    /// One for that many transfers at a time.
+    pub(crate) fn with_transfers(endpoint: Endpoint, transfers: usize) -> Self {
         Self {
             endpoint,
             idle: Mutex::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
-            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            transfers: Arc::new(Semaphore::new(transfers)),
             first_questions: Arc::new(Semaphore::new(QUESTIONS)),
             first_transfers: Arc::new(Semaphore::new(TRANSFERS)),
             preferred: Mutex::default(),
-            opened: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
-    }
-
-    /// How many connections were opened. Where one question is asked at a time, it changes only when a connection broke.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -107,15 +107,27 @@ impl Pool {
     }
 
     pub(crate) async fn soa(&self, zone: &Name) -> Result<Serial, ClientError> {
-        ask!(self, connection => connection.soa(zone))
+        self.ask(&SerialOf(zone)).await
     }
 
-    pub(crate) async fn query(&self, name: &Name, rtype: Rtype) -> Result<Answer, ClientError> {
-        ask!(self, connection => connection.query(name, rtype))
+    pub(crate) async fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, ClientError> {
+        ask!(self, connection => connection.ask(question))
     }
 
-    pub(crate) async fn notify(&self, zone: &Name, serial: Serial) -> Result<(), ClientError> {
-        ask!(self, connection => connection.notify(zone, serial))
+    /// Asks over a connection that is open already; `None` when there is none that works.
+    pub(crate) async fn ask_idle<Q: Question>(&self, question: &Q) -> Option<Result<Q::Answer, ClientError>> {
+        let generation = self.generation();
+        let mut connection = self.pop()?;
+        match connection.ask(question).await {
+            Err(error) if is_broken(&error) => {
+                self.forget_idle();
+                None
+            }
+            result => {
+                self.give_back(connection, generation);
+                Some(result)
+            }
+        }
     }
 
     pub(crate) async fn transfer(
@@ -179,31 +191,57 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<(Connection, bool), ClientError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
+        match self.pop() {
             Some(connection) => Ok((connection, true)),
-            None => {
-                let connection = self.open().await?;
-                self.opened.fetch_add(1, Ordering::Relaxed);
-                Ok((connection, false))
-            }
+            None => Ok((self.open().await?, false)),
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<Connection> {
+        self.idle().pop().map(|(connection, _)| connection)
+    }
+
     async fn open(&self) -> Result<Connection, ClientError> {
-        let timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
         let preferred = self.preferred().address;
         if let Some(address) = preferred {
             let there = SocketAddr::new(address, self.endpoint.address.port());
             let endpoint = Endpoint { address: there, key: self.endpoint.key.clone() };
-            match Connection::open(&endpoint, timeouts).await {
+            match Connection::open(&endpoint, TIMEOUTS).await {
                 Ok(connection) => return Ok(connection),
                 Err(_) => {
                     *self.preferred() = Preferred { address: None, failed: Some((address, Instant::now())) }
                 }
             }
         }
-        Connection::open(&self.endpoint, timeouts).await
+        Connection::open(&self.endpoint, TIMEOUTS).await
+    }
+
+    /// How many connections are idle, and those of them that have been for that long: for [`Pool::renew`].
+    pub(crate) fn take_resting(&self, rested: Duration) -> (usize, Vec<Connection>) {
+        let mut idle = self.idle();
+        let count = idle.len();
+        let resting = idle.iter().take_while(|(_, since)| since.elapsed() >= rested).count();
+        (count, idle.drain(..resting).map(|(connection, _)| connection).collect())
+    }
+
+    /// Asks for a serial over this connection, so that the server does not close it, or over one that is opened for it, however
+    /// long that takes. It is idle then.
+    pub(crate) async fn renew(&self, connection: Option<Connection>, zone: &Name, patience: Duration) {
+        let generation = self.generation();
+        let patient = Timeouts { connect: patience, answer: patience, between: STALLED };
+        let opened = match connection {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.endpoint, patient).await,
+        };
+        if let Ok(mut connection) = opened
+            && !matches!(connection.soa(zone).await, Err(error) if is_broken(&error))
+        {
+            self.give_back(connection.with_timeouts(TIMEOUTS), generation);
+        }
     }
 
     fn preferred(&self) -> MutexGuard<'_, Preferred> {
@@ -228,10 +266,10 @@ impl Pool {
     }
 
     fn give_back(&self, connection: Connection, generation: u64) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         let is_current = generation == self.generation();
         if is_current && connection.is_usable() && idle.len() < 2 * (QUESTIONS + TRANSFERS) {
-            idle.push(connection);
+            idle.push((connection, Instant::now()));
         }
     }
 
@@ -245,7 +283,7 @@ impl Pool {
 
     /// Closes what is idle: when one of them is dead, all may be.
     pub(crate) fn forget_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
     }
 }
 

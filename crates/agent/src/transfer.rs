@@ -24,7 +24,7 @@ use crate::agent::Agent;
 use crate::keys::Peer;
 use crate::members::Members;
 use crate::metrics::Served;
-use crate::pool::{Stream, Use, is_broken};
+use crate::pool::{Stream, is_broken};
 
 /// The service for everybody who has a key.
 pub(crate) struct TransferPort {
@@ -129,10 +129,14 @@ impl TransferPort {
     }
 
     async fn answer(&self, request: &Request) -> Reply {
-        let transfer = matches!(request.rtype, Rtype::IXFR | Rtype::AXFR);
-        let purpose = if transfer { Use::Transfer } else { Use::Question };
-        match self.agent.named.exchange(&request.message, purpose).await {
-            Ok(stream) => self.forward(stream),
+        let named = &self.agent.named;
+        let answer = if matches!(request.rtype, Rtype::IXFR | Rtype::AXFR) {
+            named.exchange(&request.message).await.map(|stream| self.forward(stream))
+        } else {
+            named.forward(&request.message).await.map(only)
+        };
+        match answer {
+            Ok(reply) => reply,
             Err(error) if !is_broken(&error) => Reply::Refused,
             Err(_) => Reply::ServFail,
         }

@@ -2,17 +2,17 @@
 //!
 //! Files are read twice a second and compared: a mounted ConfigMap changes by swapped links, which file events tell in
 //! ways that differ between file systems, and the files are small. named is asked for its catalog's serial as often;
-//! a new process has to prove again what it has. It shows by a connection that breaks, and then by a new boot time, or by one
-//! that is not a second old.
+//! a new process has to prove again what it has. It shows by a control channel that breaks, for which strangers cannot take the
+//! place, and then by a new boot time, or by one that is not a second old.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_model::{AgentConfig, ConfigState};
+use bindy_model::{AgentConfig, ConfigState, NamedConfig};
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -47,9 +47,9 @@ pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
     let before = digest(&[path]);
     let config = config::load(path)?;
     let keys = digest(&config.keys);
-    // named includes the local key: as long as there is none it cannot have started.
-    let fresh = !config.named.key_file.exists();
-    let named = fresh.then(|| config_digest(&config));
+    // Without its configuration and the local key that this includes, named cannot have started.
+    let fresh = !(config.named.key_file.exists() && config.named.copy().exists());
+    let named = fresh.then(|| copy(&config.named)).transpose()?;
     Ok((config, Digests { own: (before, keys), named }))
 }
 
@@ -66,12 +66,14 @@ pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, c
             reload(&agent, &path);
             seen.own = now;
         }
-        let now = config_digest(&agent.config());
+        // One that cannot be read is none that named could have instead.
+        let Ok(text) = std::fs::read(&agent.config().named.config_file) else { continue };
+        let now = ConfigState::digest(&text);
         let wanted = seen.named.as_ref() != Some(&now) || refused.is_some_and(|at| at.elapsed() >= REFUSED);
         let answers = agent.readiness().answers();
         if wanted
             && answers
-            && let Some(state) = reconfigure(&agent, now.clone()).await
+            && let Some(state) = reconfigure(&agent, &text, now.clone()).await
         {
             seen.named = Some(now);
             refused = matches!(state, ConfigState::Refused { .. }).then(Instant::now);
@@ -80,8 +82,23 @@ pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, c
     }
 }
 
-fn config_digest(config: &AgentConfig) -> String {
-    ConfigState::digest(&std::fs::read(&config.named.config_file).unwrap_or_default())
+/// Gives named the configuration that it is to be started with; returns its digest.
+fn copy(named: &NamedConfig) -> Result<String, ConfigError> {
+    let file = &named.config_file;
+    let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
+    give(named, &text).map_err(|error| ConfigError::Copy(named.copy(), error))?;
+    Ok(ConfigState::digest(&text))
+}
+
+/// Gives named this configuration to read.
+fn give(named: &NamedConfig, text: &[u8]) -> io::Result<()> {
+    let copy = named.copy();
+    if copy == named.config_file {
+        return Ok(());
+    }
+    let new = copy.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, copy)
 }
 
 fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
@@ -117,9 +134,22 @@ fn reload(agent: &Agent, path: &Path) {
     }
 }
 
-/// Has named read its configuration, which has this digest; `None` when it could not be told.
-async fn reconfigure(agent: &Agent, digest: String) -> Option<ConfigState> {
-    match command(agent, "reconfig").await {
+/// Has named read this configuration. Unless it takes it, the one before is what it is started with.
+async fn change(agent: &Agent, text: &[u8]) -> io::Result<Result<String, RndcError>> {
+    let named = agent.config().named.clone();
+    let before = std::fs::read(named.copy())?;
+    give(&named, text)?;
+    let told = command(agent, "reconfig").await;
+    if told.is_err() {
+        give(&named, &before)?;
+    }
+    Ok(told)
+}
+
+/// Has named read this configuration, which has this digest; `None` when it could not be told.
+async fn reconfigure(agent: &Agent, text: &[u8], digest: String) -> Option<ConfigState> {
+    let cannot = |error: &io::Error| warn!(%error, "named cannot be given its configuration");
+    match change(agent, text).await.inspect_err(cannot).ok()? {
         Ok(_) => {
             agent.metrics.reconfigurations.inc();
             info!("named reads its configuration again");
@@ -136,13 +166,17 @@ async fn reconfigure(agent: &Agent, digest: String) -> Option<ConfigState> {
     }
 }
 
+async fn control(agent: &Agent) -> Result<Rndc, RndcError> {
+    Rndc::connect(agent.config().named.control, &agent.local_key, COMMAND).await
+}
+
 async fn command(agent: &Agent, command: &str) -> Result<String, RndcError> {
-    Rndc::connect(agent.config().named.control, &agent.local_key, COMMAND).await?.command(command).await
+    control(agent).await?.command(command).await
 }
 
 /// When that named was started, as it says itself.
-async fn boot_time(agent: &Agent) -> Result<String, RndcError> {
-    let status = command(agent, "status").await?;
+async fn boot_time(named: &mut Rndc) -> Result<String, RndcError> {
+    let status = named.command("status").await?;
     let time = status.lines().find_map(|line| line.strip_prefix("boot time:"));
     Ok(time.ok_or(RndcError::Malformed("status without a boot time"))?.trim().to_owned())
 }
@@ -171,12 +205,12 @@ pub(crate) async fn named(agent: Arc<Agent>, named: Arc<Named>, cancel: Cancella
 }
 
 /// named as it was last seen.
-#[derive(Debug)]
 pub(crate) struct Named {
     process: tokio::sync::Mutex<Process>,
     members: Arc<Members>,
-    /// Connections that had been opened when it was last known which process it is.
-    known_at: AtomicU64,
+    /// A control channel that nothing is said on: as long as it is open, named is the process that opened it. named closes it
+    /// after a minute.
+    lifeline: Mutex<Option<Rndc>>,
 }
 
 /// What a look at named shows.
@@ -192,12 +226,16 @@ pub(crate) enum Look {
 
 impl Named {
     pub(crate) fn new(members: Arc<Members>) -> Self {
-        Self { process: tokio::sync::Mutex::default(), members, known_at: AtomicU64::new(0) }
+        Self { process: tokio::sync::Mutex::default(), members, lifeline: Mutex::default() }
     }
 
-    /// Whether a connection had to be opened since it was last known which process it is: it may be another one.
-    pub(crate) fn may_be_another(&self, agent: &Agent) -> bool {
-        self.known_at.load(Ordering::Relaxed) != agent.lifeline.opened()
+    /// Whether it may be another process than the one that was seen last.
+    pub(crate) fn may_be_another(&self) -> bool {
+        !self.lifeline().as_ref().is_some_and(Rndc::is_open)
+    }
+
+    fn lifeline(&self) -> MutexGuard<'_, Option<Rndc>> {
+        self.lifeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks named; what was seen of an earlier process is forgotten.
@@ -205,17 +243,22 @@ impl Named {
         // One look at a time: two could tell the same new process twice, and forget what is seen of it in between.
         let mut process = self.process.lock().await;
         let catalog = agent.config().catalog.clone();
-        let answer = agent.lifeline.soa(&catalog).await;
+        let answer = agent.named.soa(&catalog).await;
         if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
             return Look::Gone;
         }
-        let opened = agent.lifeline.opened();
-        match process.look(agent, !self.may_be_another(agent)).await {
-            Seen::Same => {}
-            Seen::Unknown => return Look::Unknown,
-            Seen::Another => self.members.forget(agent),
+        if self.may_be_another() {
+            match process.look(agent).await {
+                Seen::Unknown => return Look::Unknown,
+                Seen::Same(lifeline) => *self.lifeline() = Some(lifeline),
+                Seen::Another(lifeline) => {
+                    self.members.forget(agent);
+                    *self.lifeline() = Some(lifeline);
+                }
+            }
+        } else {
+            process.is_same();
         }
-        self.known_at.store(opened, Ordering::Relaxed);
         Look::Known(answer.ok())
     }
 }
@@ -248,29 +291,37 @@ impl Life {
     }
 }
 
-/// Whether named still is that process.
+/// Whether named still is that process, and a control channel to it.
 enum Seen {
-    Same,
-    Another,
+    Same(Rndc),
+    Another(Rndc),
     Unknown,
 }
 
 impl Process {
-    /// Asks named for its boot time, unless the connection shows that it is the same process.
-    async fn look(&mut self, agent: &Agent, is_same: bool) -> Seen {
-        let now = Instant::now();
-        if let Some(life) = self.life.as_mut().filter(|_| is_same) {
-            life.last = now;
-            return Seen::Same;
+    /// It was seen, and it is the same one.
+    fn is_same(&mut self) {
+        if let Some(life) = &mut self.life {
+            life.last = Instant::now();
         }
-        match boot_time(agent).await {
-            Ok(boot_time) => {
+    }
+
+    /// Asks named for its boot time.
+    async fn look(&mut self, agent: &Agent) -> Seen {
+        let now = Instant::now();
+        let asked = async {
+            let mut named = control(agent).await?;
+            Ok((boot_time(&mut named).await?, named))
+        };
+        let result: Result<_, RndcError> = asked.await;
+        match result {
+            Ok((boot_time, named)) => {
                 self.complained = false;
                 if Life::see(&mut self.life, &boot_time, now) {
-                    return Seen::Same;
+                    return Seen::Same(named);
                 }
                 info!(boot_time, "named has started");
-                Seen::Another
+                Seen::Another(named)
             }
             Err(error) => {
                 if !self.complained {

@@ -38,8 +38,8 @@ pub enum Strictness {
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
     /// What the label `region` of the instance means for its servers. `preferred`: nodes of that region
-    /// (`topology.kubernetes.io/region`) come first; a server for which there is no room, or which would share a node or zone
-    /// there, may run elsewhere, and the condition Degraded says so; `required`: they run there or not at all. Default: `preferred`.
+    /// (`topology.kubernetes.io/region`) come first, also where servers have to share them; a server for which there is no
+    /// room runs elsewhere, and the condition Degraded says so; `required`: they run there or not at all. Default: `preferred`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "strictness")]
     pub region: Option<Strictness>,

@@ -133,13 +133,13 @@ reasons! {
         "Servers are starting, loading their zones for the first time, or have not taken new settings yet.",
         "Wait; a server is ready once it has loaded every zone, and settings reach servers that run within seconds, at most two minutes.";
     ServersFailing: "Ready=False and Degraded=True on Bind9Instances",
-        "Pods of the instance cannot run: no node takes them, their image cannot be pulled, a container ends again and again, or their node is lost and they have storage. A roll-out waits at the first such pod; the others go on serving.",
+        "Pods of the instance cannot run: no node takes them, their image cannot be pulled, a container ends again and again or is not ready two minutes after its start, or their node is lost and they have storage. A roll-out waits at the first such pod; the others go on serving.",
         "See the message; correct spec.image, spec.version, spec.resources, spec.placement or spec.storage, make room, or say that the node is lost for good.";
     ConfigRefused: "Ready=False and Degraded=True on Bind9Instances",
         "BIND does not take the settings of this generation, and goes on with those before.",
         "See the message, which quotes BIND; correct spec.config, or use an image of BIND 9.18.28 or later.";
     ServersMisplaced: "Degraded=True on Bind9Instances",
-        "Servers run outside of the region of the instance, for it had no room, or no node and zone for each of them, when they were made.",
+        "Servers run outside of the region of the instance, for it had no room when they were made.",
         "Make room in the region and delete the pods that the message names, or set spec.placement.region to required.";
     ServerLagging: "Degraded=True on DNSZones and Bind9Instances",
         "The servers that the message names do not answer the published version.",

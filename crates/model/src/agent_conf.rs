@@ -112,8 +112,16 @@ pub struct NamedConfig {
     pub control: SocketAddr,
     /// The file with the local key, that the agent writes and named includes.
     pub key_file: PathBuf,
-    /// named's configuration: a change of it makes named read it again.
+    /// The configuration that named is to have. A change of it makes named read it again.
     pub config_file: PathBuf,
+}
+
+impl NamedConfig {
+    /// What named reads: `named.conf` beside the local key, which the agent makes before that. Where this is not
+    /// `config_file` itself, it is the last one of it that named has taken: one that it refuses is not what it is started with.
+    pub fn copy(&self) -> PathBuf {
+        self.key_file.with_file_name("named.conf")
+    }
 }
 
 /// One source of zones.

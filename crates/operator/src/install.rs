@@ -138,7 +138,7 @@ fn environment() -> Vec<Value> {
 }
 
 fn deployment() -> Value {
-    let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5});
+    let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5});
     let container = json!({
         "name": "operator",
         "image": IMAGE,

@@ -350,7 +350,7 @@ fn degraded(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking)
     let named = joined(report.outside.iter().take(NAMED));
     let region = notice.instance.region().filter(|_| outside > 0)?;
     let message = format!(
-        "{outside} of {} servers run outside of region {region}, for it had no room, or no node and zone for each of them: \
+        "{outside} of {} servers run outside of region {region}, for it had no room when they were made: \
          {named}",
         notice.servers.len()
     );
@@ -554,7 +554,7 @@ mod tests {
             told(&notice, &report, ConditionType::Degraded),
             (
                 Reason::ServersMisplaced,
-                "1 of 2 servers run outside of region eu, for it had no room, or no node and zone for each of them: \
+                "1 of 2 servers run outside of region eu, for it had no room when they were made: \
                  dns-2 on node7 (us)"
                     .to_owned()
             )

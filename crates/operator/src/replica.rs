@@ -102,9 +102,9 @@ impl Replica {
             self.master.keys.subscribe(),
             self.metrics.clone(),
             handle.view(),
+            self.synced.clone(),
             cancel.clone(),
         ));
-        self.synced.set();
         let seen = Seen { ledger: &ledger, states: &mut states, addresses: &listing.addresses };
         let followed = follow(&mut observed, seen, &handle, &self.leadership, cancel);
         let led = async {
@@ -376,14 +376,17 @@ impl Gone {
     }
 }
 
-/// Keeps the keys by which the hidden primary knows instances those of the instances that there are.
+/// Keeps the keys by which the hidden primary knows instances those of the instances that there are. Before it knows them, this
+/// replica is of no use to a server.
 async fn keys(
     store: Store,
     mut master: watch::Receiver<MasterKeys>,
     metrics: Metrics,
     mut views: watch::Receiver<Option<Arc<View>>>,
+    synced: Synced,
     cancel: CancellationToken,
 ) {
+    let mut synced = Some(synced);
     loop {
         let (view, keys) = (views.borrow_and_update().clone(), master.borrow_and_update().clone());
         if let Some(view) = view {
@@ -391,6 +394,8 @@ async fn keys(
             let desired = view.fleet.iter().map(|instance| u64::from(instance.replicas)).sum();
             metrics.servers_desired.set(desired);
             store.set_keys(&bindy_engine::keys(&view.fleet, &keys));
+            // Once: it is taken back when this replica is about to end.
+            synced.take().iter().for_each(Synced::set);
         }
         tokio::select! {
             () = cancel.cancelled() => return,

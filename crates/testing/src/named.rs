@@ -107,20 +107,29 @@ impl Named {
     /// Starts it, again if it has been stopped, with the same configuration, ports and directory.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
+        self.restart_unasked()?;
+        let address = self.address();
+        let what = format!("the first answer of {} on {address}", self.name);
+        let process = self.process()?;
+        let started = wait_for(&what, START_LIMIT, async || {
+            process.check_running()?;
+            dns::is_answering(address).await
+        });
+        if let Err(error) = started.await {
+            self.process = None;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Starts one that does not run, without waiting for its first answer.
+    pub fn restart_unasked(&mut self) -> Result<()> {
         let log = self.place.directory.join("named.log");
         let mut command = Command::new("named");
         command
             .args(["-f", "-n", "1", "-c", "named.conf", "-L", "named.log"])
             .current_dir(&self.place.directory);
-        let mut process = Process::start(&self.name, &command, &log)?;
-        let address = self.address();
-        let what = format!("the first answer of {} on {address}", self.name);
-        wait_for(&what, START_LIMIT, async || {
-            process.check_running()?;
-            dns::is_answering(address).await
-        })
-        .await?;
-        self.process = Some(process);
+        self.process = Some(Process::start(&self.name, &command, &log)?);
         Ok(())
     }
 
@@ -185,7 +194,8 @@ impl Named {
     pub fn wipe(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.place.directory)? {
             let path = entry?.path();
-            let kept = path.extension().is_some_and(|e| e == "conf" || e == "log" || e == "zone");
+            let kept =
+                path.extension().is_some_and(|e| e == "conf" || e == "key" || e == "log" || e == "zone");
             if !kept && path.is_dir() {
                 std::fs::remove_dir_all(path)?;
             } else if !kept {

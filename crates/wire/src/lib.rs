@@ -20,7 +20,10 @@ mod rotation;
 mod server;
 mod tsig;
 
-pub use client::{Answer, AnswerRecord, ClientError, Connection, Endpoint, Timeouts, Transfer};
+pub use client::{
+    Answer, AnswerRecord, ClientError, Connection, Endpoint, Forwarded, News, Question, RecordsAt, SerialOf,
+    Timeouts, Transfer, ask_by_udp,
+};
 pub use domain::base::iana::Rcode;
 pub use key_file::read_keys;
 pub use keys::{Generation, Key, KeyError, KeyRing, MasterSecret, OUTSIDE_LABEL, instance_key_name};

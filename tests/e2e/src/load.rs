@@ -32,6 +32,8 @@ const UNDER_WAY: Duration = Duration::from_millis(100);
 const NEW_PORTS: Range<u16> = 10_000..65_000;
 /// How many of them were taken.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// Questions a second of each of the clients that are there beside what a test is about.
+const FEW: u32 = 50;
 /// How often questions are sent, several at once where the rate asks for it.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -167,13 +169,31 @@ impl Clients {
         Ok(Self { kept, new: Load::start(namespace, service, rate, Ports::New).await? })
     }
 
+    /// Starts a few of both, beside what a test is about, as soon as the Service answers.
+    pub async fn beside(namespace: &Namespace, service: &str) -> Result<Self> {
+        namespace.answers_by_service(service, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        Self::start(namespace, service, FEW).await
+    }
+
+    /// Stops both. An error if any answer was wrong.
+    pub async fn nothing_wrong(self) -> Result<()> {
+        let (kept, new) = self.stop().await?;
+        new.nothing_wrong()?;
+        kept.nothing_wrong()
+    }
+
     /// Stops both. An error if anything was missed, but for what was under way to the client with a kept port when so many
     /// servers were taken away.
     pub async fn missed_nothing(self, servers: usize) -> Result<()> {
-        let (kept, new) = (self.kept.stop().await?, self.new.stop().await?);
-        ensure!(kept.asked > 100 && new.asked > 100, "asked too little: {} and {}", kept.asked, new.asked);
+        let (kept, new) = self.stop().await?;
         new.nothing_missed()?;
         kept.only_answers_under_way_missed(servers)
+    }
+
+    async fn stop(self) -> Result<(Tally, Tally)> {
+        let (kept, new) = (self.kept.stop().await?, self.new.stop().await?);
+        ensure!(kept.asked > 100 && new.asked > 100, "asked too little: {} and {}", kept.asked, new.asked);
+        Ok((kept, new))
     }
 }
 

@@ -57,12 +57,13 @@ async fn until_config(rig: &Rig, file: &Path, wanted: impl Fn(&str, &ConfigState
 }
 
 #[tokio::test]
-async fn an_agent_tells_which_configuration_its_named_has_taken_and_why_it_refuses_one() {
+async fn a_refused_configuration_is_told_with_its_reason_and_named_keeps_the_one_before_also_when_it_is_started_anew()
+ {
     let scratch = Scratch::new("agent-config-state").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
     let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
-    let file = rig.named.place().directory.join("named.conf");
+    let file = rig.named_config.clone();
     let taken = |digest: &str, state: &ConfigState| *state == ConfigState::Taken(digest.to_owned());
     until_config(&rig, &file, taken).await;
     rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
@@ -77,6 +78,9 @@ async fn an_agent_tells_which_configuration_its_named_has_taken_and_why_it_refus
     .await;
     assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(1.0));
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    rig.named.restart().await.unwrap();
+    let called = dns::server_name(rig.named.address(), Transport::Udp).await.unwrap();
+    assert_eq!(called, "changed", "named is started with the one that it has taken");
     std::fs::write(&file, good).unwrap();
     until_config(&rig, &file, taken).await;
     assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(0.0));

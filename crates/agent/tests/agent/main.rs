@@ -10,6 +10,7 @@
 
 mod files;
 mod operator_replicas;
+mod strangers;
 mod support;
 
 use std::time::Duration;

@@ -96,6 +96,8 @@ pub struct Rig {
     pub transfer: Port,
     pub http: Port,
     config: PathBuf,
+    /// The configuration that named is to have; it reads a copy.
+    pub named_config: PathBuf,
     pub json: Value,
     settings: NamedSettings,
 }
@@ -124,28 +126,13 @@ impl Rig {
     /// Starts agent and named; `sources` are name, kind and address.
     pub async fn start(scratch: &Scratch, sources: &[(&str, &str, SocketAddr)]) -> Self {
         let [relay, transfer, http] = [(); 3].map(|()| Port::free().unwrap());
-        let key_file = scratch.path().join("agent.key");
+        let named_config = scratch.path().join("named.conf");
         let keys = scratch.write("keys/a", &own_key().to_file()).unwrap();
         let mut config = PathBuf::new();
         let mut json = Value::Null;
         let (mut agent, mut written) = (None, None);
         let named = Named::with_text(scratch, "named", |place| {
-            json = json!({
-                "instance": "prod/dns", "catalog": catalog().to_string(),
-                "relay": relay.address(), "transfer": transfer.address(), "http": http.address(),
-                "named": {
-                    "dns": place.dns.address(), "control": place.control.address(),
-                    "keyFile": key_file, "configFile": place.directory.join("named.conf"),
-                },
-                "keys": [keys], "sources": sources_json(sources),
-            });
-            config = scratch.write("agent.json", &json.to_string()).unwrap();
-            agent = Some(Agent::start(&config));
-            let started = Instant::now();
-            while !key_file.exists() {
-                assert!(started.elapsed() < LIMIT, "the agent has made no key within {LIMIT:?}");
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            let key_file = place.directory.join("agent.key");
             let text = |path: PathBuf| Text::new(path.to_str().unwrap()).unwrap();
             let settings = NamedSettings {
                 paths: Paths {
@@ -162,21 +149,37 @@ impl Rig {
                 lmdb_mapsize_mib: None,
                 server_id: None,
             };
-            let text = instance_config(&settings);
+            let named_text = instance_config(&settings);
+            std::fs::write(&named_config, &named_text).unwrap();
+            json = json!({
+                "instance": "prod/dns", "catalog": catalog().to_string(),
+                "relay": relay.address(), "transfer": transfer.address(), "http": http.address(),
+                "named": {
+                    "dns": place.dns.address(), "control": place.control.address(),
+                    "keyFile": key_file, "configFile": named_config,
+                },
+                "keys": [keys], "sources": sources_json(sources),
+            });
+            config = scratch.write("agent.json", &json.to_string()).unwrap();
+            agent = Some(Agent::start(&config));
+            let started = Instant::now();
+            while !key_file.exists() {
+                assert!(started.elapsed() < LIMIT, "the agent has made no key within {LIMIT:?}");
+                std::thread::sleep(Duration::from_millis(2));
+            }
             written = Some(settings);
-            text
+            named_text
         })
         .await
         .unwrap();
         let settings = written.unwrap();
-        Self { agent, named, relay, transfer, http, config, json, settings }
+        Self { agent, named, relay, transfer, http, config, named_config, json, settings }
     }
 
     /// Gives named another configuration.
     pub fn configure_named(&mut self, change: impl FnOnce(&mut NamedSettings)) {
         change(&mut self.settings);
-        let path = self.named.place().directory.join("named.conf");
-        std::fs::write(path, instance_config(&self.settings)).unwrap();
+        std::fs::write(&self.named_config, instance_config(&self.settings)).unwrap();
     }
 
     /// Gives the agent other sources.

@@ -116,12 +116,11 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
     let wishes = &settings.wishes;
     let everybody = [AclElement::Any];
     let askers = if wishes.allow_query.is_empty() { &everybody[..] } else { &wishes.allow_query };
-    let loopback = Value::Acl(AclElement::Network(settings.relay.ip(), host_prefix(settings.relay.ip())));
     let mut statements = vec![
         Statement::new("allow-query").block(agent_and(settings, askers)),
         // 9.18 lets everybody transfer.
         Statement::new("allow-transfer").block(agent_and(settings, &wishes.allow_transfer)),
-        Statement::new("allow-notify").block([Statement(vec![loopback])]),
+        Statement::new("allow-notify").block([host(settings.relay.ip())]),
         Statement::new("allow-update").block([Statement::new("none")]),
         Statement::new("recursion").yes_no(false),
         Statement::new("dnssec-validation").yes_no(false),
@@ -137,19 +136,25 @@ fn access(settings: &NamedSettings) -> Vec<Statement> {
         Statement::new("tcp-clients").number(2000u32),
         // In tenths of a second: who connects and says nothing keeps one of those places for five seconds, not for thirty.
         Statement::new("tcp-initial-timeout").number(50u32),
+        // Who waits for a place, as the agent may after a restart, comes in in the order of arrival; beyond this it is luck.
+        Statement::new("tcp-listen-queue").number(1024u32),
     ];
     if let Some(limit) = wishes.rate_limit {
         statements.push(Statement::new("rate-limit").block([
             Statement::new("responses-per-second").number(limit.responses_per_second.max(1)),
             Statement::new("window").number(limit.window.clamp(1, 3600)),
             Statement::new("slip").number(limit.slip.min(10)),
+            // The agent asks by UDP too.
+            Statement::new("exempt-clients").block([host(settings.relay.ip())]),
         ]));
     }
     statements
 }
 
-fn host_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
+/// This address alone, in a list of who may do what.
+fn host(address: IpAddr) -> Statement {
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    Statement(vec![Value::Acl(AclElement::Network(address, prefix))])
 }
 
 /// How versions come in. There is one upstream, the agent, and it answers at once; limits made for strangers only delay.
@@ -219,13 +224,12 @@ fn logging(level: LogLevel) -> Statement {
 }
 
 fn controls(settings: &NamedSettings) -> Statement {
-    let loopback = Value::Acl(AclElement::Network(settings.control.ip(), host_prefix(settings.control.ip())));
     let control = Statement::new("inet")
         .address(settings.control.ip())
         .word("port")
         .number(settings.control.port())
         .word("allow")
-        .block([Statement(vec![loopback])])
+        .block([host(settings.control.ip())])
         .word("keys")
         .block([Statement::default().name(&settings.local_key)]);
     Statement::new("controls").block([control])

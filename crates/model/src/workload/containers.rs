@@ -1,7 +1,7 @@
 //! The two containers of a pod.
 //!
-//! `named` has no key, no token and no way to write anything but its data; `agent` starts before it, because named's
-//! configuration includes the key that the agent makes, and stops after it.
+//! `named` has no key, no token and no way to write anything but its data; `agent` starts before it, because it makes named's
+//! configuration and the key that this includes, and stops after it.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::object::PodSettings;
 
 /// Mounted ConfigMap.
 pub(super) const CONFIG_DIRECTORY: &str = "/etc/bindy";
-/// File in it that named reads.
+/// File in it that named reads a copy of.
 pub const NAMED_CONFIG: &str = "named.conf";
 /// File in it that the agent reads.
 pub(super) const AGENT_CONFIG: &str = "agent.json";
@@ -68,7 +68,7 @@ pub(super) fn named(pods: &PodSettings) -> Container {
     // With -g named would not look at how its configuration wants it to log. What it says before it has read that one goes
     // to the same place.
     let command = ["named", "-f", "-L", "/dev/stderr", "-c"].map(str::to_owned).into_iter();
-    let config = format!("{CONFIG_DIRECTORY}/{NAMED_CONFIG}");
+    let config = format!("{RUN_DIRECTORY}/{NAMED_CONFIG}");
     // The questions and delays of the page on high availability; any answer will do.
     let question = ["dig", "@localhost", "version.bind", "txt", "chaos"].map(str::to_owned);
     let asked = |initial_delay, period, failures| Probe {
@@ -96,7 +96,6 @@ pub(super) fn named(pods: &PodSettings) -> Container {
         resources: Some(resources(pods)),
         security_context: Some(restricted()),
         volume_mounts: Some(vec![
-            mount(volumes::CONFIG, CONFIG_DIRECTORY, Access::Read),
             mount(volumes::DATA, DATA_DIRECTORY, Access::Write),
             mount(volumes::RUN, RUN_DIRECTORY, Access::Read),
         ]),

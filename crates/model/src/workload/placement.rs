@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use bindy_api::Strictness;
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
-    PodAntiAffinity, PreferredSchedulingTerm, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity,
+    PodAffinityTerm, PodAntiAffinity, PreferredSchedulingTerm, Toleration, TopologySpreadConstraint,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
@@ -22,6 +23,11 @@ pub const REGION: &str = "topology.kubernetes.io/region";
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation of the workload: how strictly its pods are spread over zones, and for what that was decided.
 pub const SPREAD_ANNOTATION: &str = "bindy.firestoned.io/spread";
+
+/// What zones may differ by in servers before that weighs against a preferred region, where the scheduler gives each of region
+/// and zones the same weight (`NodeAffinity` and `PodTopologySpread`: 2 of 100 each). It tells a soft spread's zones apart by
+/// servers + maxSkew − 1: the larger, the less they differ.
+const SKEW_IN_A_REGION: i32 = 5;
 
 /// How long a pod waits for a lost node to come back before it is made elsewhere.
 const LOST_NODE_SECONDS: i64 = 30;
@@ -94,28 +100,39 @@ fn strictness(text: &str) -> Option<Strictness> {
 }
 
 /// Different nodes where there are enough; the region of the instance where it has any.
+///
+/// To share a node weighs as much as to leave a preferred region. So servers draw each other into a region by as much as they
+/// repel each other from a node: together that leaves the nodes of other regions no better.
 pub(super) fn affinity(instance: &Instance) -> Result<Affinity, PlanError> {
-    let name = LabelSelectorRequirement {
-        key: POD_LABEL.to_owned(),
-        operator: "In".to_owned(),
-        values: Some(vec![instance.metadata.key.name.clone()]),
-    };
-    let apart = WeightedPodAffinityTerm {
-        weight: 100,
-        pod_affinity_term: PodAffinityTerm {
+    let servers = |topology_key: &str| {
+        let name = LabelSelectorRequirement {
+            key: POD_LABEL.to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec![instance.metadata.key.name.clone()]),
+        };
+        let pod_affinity_term = PodAffinityTerm {
             label_selector: Some(LabelSelector { match_expressions: Some(vec![name]), match_labels: None }),
-            topology_key: "kubernetes.io/hostname".to_owned(),
+            topology_key: topology_key.to_owned(),
             ..PodAffinityTerm::default()
-        },
+        };
+        Some(vec![WeightedPodAffinityTerm { weight: 100, pod_affinity_term }])
     };
     Ok(Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![apart]),
+            preferred_during_scheduling_ignored_during_execution: servers("kubernetes.io/hostname"),
             ..PodAntiAffinity::default()
         }),
         node_affinity: region(instance)?,
-        pod_affinity: None,
+        pod_affinity: prefers_region(instance).then(|| PodAffinity {
+            preferred_during_scheduling_ignored_during_execution: servers(REGION),
+            ..PodAffinity::default()
+        }),
     })
+}
+
+/// Whether the region of the instance is one that its servers may leave.
+fn prefers_region(instance: &Instance) -> bool {
+    instance.region().is_some() && instance.pods.placement.region != Some(Strictness::Required)
 }
 
 /// The nodes of the instance's region, if it has one.
@@ -153,12 +170,13 @@ fn region(instance: &Instance) -> Result<Option<NodeAffinity>, PlanError> {
 /// Zones share the pods. `told_apart_by` is the label by which pods that are about to be replaced are not counted.
 pub(super) fn spread(instance: &Instance, spread: &Spread, told_apart_by: &str) -> TopologySpreadConstraint {
     let pods = BTreeMap::from([(POD_LABEL.to_owned(), instance.metadata.key.name.clone())]);
-    let when_unsatisfiable = match spread.strictness {
-        Strictness::Required => "DoNotSchedule",
-        Strictness::Preferred => "ScheduleAnyway",
+    let (when_unsatisfiable, max_skew) = match spread.strictness {
+        Strictness::Required => ("DoNotSchedule", 1),
+        Strictness::Preferred if prefers_region(instance) => ("ScheduleAnyway", SKEW_IN_A_REGION),
+        Strictness::Preferred => ("ScheduleAnyway", 1),
     };
     TopologySpreadConstraint {
-        max_skew: 1,
+        max_skew,
         topology_key: ZONE.to_owned(),
         when_unsatisfiable: when_unsatisfiable.to_owned(),
         label_selector: Some(LabelSelector { match_labels: Some(pods), match_expressions: None }),
@@ -258,6 +276,34 @@ mod tests {
         assert_eq!(decided(&required("eu"), &partly), Required, "nodes of other regions do not count");
         assert_eq!(decided(&required("us"), &partly), Preferred);
         assert_eq!(decided(&required("mars"), &zoned), Preferred);
+    }
+
+    #[test]
+    fn servers_draw_each_other_into_a_preferred_region_as_much_as_they_repel_each_other_from_a_node() {
+        let of = |region: Option<&str>, placement: serde_json::Value| {
+            let instance = instance(1, region, placement);
+            let affinity = affinity(&instance).unwrap();
+            let apart =
+                affinity.pod_anti_affinity.unwrap().preferred_during_scheduling_ignored_during_execution;
+            let near =
+                affinity.pod_affinity.map(|one| one.preferred_during_scheduling_ignored_during_execution);
+            let soft = Spread { strictness: Strictness::Preferred, note: String::new() };
+            (near.map(Option::unwrap), apart.unwrap(), spread(&instance, &soft, "revision").max_skew)
+        };
+        let (near, apart, skew) = of(Some("eu"), serde_json::json!({}));
+        let near = near.unwrap();
+        assert_eq!(
+            near.iter().map(|one| one.weight).sum::<i32>(),
+            apart.iter().map(|one| one.weight).sum::<i32>()
+        );
+        assert!(near.iter().all(|one| one.pod_affinity_term.topology_key == REGION));
+        assert!(skew > 1, "zones would weigh as much as the region");
+        for (region, placement) in
+            [(None, serde_json::json!({})), (Some("eu"), serde_json::json!({ "region": "required" }))]
+        {
+            let (near, _, skew) = of(region, placement);
+            assert_eq!((near, skew), (None, 1), "{region:?} has no preference to be outvoted");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ const MANY_RESTARTS: i32 = 2;
 /// How long a pod may take to end, after the time that it was given, before somebody has to see to it.
 const LINGERS: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long a pod that runs may take to be ready before somebody should have a look at it.
+const GETS_READY: SignedDuration = SignedDuration::from_secs(120);
+
 /// The pods of all instances, shared by whoever watches them and whoever reports them.
 #[derive(Clone, Debug, Default)]
 pub struct PodStates(Arc<Shared>);
@@ -75,6 +78,11 @@ pub enum Trouble {
         /// What the kubelet calls it, and says of it.
         reason: String,
     },
+    /// It runs, and does not get ready.
+    Unready {
+        /// The containers that are not.
+        containers: String,
+    },
     /// It should have ended, and keeps its place in a StatefulSet.
     Lingers {
         /// Where it runs, or did.
@@ -93,6 +101,11 @@ impl fmt::Display for Trouble {
                 write!(f, "{container} ends again and again (exit code {code}, {reason}): see its logs")
             }
             Self::Waiting { container, reason } => write!(f, "{container} is not started: {reason}"),
+            Self::Unready { containers } => write!(
+                f,
+                "it runs, but {containers} has not been ready for {} minutes: its logs, and `kubectl describe pod`, say why",
+                GETS_READY.as_mins()
+            ),
             Self::Lingers { node } => write!(
                 f,
                 "it should have ended, but node {node} does not say that it has, and a StatefulSet makes no other in its place \
@@ -178,12 +191,22 @@ impl PodStates {
         }
     }
 
-    /// The pods of an instance that do not run, with the reason.
-    pub(super) fn troubles(&self, instance: &NamespacedName, now: Timestamp) -> Vec<(String, Trouble)> {
+    /// The pods of an instance that do not run as they should, with the reason; and when the next will be one of them.
+    pub(super) fn troubles(
+        &self,
+        instance: &NamespacedName,
+        now: Timestamp,
+    ) -> (Vec<(String, Trouble)>, Option<Timestamp>) {
         let state = self.lock();
-        let pods = state.pods.get(instance).into_iter().flatten();
-        let pods = pods.filter(|(_, pod)| pod.since.is_none_or(|since| since <= now));
-        pods.filter_map(|(name, pod)| Some((name.clone(), pod.trouble.clone()?))).collect()
+        let (mut troubles, mut next) = (Vec::new(), None);
+        for (name, pod) in state.pods.get(instance).into_iter().flatten() {
+            match (&pod.trouble, pod.since) {
+                (Some(_), Some(since)) if since > now => next = next.into_iter().chain([since]).min(),
+                (Some(trouble), _) => troubles.push((name.clone(), trouble.clone())),
+                (None, _) => {}
+            }
+        }
+        (troubles, next)
     }
 
     /// The pods of an instance that run on nodes of another region than this one, or of none.
@@ -215,7 +238,9 @@ fn state(pod: &Pod) -> Option<PodState> {
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
-        return Some(PodState { node, trouble: trouble(pod), since: None });
+        let of_now = trouble(pod).map(|trouble| (trouble, None));
+        let (trouble, since) = of_now.or_else(|| unready(pod.status.as_ref()?)).unzip();
+        return Some(PodState { node, trouble, since: since.flatten() });
     };
     let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
@@ -236,6 +261,23 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     }
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     containers.into_iter().find_map(container_trouble)
+}
+
+/// From when on it is a trouble that a pod whose containers all run is not ready.
+fn unready(status: &PodStatus) -> Option<(Trouble, Option<Timestamp>)> {
+    let ready =
+        status.conditions.iter().flatten().find(|one| one.type_ == "Ready" && one.status == "False")?;
+    let mut since = ready.last_transition_time.as_ref()?.0;
+    let mut names = Vec::new();
+    for container in status.init_container_statuses.iter().chain(&status.container_statuses).flatten() {
+        let running = container.state.as_ref()?.running.as_ref()?;
+        if !container.ready {
+            names.push(container.name.as_str());
+            since = since.max(running.started_at.as_ref()?.0);
+        }
+    }
+    let trouble = Trouble::Unready { containers: names.join(" and ") };
+    (!names.is_empty()).then(|| (trouble, since.checked_add(GETS_READY).ok()))
 }
 
 fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {
@@ -324,7 +366,7 @@ mod tests {
         let told = |pod: &Pod, seconds| {
             states.put(pod);
             let now = ends + SignedDuration::from_secs(seconds);
-            let troubles = states.troubles(&key(), now);
+            let (troubles, _) = states.troubles(&key(), now);
             troubles.into_iter().map(|(pod, trouble)| format!("{pod}: {trouble}")).collect::<Vec<_>>()
         };
         assert_eq!(told(&going, 3600), [""; 0], "a Deployment has made another one");
@@ -338,6 +380,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_runs_and_is_not_ready_becomes_a_trouble_in_time() {
+        let states = PodStates::default();
+        let started: Timestamp = "2026-01-01T00:00:30Z".parse().unwrap();
+        let ready = |ready: bool, since: Timestamp| {
+            json!([{ "type": "Ready", "status": if ready { "True" } else { "False" },
+            "lastTransitionTime": since }])
+        };
+        let running =
+            |since: Timestamp| container(&json!({ "running": { "startedAt": since } }), &json!({}), 0);
+        let told = |conditions: Value, mut status: Value| {
+            status["conditions"] = conditions;
+            states.put(&pod("dns-1", "a", &status));
+            [119, 120].map(|after| states.troubles(&key(), started + SignedDuration::from_secs(after)))
+        };
+        let text = "it runs, but named has not been ready for 2 minutes: its logs, and `kubectl describe pod`, say why";
+        let before = started - SignedDuration::from_secs(600);
+        let due = started + SignedDuration::from_secs(120);
+        // Of the two the later: what happened before the container was started is no matter.
+        for (not_ready, container) in [(started, before), (before, started)] {
+            let [early, late] = told(ready(false, not_ready), running(container));
+            assert_eq!(early, (vec![], Some(due)));
+            assert_eq!(
+                late.0.into_iter().map(|(pod, why)| format!("{pod}: {why}")).collect::<Vec<_>>(),
+                [format!("dns-1: {text}")]
+            );
+            assert_eq!(late.1, None);
+        }
+        let creating = container(&json!({ "waiting": { "reason": "ContainerCreating" } }), &json!({}), 0);
+        assert_eq!(told(ready(false, before), creating).map(|(troubles, _)| troubles.len()), [0, 0]);
+        assert_eq!(told(ready(true, before), running(before)).map(|(troubles, _)| troubles.len()), [0, 0]);
+    }
+
+    #[test]
     fn a_pod_that_is_over_is_no_trouble() {
         let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
         for (phase, troubles) in [("Running", 1), ("Failed", 0), ("Succeeded", 0)] {
@@ -345,7 +420,7 @@ mod tests {
             status["phase"] = json!(phase);
             let states = PodStates::default();
             states.put(&pod("dns-1", "a", &status));
-            assert_eq!(states.troubles(&key(), Timestamp::now()).len(), troubles, "{phase}");
+            assert_eq!(states.troubles(&key(), Timestamp::now()).0.len(), troubles, "{phase}");
             let nodes: Nodes = [("a".to_owned(), Topology::default())].into();
             assert_eq!(states.outside(&key(), "eu", &nodes).len(), troubles, "{phase}");
         }

@@ -404,7 +404,10 @@ impl Pass<'_> {
         let live = self.ours(wanted, &names.pods);
         self.problems.extend(live.as_deref().and_then(replica_failure));
         let former = ObjectKind::PODS.into_iter().find(|kind| *kind != wanted);
-        let next = self.next.min(self.now + self.interval());
+        let clock = Timestamp::now();
+        let (troubles, next_trouble) = self.context.pods.troubles(self.key(), clock);
+        let next_trouble = next_trouble.map(|then| self.now + then.duration_since(clock).unsigned_abs());
+        let next = self.next.min(self.now + self.interval()).min(next_trouble.unwrap_or(self.next));
         let former = former.and_then(|kind| self.pods(kind));
         let nodes = self.observed.nodes();
         let outside = self.instance.region().zip(nodes.as_deref());
@@ -423,7 +426,7 @@ impl Pass<'_> {
                 addresses: service.as_deref().and_then(client_addresses),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
-                troubles: self.context.pods.troubles(&self.instance.metadata.key, Timestamp::now()),
+                troubles,
                 outside,
             },
         }

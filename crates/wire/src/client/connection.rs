@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::progress::{Asked, Progress};
-use super::query::{self, matching, question, random_id};
+use super::query::{self, News, Question, RecordsAt, SerialOf, matching, question, random_id};
 use super::transfer::Incoming;
 use super::{Answer, ClientError, Endpoint, Timeouts, Transfer};
 use crate::message::{HEADER, Header, Reader, put_u16, soa};
@@ -51,26 +51,32 @@ impl Connection {
         self.usable
     }
 
+    /// The same connection with other limits.
+    pub fn with_timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
+    }
+
     /// The serial of the server's version of `zone`.
     pub async fn soa(&mut self, zone: &Name) -> Result<Serial, ClientError> {
-        let request = question(random_id(), zone, Rtype::SOA);
-        let message = self.ask(&request).await?;
-        self.judge(query::serial(zone, &request, &message))
+        self.ask(&SerialOf(zone)).await
     }
 
     /// The answer to one question, whatever its response code.
     pub async fn query(&mut self, name: &Name, rtype: Rtype) -> Result<Answer, ClientError> {
-        let request = question(random_id(), name, rtype);
-        let message = self.ask(&request).await?;
-        self.judge(query::answer(&request, &message))
+        self.ask(&RecordsAt(name, rtype)).await
     }
 
     /// Announces a version; returns once that has been acknowledged.
     pub async fn notify(&mut self, zone: &Name, serial: Serial) -> Result<(), ClientError> {
-        let request = query::notify(random_id(), zone, serial);
-        let message = self.ask(&request).await?;
-        let rcode = self.judge(matching(&request, &message, true))?.0.rcode();
-        ClientError::of(rcode).map_or(Ok(()), Err)
+        self.ask(&News(zone, serial)).await
+    }
+
+    /// Sends a request that has one message as its answer, and reads that.
+    pub async fn ask<Q: Question>(&mut self, question: &Q) -> Result<Q::Answer, ClientError> {
+        let mut pending = self.send(question.request(random_id())).await?;
+        let (message, signed) = self.receive(&mut pending).await?;
+        self.finished(signed)?;
+        self.judge(question.read(&pending.request, message))
     }
 
     /// Brings `base` up to date, or transfers the whole zone without one. Where the differences cannot be had, or do
@@ -156,14 +162,6 @@ impl Connection {
         }
     }
 
-    /// Sends a request that has one message as its answer, and returns that.
-    async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, ClientError> {
-        let mut pending = self.send(request.to_vec()).await?;
-        let (message, signed) = self.receive(&mut pending).await?;
-        self.finished(signed)?;
-        Ok(message)
-    }
-
     /// Signs and sends a request. Until its answer is complete the connection is not usable.
     async fn send(&mut self, request: Vec<u8>) -> Result<Pending, ClientError> {
         if !self.usable {
@@ -218,7 +216,7 @@ async fn connect(address: SocketAddr, limit: Duration) -> Result<BufReader<TcpSt
 
 /// Verifies a message. A server that refuses us without knowing our key cannot sign that; its word is taken for it,
 /// since it only denies.
-fn verify(verifier: &mut Verifier, message: &mut Vec<u8>) -> Result<bool, ClientError> {
+pub(super) fn verify(verifier: &mut Verifier, message: &mut Vec<u8>) -> Result<bool, ClientError> {
     let header = Header::parse(message)?;
     match verifier.verify(message, unix_time()) {
         Ok(signed) => Ok(signed),

@@ -1,18 +1,22 @@
 //! The client side: questions, transfers, NOTIFY and forwarding.
 //!
 //! ```text
-//! Endpoint ─► Connection ─ query, soa, notify ─► one message
+//! Endpoint ─► ask_by_udp ─ Question ─► one message
+//!    └─► Connection ─ ask (query, soa, notify) ─► one message
 //!                 ├─ transfer ─► progress (order of records) ─► transfer (content) ─► Version
 //!                 └─ exchange ─► progress ─► messages passed on
 //! ```
 //! Every answer is verified before it is used, and a transfer counts only when its last record has arrived.
 
 mod connection;
+mod datagram;
 mod progress;
 mod query;
 mod transfer;
 
 pub use connection::Connection;
+pub use datagram::ask_by_udp;
+pub use query::{Forwarded, News, Question, RecordsAt, SerialOf};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -131,6 +135,9 @@ pub enum ClientError {
     /// The answer is no DNS, or does not fit the request.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
+    /// The answer did not fit into a datagram (TC): by TCP it can be had.
+    #[error("the answer was truncated")]
+    Truncated,
     /// The server has an older version than we have.
     #[error("the server is at serial {theirs}, before our {ours}")]
     Behind {

@@ -1,11 +1,93 @@
 //! Building requests, and reading answers of one message.
 
 use bindy_zone::{Name, Rtype, Serial, Soa};
+use bytes::Bytes;
 
 use super::{Answer, AnswerRecord, ClientError};
-use crate::message::{CLASS_IN, FLAG_AA, HEADER, Header, Reader, owner, rdata, soa};
+use crate::message::{CLASS_IN, FLAG_AA, HEADER, Header, Reader, owner, put_u16, rdata, soa};
 
 const OPCODE_NOTIFY: u16 = 4 << 11;
+
+/// A request whose answer is one message, by TCP or UDP.
+pub trait Question: Sync {
+    /// What the answer says.
+    type Answer: Send;
+
+    /// The request with this id, without TSIG.
+    fn request(&self, id: u16) -> Vec<u8>;
+
+    /// Reads the answer to `request`, which has been verified.
+    fn read(&self, request: &[u8], message: Vec<u8>) -> Result<Self::Answer, ClientError>;
+}
+
+/// Which version of a zone a server has.
+#[derive(Clone, Copy, Debug)]
+pub struct SerialOf<'a>(pub &'a Name);
+
+/// What there is of one type at a name, whatever the response code.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordsAt<'a>(pub &'a Name, pub Rtype);
+
+/// NOTIFY of a version.
+#[derive(Clone, Copy, Debug)]
+pub struct News<'a>(pub &'a Name, pub Serial);
+
+/// Somebody else's question, whose answer they get as it is, but for its signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a>(pub &'a Bytes);
+
+impl Question for SerialOf<'_> {
+    type Answer = Serial;
+
+    fn request(&self, id: u16) -> Vec<u8> {
+        question(id, self.0, Rtype::SOA)
+    }
+
+    fn read(&self, request: &[u8], message: Vec<u8>) -> Result<Serial, ClientError> {
+        serial(self.0, request, &message)
+    }
+}
+
+impl Question for RecordsAt<'_> {
+    type Answer = Answer;
+
+    fn request(&self, id: u16) -> Vec<u8> {
+        question(id, self.0, self.1)
+    }
+
+    fn read(&self, request: &[u8], message: Vec<u8>) -> Result<Answer, ClientError> {
+        answer(request, &message)
+    }
+}
+
+impl Question for News<'_> {
+    type Answer = ();
+
+    fn request(&self, id: u16) -> Vec<u8> {
+        notify(id, self.0, self.1)
+    }
+
+    fn read(&self, request: &[u8], message: Vec<u8>) -> Result<(), ClientError> {
+        let rcode = matching(request, &message, true)?.0.rcode();
+        ClientError::of(rcode).map_or(Ok(()), Err)
+    }
+}
+
+impl Question for Forwarded<'_> {
+    type Answer = Bytes;
+
+    fn request(&self, id: u16) -> Vec<u8> {
+        let mut request = self.0.to_vec();
+        put_u16(&mut request, 0, id);
+        request
+    }
+
+    fn read(&self, request: &[u8], mut message: Vec<u8>) -> Result<Bytes, ClientError> {
+        matching(request, &message, true)?;
+        put_u16(&mut message, 0, Header::parse(self.0)?.id);
+        Ok(message.into())
+    }
+}
 
 /// A question.
 pub(super) fn question(id: u16, name: &Name, rtype: Rtype) -> Vec<u8> {
@@ -25,7 +107,7 @@ pub(super) fn ixfr(id: u16, zone: &Name, soa: &Soa, serial: Serial) -> Vec<u8> {
 }
 
 /// News of a version; the serial is only a hint (RFC 1996 section 3.7), so the rest of its SOA is left empty.
-pub(super) fn notify(id: u16, zone: &Name, serial: Serial) -> Vec<u8> {
+fn notify(id: u16, zone: &Name, serial: Serial) -> Vec<u8> {
     let mut message = Vec::with_capacity(256);
     let flags = OPCODE_NOTIFY | FLAG_AA;
     Header { id, flags, questions: 1, answers: 1, authorities: 0, additionals: 0 }.append(&mut message);
@@ -75,7 +157,7 @@ pub(super) fn matching(request: &[u8], message: &[u8], first: bool) -> Result<(H
 }
 
 /// Reads an answer of one message.
-pub(super) fn answer(request: &[u8], message: &[u8]) -> Result<Answer, ClientError> {
+fn answer(request: &[u8], message: &[u8]) -> Result<Answer, ClientError> {
     let (header, start) = matching(request, message, true)?;
     let mut reader = Reader::at(message, start);
     let mut records = Vec::new();
@@ -92,7 +174,7 @@ pub(super) fn answer(request: &[u8], message: &[u8]) -> Result<Answer, ClientErr
 }
 
 /// The serial in an answer to an SOA question.
-pub(super) fn serial(zone: &Name, request: &[u8], message: &[u8]) -> Result<Serial, ClientError> {
+fn serial(zone: &Name, request: &[u8], message: &[u8]) -> Result<Serial, ClientError> {
     let (header, start) = matching(request, message, true)?;
     if let Some(error) = ClientError::of(header.rcode()) {
         return Err(error);

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -88,6 +89,13 @@ impl Rndc {
             }
             Some(Err(_)) => Err(RndcError::Malformed("its result is no number")),
         }
+    }
+
+    /// Whether named still holds it, as the kernel knows: the end of a process closes its connections before another one can
+    /// answer in its place.
+    pub fn is_open(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(&self.stream, &mut [0; 1], flags), Err(rustix::io::Errno::AGAIN))
     }
 
     async fn exchange(&mut self, command: &str) -> Result<Table, RndcError> {

@@ -2,7 +2,9 @@
 //! on, and when the control plane is back everything is as it was.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
+use bindy_e2e::{
+    Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, served,
+};
 use bindy_testing::cluster::{AGENT, LIMIT, NAMED};
 use bindy_testing::manifest::a;
 use bindy_testing::{http, wait_for};
@@ -17,6 +19,7 @@ async fn containers_come_back_while_the_whole_control_plane_is_silent() -> Resul
             let servers = served(namespace, 2).await?;
             let mut published = namespace.contents_are_published().await?;
             let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+            let clients = Clients::beside(namespace, "primary").await?;
             probes.more_answers(&servers, 10).await?;
             let [first, second] = servers.as_slice() else { anyhow::bail!("not two servers") };
             let operator = Operator::of(namespace.cluster());
@@ -52,6 +55,7 @@ async fn containers_come_back_while_the_whole_control_plane_is_silent() -> Resul
             namespace.serve(&a("later", ZONE.0, "later", "192.0.2.7")).await?;
             namespace.answers("later.example.com", Rtype::A, &["192.0.2.7"]).await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
+            clients.nothing_wrong().await?;
             probes.right(&published).await.map(drop)
         })
         .await

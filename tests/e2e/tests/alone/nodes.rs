@@ -1,7 +1,7 @@
 //! A node is cut off, and one loses its power: the others answer, and the node's pods are back when it is.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{STEADY_QUESTIONS, alone, served};
+use bindy_e2e::{Clients, STEADY_QUESTIONS, alone, served};
 use bindy_testing::cluster::{NAMED, OPERATOR, Pods};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{cluster::LIMIT, wait_for};
@@ -21,6 +21,7 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
             let victim = servers.iter().find(|one| one.node != *of_operator).context("all on one node")?;
             let node = cluster.node(&victim.node)?.clone();
             let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+            let clients = Clients::beside(namespace, "primary").await?;
             probes.more_answers(&servers, 10).await?;
 
             probes.outage_begins(victim);
@@ -49,6 +50,7 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
             probes.outage_ends(victim);
             probes.more_answers(&servers, 10).await?;
             ensure!(namespace.contents_are_published().await? == published, "another version was published");
+            clients.nothing_wrong().await?;
             probes.right(&published).await.map(drop)
         })
         .await

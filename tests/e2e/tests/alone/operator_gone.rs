@@ -2,7 +2,9 @@
 //! objects meanwhile is in effect when it is back, and only their last state.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
+use bindy_e2e::{
+    Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, served,
+};
 use bindy_testing::cluster::{AGENT, Grace, NAMED};
 use bindy_testing::manifest::a;
 use bindy_zone::Rtype;
@@ -19,6 +21,7 @@ async fn servers_heal_without_the_operator_and_it_catches_up_when_it_is_back() -
                 .await?;
             let mut published = namespace.contents_are_published().await?;
             let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+            let clients = Clients::beside(namespace, "primary").await?;
             let operator = Operator::of(namespace.cluster());
             operator.stop().await?;
 
@@ -50,6 +53,7 @@ async fn servers_heal_without_the_operator_and_it_catches_up_when_it_is_back() -
             namespace.ready("ARecord", "twice").await?;
             namespace.ready("DNSZone", ZONE.0).await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
+            clients.nothing_wrong().await?;
             let history = probes.right(&published).await?;
             ensure!(history.observations.len() > 100, "too few questions");
             servers.first().map(drop).context("no server")

@@ -2,7 +2,7 @@
 //! nobody gives a wrong, empty or older answer meanwhile.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{STEADY_QUESTIONS, ZONE, add_versions, served};
+use bindy_e2e::{Clients, STEADY_QUESTIONS, ZONE, add_versions, served};
 use bindy_testing::cluster::{AGENT, NAMED, in_namespace};
 use bindy_testing::manifest::a;
 use bindy_zone::Rtype;
@@ -14,6 +14,7 @@ async fn a_killed_named_comes_back_with_its_zone() -> Result<()> {
         let servers = served(namespace, 2).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "primary").await?;
         probes.more_answers(&servers, 20).await?;
         let victim = servers.first().context("no server")?;
         probes.outage_begins(victim);
@@ -26,6 +27,7 @@ async fn a_killed_named_comes_back_with_its_zone() -> Result<()> {
         namespace.answers("later.example.com", Rtype::A, &["192.0.2.7"]).await?;
         probes.more_answers(&servers, 20).await?;
         add_versions(&mut published, namespace.contents_are_published().await?);
+        clients.nothing_wrong().await?;
         probes.right(&published).await.map(drop)
     })
     .await
@@ -37,6 +39,7 @@ async fn a_killed_agent_costs_no_answer() -> Result<()> {
         let servers = served(namespace, 2).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "primary").await?;
         probes.more_answers(&servers, 20).await?;
         let victim = servers.first().context("no server")?;
         victim.signal(AGENT, Signal::KILL)?;
@@ -47,6 +50,7 @@ async fn a_killed_agent_costs_no_answer() -> Result<()> {
         probes.more_answers(&servers, 20).await?;
         add_versions(&mut published, namespace.contents_are_published().await?);
         // No outage was announced: named has to have answered all the time.
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await
@@ -58,6 +62,7 @@ async fn a_wiped_server_fills_itself_again() -> Result<()> {
         let servers = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "primary").await?;
         probes.more_answers(&servers, 20).await?;
         let victim = servers.first().context("no server")?;
         probes.outage_begins(victim);
@@ -67,6 +72,7 @@ async fn a_wiped_server_fills_itself_again() -> Result<()> {
         probes.more_answers(&servers, 20).await?;
         let now = namespace.contents_are_published().await?;
         ensure!(now == published, "another version was published");
+        clients.nothing_wrong().await?;
         probes.right(&published).await.map(drop)
     })
     .await

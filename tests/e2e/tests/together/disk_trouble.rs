@@ -4,7 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{
-    STEADY_QUESTIONS, ZONE, add_versions, remove_volumes, served_with_volumes, storage, volume_directory,
+    Clients, STEADY_QUESTIONS, ZONE, add_versions, remove_volumes, served_with_volumes, storage,
+    volume_directory,
 };
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Disk, Grace, NAMED, Namespace, Probes, Server, condition, in_namespace};
@@ -19,6 +20,7 @@ struct Stored {
     well: Server,
     published: Published,
     probes: Probes,
+    clients: Clients,
 }
 
 async fn stored(namespace: &Namespace) -> Result<Stored> {
@@ -27,9 +29,10 @@ async fn stored(namespace: &Namespace) -> Result<Stored> {
     servers.sort_by(|one, other| one.name.cmp(&other.name));
     let published = namespace.contents_are_published().await?;
     let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+    let clients = Clients::beside(namespace, "primary").await?;
     probes.more_answers(&servers, 10).await?;
     let [ill, well] = <[Server; 2]>::try_from(servers).ok().context("not two servers")?;
-    Ok(Stored { disk, ill, well, published, probes })
+    Ok(Stored { disk, ill, well, published, probes, clients })
 }
 
 impl Stored {
@@ -51,6 +54,7 @@ impl Stored {
     async fn ends(mut self, namespace: &Namespace) -> Result<()> {
         self.probes.more_answers(&namespace.until_ready("primary", 2, &[]).await?, 10).await?;
         add_versions(&mut self.published, namespace.contents_are_published().await?);
+        self.clients.nothing_wrong().await?;
         self.probes.right(&self.published).await?;
         remove_volumes(namespace, "primary", 2).await
     }

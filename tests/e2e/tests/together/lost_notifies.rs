@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, add_versions, served};
+use bindy_e2e::{Clients, Operator, STEADY_QUESTIONS, ZONE, add_versions, served};
 use bindy_testing::cluster::{PacketRules, condition, in_namespace};
 use bindy_testing::manifest::{a, zone};
 use bindy_zone::Rtype;
@@ -18,6 +18,7 @@ async fn changes_arrive_within_five_seconds_although_every_notify_is_lost() -> R
         let servers = served(namespace, 2).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "primary").await?;
         let operator = Operator::of(namespace.cluster()).addresses().await?;
         let lost = ["tcp", "udp"].map(|way| format!("ip saddr {{{operator}}} {way} dport 5353 drop"));
         let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
@@ -53,6 +54,7 @@ async fn changes_arrive_within_five_seconds_although_every_notify_is_lost() -> R
             namespace.ready(kind, name).await?;
         }
         add_versions(&mut published, namespace.contents_are_published().await?);
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await

@@ -2,7 +2,7 @@
 //! case; when its servers are back they have what was edited meanwhile.
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
 use bindy_testing::cluster::{condition, in_namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::Rtype;
@@ -19,6 +19,7 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_has_no_se
         let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "secondary").await?;
         probes.more_answers(&secondaries, 10).await?;
 
         namespace.patch("Bind9Instance", "primary", json!({"spec": {"replicas": 0}})).await?;
@@ -52,6 +53,7 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_has_no_se
         namespace.ready("DNSZone", ZONE.0).await?;
         probes.more_answers(&back, 10).await?;
         add_versions(&mut published, namespace.contents_are_published().await?);
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await

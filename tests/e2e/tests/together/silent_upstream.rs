@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
 use bindy_testing::cluster::{PacketRules, Server, in_namespace};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::http;
@@ -43,6 +43,7 @@ async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result
         let upstream = primaries.first().context("no primary")?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "secondary").await?;
         let source = format!("upstream-{}-primary", namespace.name());
         until_live(&secondaries, &source, 1).await?;
         let operator = Operator::of(namespace.cluster()).addresses().await?;
@@ -75,6 +76,7 @@ async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result
             ensure!(returned.elapsed() < RETURN, "{fault}: it took {:?}", returned.elapsed());
             add_versions(&mut published, namespace.contents_are_published().await?);
         }
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await

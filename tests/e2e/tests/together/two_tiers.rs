@@ -1,7 +1,7 @@
 //! A secondary pulls from the primaries: it needs the operator neither for what there is nor for what changes.
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
 use bindy_testing::cluster::{Grace, PacketRules, in_namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_zone::Rtype;
@@ -16,6 +16,7 @@ async fn secondaries_get_changes_from_primaries_without_reaching_the_operator() 
         namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "secondary").await?;
 
         let cluster = namespace.cluster();
         let operator = Operator::of(cluster).addresses().await?;
@@ -42,6 +43,7 @@ async fn secondaries_get_changes_from_primaries_without_reaching_the_operator() 
         probes.more_answers(&back, 20).await?;
         probes.more_answers(&secondaries, 5).await?;
         ensure!(namespace.contents_are_published().await?.len() == 1, "another zone");
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await

@@ -96,7 +96,7 @@ async fn settings_that_bind_takes_in_place_restart_nothing() -> Result<()> {
             let config = |server: &Server| {
                 let pid = server.process(bindy_testing::cluster::NAMED)?;
                 Ok::<_, anyhow::Error>(std::fs::read_to_string(format!(
-                    "/proc/{pid}/root/etc/bindy/named.conf"
+                    "/proc/{pid}/root/run/bindy/named.conf"
                 ))?)
             };
             namespace.ready("Bind9Instance", "primary").await?;
