@@ -3,6 +3,7 @@
 //! `tests/together` has the promises that are tested side by side, `tests/alone` the failures that concern everybody:
 //! of the operator, the API server, a node. One file each.
 
+mod addresses;
 mod load;
 mod nodes;
 mod operator;
@@ -22,11 +23,12 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::json;
 
+pub use addresses::{addresses_in, addresses_told};
 pub use load::{Clients, Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};
-pub use volumes::{make_volumes, remove_volumes, storage, volume_directory};
+pub use volumes::{make_volumes, remove_volumes, served_with_volumes, storage, volume_directory};
 
 /// The zone of most tests, and the name of its object.
 pub const ZONE: (&str, &str) = ("example-com", "example.com");
@@ -43,10 +45,13 @@ const AT_ONCE: usize = 16;
 /// Serves the zone with its steady record on an instance `primary` with so many servers, and waits until everything is
 /// ready. Returns the servers.
 pub async fn served(namespace: &Namespace, replicas: u32) -> Result<Vec<Server>> {
+    served_by(namespace, &instance("primary", "primary", replicas, &[]), replicas).await
+}
+
+/// The same on an instance `primary` that is written like this.
+pub async fn served_by(namespace: &Namespace, instance: &str, replicas: u32) -> Result<Vec<Server>> {
     let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
-    namespace
-        .serve(&(instance("primary", "primary", replicas, &[]) + &zone(ZONE.0, ZONE.1) + &steady))
-        .await?;
+    namespace.serve(&(instance.to_owned() + &zone(ZONE.0, ZONE.1) + &steady)).await?;
     namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
     namespace.until_ready("primary", replicas.try_into()?, &[]).await
 }

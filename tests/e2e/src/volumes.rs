@@ -4,12 +4,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bindy_testing::cluster::Namespace;
+use bindy_testing::cluster::{Namespace, Server};
+use bindy_testing::manifest::manifest;
 use serde_json::{Value, json};
+
+use crate::served_by;
 
 /// The storage of an instance that uses them.
 pub fn storage() -> Value {
     json!({"size": "100Mi", "storageClassName": ""})
+}
+
+/// [`served`](crate::served) with a volume for each server, and these settings of storage.
+pub async fn served_with_volumes(
+    namespace: &Namespace,
+    replicas: u32,
+    storage: &Value,
+) -> Result<Vec<Server>> {
+    make_volumes(namespace, "primary", replicas).await?;
+    let spec = format!("role: primary, replicas: {replicas}, storage: {storage}");
+    served_by(namespace, &manifest("Bind9Instance", "primary", &spec), replicas).await
 }
 
 /// Where the volume of a server is, which may be mounted before the volume is made.

@@ -50,6 +50,7 @@ pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
     pod_selector,
 };
+pub use network::{FixedAddress, keep_address};
 pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
 pub use storage::{FixedVolumes, keep_volumes, pods_kind};
 

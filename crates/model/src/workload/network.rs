@@ -10,6 +10,7 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
 use super::names::{MANAGED_BY, MANAGED_BY_LABEL, pod_labels};
 use super::{Cluster, DNS_PORT, HTTP_PORT, TRANSFER_PORT};
@@ -42,6 +43,33 @@ pub(super) fn dns_service(mut metadata: ObjectMeta, instance: &Instance) -> Serv
     spec.external_traffic_policy = external_traffic_policy;
     spec.ip_family_policy = ip_family_policy.or(spec.ip_family_policy);
     Service { metadata, spec: Some(spec), ..Service::default() }
+}
+
+/// A Service has another address within the cluster than is asked for, and cannot get it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Service {name} keeps its clusterIP {live}; {wanted} is asked for, and Kubernetes lets nobody change it. To have that \
+     address delete the Service: it is made again at once, and clients have to go to the new address"
+)]
+pub struct FixedAddress {
+    /// Name of the Service.
+    pub name: String,
+    /// What it has.
+    pub live: String,
+    /// What it should have.
+    pub wanted: String,
+}
+
+/// Gives a wanted Service the address of the live one, so that everything else about it can be changed; `Some` when another
+/// address is asked for.
+pub fn keep_address(live: &Value, wanted: &mut Value) -> Option<FixedAddress> {
+    const ADDRESS: &str = "/spec/clusterIP";
+    let kept = live.pointer(ADDRESS)?.as_str()?;
+    let address = wanted.pointer_mut(ADDRESS)?;
+    let asked = std::mem::replace(address, kept.into()).as_str()?.to_owned();
+    let parsed = |text: &str| text.parse::<IpAddr>().ok();
+    let name = live.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    (parsed(kept) != parsed(&asked)).then(|| FixedAddress { name, live: kept.to_owned(), wanted: asked })
 }
 
 /// Where other servers get zones: from the ready ones only, which have them all. A BIND outside asks for serials by UDP.
@@ -152,4 +180,30 @@ fn host(address: IpAddr) -> NetworkPolicyPeer {
 
 fn everybody() -> NetworkPolicyPeer {
     NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_that_cannot_be_changed_is_kept_and_the_wish_is_answered() {
+        let service =
+            |address: &str| json!({ "metadata": { "name": "dns" }, "spec": { "clusterIP": address } });
+        let live = service("fd10:96::53");
+        let mut same = service("FD10:96:0::53");
+        assert_eq!(keep_address(&live, &mut same), None, "it is written in another way");
+        assert_eq!(same, live, "it is sent as it is there");
+        let mut other = service("10.96.0.53");
+        let fixed = keep_address(&live, &mut other).unwrap();
+        assert_eq!(other, live);
+        assert_eq!((&*fixed.live, &*fixed.wanted), ("fd10:96::53", "10.96.0.53"));
+        let mut free = json!({ "spec": {} });
+        assert_eq!(keep_address(&live, &mut free), None);
+        assert_eq!(free, json!({ "spec": {} }), "nobody asks for one");
+        let mut first = service("10.96.0.53");
+        assert_eq!(keep_address(&json!({ "spec": {} }), &mut first), None);
+        assert_eq!(first, service("10.96.0.53"));
+    }
 }

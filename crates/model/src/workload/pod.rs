@@ -94,7 +94,8 @@ fn stateful_set(instance: &Instance, selector: LabelSelector, template: PodTempl
     StatefulSetSpec {
         replicas: Some(replicas(instance)),
         selector,
-        // After a loss of everything all start at once: each may have zones that the others lack.
+        // After a loss of everything all start at once: each may have zones that the others lack. And a template that cannot run
+        // is taken back without anybody deleting its pod, which the other policy would wait for.
         pod_management_policy: Some("Parallel".to_owned()),
         update_strategy: Some(StatefulSetUpdateStrategy {
             type_: Some("RollingUpdate".to_owned()),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bindy_api::Reason;
 use bindy_engine::HandoutError;
 use bindy_model::NamespacedName;
-use bindy_model::workload::{FixedVolumes, ObjectKind, PlanError};
+use bindy_model::workload::{FixedAddress, FixedVolumes, ObjectKind, PlanError};
 use bindy_wire::KeyError;
 use serde_json::Value;
 
@@ -120,6 +120,9 @@ pub enum Problem {
     /// Other volumes are asked for than there are.
     #[error("{0}")]
     Volumes(FixedVolumes),
+    /// Another address within the cluster is asked for than there is.
+    #[error("{0}")]
+    Address(FixedAddress),
     /// The Deployment cannot make its pods.
     #[error("pods cannot be made: {0}")]
     Pods(String),
@@ -131,9 +134,11 @@ impl Problem {
         match self {
             Self::Collision { .. } => Reason::NameTaken,
             Self::Plan(_) | Self::Keys(_) | Self::Handouts(_) => Reason::InvalidData,
-            Self::Refused { .. } | Self::Contested { .. } | Self::Pods(_) | Self::Volumes(_) => {
-                Reason::WorkloadRefused
-            }
+            Self::Refused { .. }
+            | Self::Contested { .. }
+            | Self::Pods(_)
+            | Self::Volumes(_)
+            | Self::Address(_) => Reason::WorkloadRefused,
             Self::Leaving { .. }
             | Self::Unavailable(_)
             | Self::NoHiddenPrimary(_)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{
-    APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_volumes, ownership,
+    APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_address, keep_volumes, ownership,
 };
 use serde_json::Value;
 use tracing::info;
@@ -30,8 +30,16 @@ pub(super) struct Stop;
 /// Whether an object of ours is other than it should be.
 pub(super) fn differs(live: &Value, desired: &Desired) -> bool {
     let mut body = desired.body.clone();
-    let volumes = desired.kind == ObjectKind::StatefulSet && keep_volumes(live, &mut body).is_some();
-    volumes || difference(live, &body).is_some()
+    keep_fixed(live, desired.kind, &mut body).is_some() || difference(live, &body).is_some()
+}
+
+/// Gives a wanted object what nobody can change of the live one; `Some` when that is not what is asked for.
+fn keep_fixed(live: &Value, kind: ObjectKind, wanted: &mut Value) -> Option<Problem> {
+    match kind {
+        ObjectKind::StatefulSet => keep_volumes(live, wanted).map(Problem::Volumes),
+        ObjectKind::Service => keep_address(live, wanted).map(Problem::Address),
+        _ => None,
+    }
 }
 
 impl Pass<'_> {
@@ -81,11 +89,7 @@ impl Pass<'_> {
 
     async fn settle_ours(&mut self, desired: &Desired, live: &Value) -> Result<State, Stop> {
         let mut desired = desired.clone();
-        if desired.kind == ObjectKind::StatefulSet
-            && let Some(fixed) = keep_volumes(live, &mut desired.body)
-        {
-            self.problems.push(Problem::Volumes(fixed));
-        }
+        self.problems.extend(keep_fixed(live, desired.kind, &mut desired.body));
         match difference(live, &desired.body) {
             None => Ok(State::Same),
             Some(field) => self.correct(&desired, live, &field).await,

@@ -625,3 +625,25 @@ async fn volumes_that_cannot_be_changed_are_told_and_other_wishes_followed() {
         (&json!(3), &json!("1Gi"))
     );
 }
+
+#[tokio::test]
+async fn an_address_that_cannot_be_changed_is_told_and_other_wishes_followed() {
+    let mut world = World::new();
+    let asking = |service: Value| view(&[instance("u", &json!({ "replicas": 2, "service": service }))]);
+    world.view = asking(json!({ "clusterIP": "10.96.0.53" }));
+    world.look().await;
+    world.view = asking(json!({ "clusterIP": "10.96.0.54", "ports": [53, 5300] }));
+    for _ in 0..2 {
+        let report = world.look().await;
+        assert!(matches!(report.problems[..], [Problem::Address(_)]), "{:?}", report.problems);
+    }
+    let service = world.api.get("services", "dns").unwrap();
+    assert_eq!(
+        (&service["spec"]["clusterIP"], &service["spec"]["ports"][2]["port"]),
+        (&json!("10.96.0.53"), &json!(5300))
+    );
+    world.api.remove("services", "dns");
+    world.watch();
+    assert_eq!(world.look().await.problems, []);
+    assert_eq!(world.api.get("services", "dns").unwrap()["spec"]["clusterIP"], "10.96.0.54");
+}

@@ -5,9 +5,15 @@ use kube::core::{ApiResource, GroupVersionKind};
 /// The resource of a kind; what is not Kubernetes' own is Bindy's.
 pub(crate) fn resource(kind: &str) -> ApiResource {
     let (group, version) = match kind {
-        "Pod" | "Service" | "ConfigMap" | "Secret" | "ServiceAccount" | "Event" | "Namespace" | "Node" => {
-            ("", "v1")
-        }
+        "Pod"
+        | "Service"
+        | "ConfigMap"
+        | "Secret"
+        | "ServiceAccount"
+        | "Event"
+        | "Namespace"
+        | "Node"
+        | "PersistentVolumeClaim" => ("", "v1"),
         "Deployment" | "ReplicaSet" | "StatefulSet" => ("apps", "v1"),
         "NetworkPolicy" => ("networking.k8s.io", "v1"),
         "PodDisruptionBudget" => ("policy", "v1"),

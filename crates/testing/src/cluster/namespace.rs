@@ -15,7 +15,7 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use super::kinds::resource;
-use super::{Cluster, LIMIT, dump, is_ready, watch};
+use super::{Cluster, LIMIT, OPERATOR, dump, is_ready, watch};
 use crate::Scratch;
 
 /// The owner of the fields that tests set.
@@ -43,18 +43,27 @@ impl Cluster {
         body: impl AsyncFnOnce(&Namespace) -> Result<()>,
     ) -> Result<()> {
         let mut namespace = Namespace::create(self.clone(), test).await?;
-        let outcome = AssertUnwindSafe(Box::pin(body(&namespace))).catch_unwind().await;
-        if matches!(outcome, Ok(Ok(()))) {
-            return namespace.delete().await;
-        }
-        namespace.scratch.keep();
-        let dumped = dump::write(&namespace).await;
-        let (name, directory) = (&namespace.name, namespace.scratch.path().display());
-        let place = format!("namespace {name} is kept; its objects, logs and history are in {directory}");
-        match outcome {
-            Ok(result) => result.context(place).and(dumped),
+        match namespace.run(body).await {
+            Ok(Ok(())) => namespace.delete().await,
+            Ok(failed) => failed.with_context(|| format!("namespace {} is kept", namespace.name)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Runs a test in the operator's own namespace, where it tells its objects by [`Namespace::mark`]: those are gone
+    /// afterwards, whatever the outcome.
+    pub async fn beside_operator(
+        &self,
+        test: &str,
+        body: impl AsyncFnOnce(&Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let scratch = Scratch::new(test)?;
+        let mut namespace = Namespace { cluster: self.clone(), name: OPERATOR.to_owned(), scratch };
+        // A run that was killed has left them.
+        namespace.remove_marked(test).await?;
+        let outcome = namespace.run(body).await;
+        let removed = namespace.remove_marked(test).await;
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(removed)
     }
 }
 
@@ -67,6 +76,42 @@ impl Namespace {
         let api: Api<NamespaceObject> = Api::all(cluster.client());
         api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
         Ok(Self { scratch: Scratch::new(test)?, name, cluster })
+    }
+
+    /// Runs the body. After a failure everything that explains it is written down.
+    async fn run(
+        &mut self,
+        body: impl AsyncFnOnce(&Namespace) -> Result<()>,
+    ) -> std::thread::Result<Result<()>> {
+        let outcome = AssertUnwindSafe(Box::pin(body(self))).catch_unwind().await;
+        if matches!(outcome, Ok(Ok(()))) {
+            return outcome;
+        }
+        self.scratch.keep();
+        let dumped = dump::write(self).await;
+        let place = format!("objects, logs and history are in {}", self.scratch.path().display());
+        outcome.map(|failed| failed.context(place).and(dumped))
+    }
+
+    /// The label by which objects of a test are told that is not in a namespace of its own.
+    pub fn mark(test: &str) -> (&'static str, &str) {
+        (LABEL, test)
+    }
+
+    /// Deletes what is marked, and waits until that and its servers are gone.
+    async fn remove_marked(&self, test: &str) -> Result<()> {
+        let selector = format!("{LABEL}={test}");
+        let instances = self.api("Bind9Instance").list(&ListParams::default().labels(&selector)).await?;
+        let words = ["delete", "bind9instances,dnszones,arecords", "-l", &selector, "--timeout=90s"];
+        self.kubectl(&words).await?;
+        for instance in instances {
+            self.until_servers(&instance.name_any(), "the servers to be gone", |servers| {
+                ensure!(servers.is_empty(), "there still are {servers:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self) -> Result<()> {

@@ -160,9 +160,10 @@ impl Follower {
         let seen = pods.entry(server.name.clone()).or_default();
         seen.address = Some(server.address);
         if server.going && !seen.going {
-            seen.going = true;
             self.prober.outage_begins(&server.name);
         }
+        // A StatefulSet gives the next pod the same name.
+        seen.going = server.going;
         seen.set_ready(server.ready && !server.going, self.prober.elapsed());
         Ok(())
     }

@@ -195,13 +195,13 @@ impl Namespace {
         self.pods(&format!("{SERVERS}={instance}")).until(what, check).await
     }
 
-    /// Waits until an instance has exactly so many servers, all of them ready, none of these names.
+    /// Waits until an instance has exactly so many servers, all of them ready, none of these pods.
     pub async fn until_ready(&self, instance: &str, count: usize, but: &[&Server]) -> Result<Vec<Server>> {
         let what = format!("{count} ready servers of {instance}");
         self.until_servers(instance, &what, |servers| {
             let states: Vec<_> = servers.iter().map(|one| (&one.name, one.ready, one.going)).collect();
             let (all, new) =
-                (servers.len() == count, |one: &Server| but.iter().all(|old| old.name != one.name));
+                (servers.len() == count, |one: &Server| but.iter().all(|old| old.uid != one.uid));
             let good = servers.iter().all(|one| one.ready && !one.going && new(one));
             ensure!(all && good, "there are (name, ready, going) {states:?}");
             Ok(servers.to_vec())

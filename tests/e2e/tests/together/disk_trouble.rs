@@ -4,12 +4,12 @@
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{
-    Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, make_volumes, remove_volumes,
-    storage, volume_directory,
+    Clients, STEADY_QUESTIONS, ZONE, add_versions, remove_volumes, served_with_volumes, storage,
+    volume_directory,
 };
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Disk, Grace, NAMED, Namespace, Probes, Server, condition, in_namespace};
-use bindy_testing::manifest::{a, manifest, zone};
+use bindy_testing::manifest::{a, manifest};
 use bindy_zone::Rtype;
 use rustix::process::Signal;
 
@@ -25,14 +25,7 @@ struct Stored {
 
 async fn stored(namespace: &Namespace) -> Result<Stored> {
     let disk = Disk::mount(&volume_directory(namespace, "primary", 0))?;
-    make_volumes(namespace, "primary", 2).await?;
-    let spec = format!("role: primary, replicas: 2, storage: {}", storage());
-    let objects = manifest("Bind9Instance", "primary", &spec)
-        + &zone(ZONE.0, ZONE.1)
-        + &a("steady", ZONE.0, "steady", STEADY_ADDRESS);
-    namespace.serve(&objects).await?;
-    namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
-    let mut servers = namespace.until_ready("primary", 2, &[]).await?;
+    let mut servers = served_with_volumes(namespace, 2, &storage()).await?;
     servers.sort_by(|one, other| one.name.cmp(&other.name));
     let published = namespace.contents_are_published().await?;
     let probes = namespace.probe(&STEADY_QUESTIONS).await?;

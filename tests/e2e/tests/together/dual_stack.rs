@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE, served};
+use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE, addresses_in, addresses_told, served};
 use bindy_testing::cluster::{LIMIT, Namespace, Server, condition, in_namespace, within};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{http, wait_for};
 use bindy_zone::{Name, Rtype};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const SERVERS: u32 = 2;
 
@@ -21,36 +21,15 @@ async fn told(namespace: &Namespace, families: usize) -> Result<Vec<IpAddr>> {
     let what = format!("the Service to have {families} addresses");
     let addresses: Vec<IpAddr> = namespace
         .until(("Service", "primary"), &what, |service| {
-            let found = addresses(service.data.pointer("/spec/clusterIPs"));
+            let found = addresses_in(service.data.pointer("/spec/clusterIPs"));
             ensure!(found.len() == families, "it has {found:?}");
             Ok(found)
         })
         .await?;
     let in_order = addresses.iter().map(IpAddr::is_ipv6).eq([false, true].into_iter().take(families));
     ensure!(in_order, "the families of {addresses:?}");
-    namespace
-        .until(("Bind9Instance", "primary"), &format!("the status to say {addresses:?}"), |instance| {
-            let found = self::addresses(instance.data.pointer("/status/addresses"));
-            ensure!(found == addresses, "it says {found:?}");
-            let first = instance.data.pointer("/status/address").and_then(Value::as_str);
-            ensure!(first == addresses.first().map(IpAddr::to_string).as_deref(), "the first is {first:?}");
-            Ok(())
-        })
-        .await?;
-    let server = format!("primary.ns.{}", ZONE.1);
-    namespace.answers(ZONE.1, Rtype::NS, &[&format!("{server}.")]).await?;
-    for (rtype, is_ipv6) in [(Rtype::A, false), (Rtype::AAAA, true)] {
-        let own = addresses.iter().filter(|address| address.is_ipv6() == is_ipv6);
-        let texts: Vec<String> = own.map(IpAddr::to_string).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        namespace.answers(&server, rtype, &texts).await?;
-    }
+    addresses_told(namespace, &addresses).await?;
     Ok(addresses)
-}
-
-fn addresses(list: Option<&Value>) -> Vec<IpAddr> {
-    let texts = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    texts.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// Every server has an address in so many families, and answers questions, transfers and HTTP at each of them.

@@ -3,8 +3,10 @@
 
 use anyhow::{Context, Result, ensure};
 use bindy_api::BIND_IMAGE;
-use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, served};
-use bindy_testing::cluster::{Namespace, Server, condition, in_namespace};
+use bindy_e2e::{
+    Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, remove_volumes, served, served_with_volumes, storage,
+};
+use bindy_testing::cluster::{Namespace, Server, condition, in_namespace, is_ready};
 use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
@@ -15,17 +17,17 @@ const TAKEN_AWAY: usize = 4;
 /// Changes the instance under load, waits until `done`, and asks that nothing was missed.
 async fn misses_nothing(
     namespace: &Namespace,
+    before: &[Server],
     change: Value,
-    done: impl AsyncFnOnce(&[Server]) -> Result<()>,
+    done: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    let before = served(namespace, 2).await?;
     let published = namespace.contents_are_published().await?;
     namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
     let probes = namespace.probe(&STEADY_QUESTIONS).await?;
     let clients = Clients::start(namespace, "primary", RATE).await?;
-    probes.more_answers(&before, 20).await?;
+    probes.more_answers(before, 20).await?;
     namespace.patch("Bind9Instance", "primary", change).await?;
-    done(&before).await?;
+    done().await?;
     probes.more_answers(&namespace.servers_of("primary").await?, 20).await?;
     clients.missed_nothing(TAKEN_AWAY).await?;
     probes.right(&published).await.map(drop)
@@ -39,25 +41,40 @@ fn names(servers: &[Server]) -> Vec<&str> {
 async fn servers_of_another_version_and_with_other_resources_replace_those_before_one_by_one() -> Result<()> {
     in_namespace("upgrade-version", async |namespace| {
         let servers = served(namespace, 2).await?;
-        let version = exact_version(namespace, servers.first().context("no server")?).await?;
-        let resources = json!({"requests": {"memory": "65Mi"}});
-        let change = json!({"spec": {"version": version, "resources": resources}});
-        misses_nothing(namespace, change, async |before| {
-            let before: Vec<&Server> = before.iter().collect();
-            for server in namespace.until_ready("primary", 2, &before).await? {
-                let pod = namespace.get("Pod", &server.name).await?;
-                let named = |field: &str| pod.data.pointer(&format!("/spec/containers/0/{field}")).cloned();
-                let image = named("image").unwrap_or_default();
-                ensure!(image == json!(format!("{BIND_IMAGE}:{version}")), "{} runs {image}", server.name);
-                let memory = named("resources/requests/memory");
-                ensure!(memory == Some(json!("65Mi")), "{} asks for {memory:?}", server.name);
-            }
-            let instance = namespace.ready("Bind9Instance", "primary").await?;
-            let told = instance.data.pointer("/status/version").and_then(Value::as_str);
-            ensure!(told == Some(version.as_str()), "the status tells of {told:?}, not {version}");
-            Ok(())
-        })
-        .await
+        are_replaced_one_by_one(namespace, &servers).await
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_with_volumes_are_replaced_one_by_one() -> Result<()> {
+    in_namespace("upgrade-volumes", async |namespace| {
+        let servers = served_with_volumes(namespace, 2, &storage()).await?;
+        are_replaced_one_by_one(namespace, &servers).await?;
+        remove_volumes(namespace, "primary", 2).await
+    })
+    .await
+}
+
+/// Servers of another version and with other resources take the place of these, and nothing is missed.
+async fn are_replaced_one_by_one(namespace: &Namespace, before: &[Server]) -> Result<()> {
+    let version = exact_version(namespace, before.first().context("no server")?).await?;
+    let resources = json!({"requests": {"memory": "65Mi"}});
+    let change = json!({"spec": {"version": version, "resources": resources}});
+    misses_nothing(namespace, before, change, async || {
+        let before: Vec<&Server> = before.iter().collect();
+        for server in namespace.until_ready("primary", 2, &before).await? {
+            let pod = namespace.get("Pod", &server.name).await?;
+            let named = |field: &str| pod.data.pointer(&format!("/spec/containers/0/{field}")).cloned();
+            let image = named("image").unwrap_or_default();
+            ensure!(image == json!(format!("{BIND_IMAGE}:{version}")), "{} runs {image}", server.name);
+            let memory = named("resources/requests/memory");
+            ensure!(memory == Some(json!("65Mi")), "{} asks for {memory:?}", server.name);
+        }
+        let instance = namespace.ready("Bind9Instance", "primary").await?;
+        let told = instance.data.pointer("/status/version").and_then(Value::as_str);
+        ensure!(told == Some(version.as_str()), "the status tells of {told:?}, not {version}");
+        Ok(())
     })
     .await
 }
@@ -74,7 +91,8 @@ async fn settings_that_bind_takes_in_place_restart_nothing() -> Result<()> {
     in_namespace("upgrade-settings", async |namespace| {
         // Everybody is let in all the same; named has to read it anew.
         let change = json!({"spec": {"config": {"allowQuery": ["!192.0.2.1", "any"]}}});
-        misses_nothing(namespace, change, async |before| {
+        let before = served(namespace, 2).await?;
+        misses_nothing(namespace, &before, change, async || {
             let config = |server: &Server| {
                 let pid = server.process(bindy_testing::cluster::NAMED)?;
                 Ok::<_, anyhow::Error>(std::fs::read_to_string(format!(
@@ -82,12 +100,12 @@ async fn settings_that_bind_takes_in_place_restart_nothing() -> Result<()> {
                 ))?)
             };
             namespace.ready("Bind9Instance", "primary").await?;
-            for server in before {
+            for server in &before {
                 ensure!(config(server)?.contains("! 192.0.2.1/32"), "{} has the old one", server.name);
             }
             let now = namespace.servers_of("primary").await?;
-            ensure!(names(&now) == names(before), "pods were replaced");
-            for (server, before) in now.iter().zip(before) {
+            ensure!(names(&now) == names(&before), "pods were replaced");
+            for (server, before) in now.iter().zip(&before) {
                 let restarts = |server: &Server| server.restarts(bindy_testing::cluster::NAMED);
                 ensure!(restarts(server) == restarts(before), "{} was restarted", server.name);
             }
@@ -101,7 +119,9 @@ async fn settings_that_bind_takes_in_place_restart_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
     in_namespace("upgrade-scale", async |namespace| {
-        misses_nothing(namespace, json!({"metadata": {"annotations": {"test": "scale"}}}), async |_| {
+        let before = served(namespace, 2).await?;
+        let change = json!({"metadata": {"annotations": {"test": "scale"}}});
+        misses_nothing(namespace, &before, change, async || {
             for count in ["4", "1", "2"] {
                 let replicas = format!("--replicas={count}");
                 let scale = ["scale", "-n", namespace.name(), "bind9instance/primary", &replicas];
@@ -124,33 +144,68 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
     in_namespace("upgrade-image", async |namespace| {
-        let change = json!({"spec": {"image": "ghcr.io/firestoned/bindy-bind9:no-such-tag"}});
-        misses_nothing(namespace, change, async |before| {
-            let told = namespace
-                .until(("Bind9Instance", "primary"), "the status to tell of the image", |object| {
-                    let degraded = condition(object, "Degraded")?;
-                    let says = degraded.message.contains("no-such-tag")
-                        && degraded.message.contains("cannot be pulled");
-                    ensure!(degraded.status == "True" && says, "{degraded:?}");
-                    Ok(degraded.message)
-                })
-                .await?;
+        let before = served(namespace, 2).await?;
+        misses_nothing(namespace, &before, no_such_image(), async || {
+            let told = told_of_the_image(namespace).await?;
             ensure!(told.contains("primary-"), "no pod is named: {told}");
             let servers = namespace.servers_of("primary").await?;
             let kept = before.iter().all(|one| servers.iter().any(|now| now.name == one.name && now.ready));
             ensure!(kept && servers.len() == 3, "{:?}", names(&servers));
-            // And back.
-            namespace.patch("Bind9Instance", "primary", json!({"spec": {"image": null}})).await?;
-            namespace.until_ready("primary", 2, &[]).await?;
-            namespace
-                .until(("Bind9Instance", "primary"), "the instance not to be degraded", |object| {
-                    let degraded = condition(object, "Degraded")?;
-                    ensure!(degraded.status == "False", "{degraded:?}");
-                    Ok(())
-                })
-                .await
+            is_corrected(namespace, before.len()).await
         })
         .await
     })
     .await
+}
+
+/// A StatefulSet makes no server before it has stopped one; and what keeps it from going on must not keep it from going back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_does_not_exist_stops_at_the_first_server_with_a_volume() -> Result<()> {
+    in_namespace("upgrade-image-volumes", async |namespace| {
+        let before = served_with_volumes(namespace, 3, &storage()).await?;
+        misses_nothing(namespace, &before, no_such_image(), async || {
+            let told = told_of_the_image(namespace).await?;
+            ensure!(told.contains("primary-2"), "the last one is not named: {told}");
+            let servers = namespace.servers_of("primary").await?;
+            for server in before.iter().filter(|one| one.name != "primary-2") {
+                let kept = servers.iter().any(|now| now.uid == server.uid && now.ready && !now.going);
+                ensure!(kept, "{} does not go on: {servers:?}", server.name);
+            }
+            is_corrected(namespace, before.len()).await
+        })
+        .await?;
+        remove_volumes(namespace, "primary", 3).await
+    })
+    .await
+}
+
+fn no_such_image() -> Value {
+    json!({"spec": {"image": "ghcr.io/firestoned/bindy-bind9:no-such-tag"}})
+}
+
+/// Waits until the status tells of the image, and returns its words.
+async fn told_of_the_image(namespace: &Namespace) -> Result<String> {
+    namespace
+        .until(("Bind9Instance", "primary"), "the status to tell of the image", |object| {
+            let degraded = condition(object, "Degraded")?;
+            let says =
+                degraded.message.contains("no-such-tag") && degraded.message.contains("cannot be pulled");
+            ensure!(degraded.status == "True" && degraded.reason == "ServersFailing" && says, "{degraded:?}");
+            Ok(degraded.message)
+        })
+        .await
+}
+
+/// Takes the image back, and waits until all is well.
+async fn is_corrected(namespace: &Namespace, servers: usize) -> Result<()> {
+    namespace.patch("Bind9Instance", "primary", json!({"spec": {"image": null}})).await?;
+    namespace.until_ready("primary", servers, &[]).await?;
+    namespace
+        .until(("Bind9Instance", "primary"), "the instance to be ready and not degraded", |object| {
+            is_ready(object)?;
+            let degraded = condition(object, "Degraded")?;
+            ensure!(degraded.status == "False", "{degraded:?}");
+            Ok(())
+        })
+        .await
 }
