@@ -8,7 +8,7 @@
 //! ```
 //! Locks are held for a look or a change only, never across an await.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -17,13 +17,13 @@ use bindy_model::{AgentConfig, ConfigState, SourceConfig, SourceKind};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 use crate::keys::{Keys, Peer};
 use crate::local::Local;
 use crate::metrics::Metrics;
-use crate::pool::{Pool, is_broken};
+use crate::pool::{Pool, SerialAnswer, is_broken};
 use crate::readiness::{Readiness, Report};
 use crate::sources::{Failure, Sources};
 
@@ -182,6 +182,23 @@ impl Agent {
             SourceKind::Upstream => self.keys.peer(&source.key) == Some(Peer::Own),
             SourceKind::Outside | SourceKind::Sibling | SourceKind::Downstream => false,
         }
+    }
+
+    /// Asks a source for the serials of these zones, which go to `answers`. Returns those that somebody else may still be asked
+    /// for: it was lost before it answered them.
+    pub(crate) async fn ask_serials(
+        &self,
+        source: &str,
+        pool: &Pool,
+        mut zones: BTreeSet<Name>,
+        answers: mpsc::Sender<SerialAnswer>,
+    ) -> BTreeSet<Name> {
+        if let Err(error) = pool.serials(&mut zones, &answers).await
+            && let Some(zone) = zones.pop_first()
+        {
+            self.source_failed(source, &zone, &error);
+        }
+        zones
     }
 
     /// Writes down that `source` failed for `zone`.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bindy_wire::Transfer;
 use bindy_zone::{Catalog, History, Name, Serial, Version};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -104,13 +105,21 @@ pub(crate) async fn load(agent: Arc<Agent>, patience: Duration, cancel: Cancella
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut after = Name::root();
-    let (mut survey, mut surveyed) = (Survey::new(patience), Instant::now());
+    // While one is under way, named is asked on.
+    let (mut idle, mut running) = (Some(Survey::new(patience)), JoinSet::new());
+    let mut surveyed = Instant::now();
     while tick(&mut ticks, &cancel).await {
         let started = Instant::now();
+        while let Some(ended) = running.try_join_next() {
+            surveyed = started;
+            idle = Some(ended.unwrap_or_else(|_| Survey::new(patience)));
+        }
         let mut missing: Vec<Name> = agent.readiness().missing().cloned().collect();
         if missing.is_empty() {
             surveyed = started;
-            survey.end();
+            if let Some(survey) = &mut idle {
+                survey.end();
+            }
             continue;
         }
         // Goes on behind the zone that the last look ended with.
@@ -131,9 +140,15 @@ pub(crate) async fn load(agent: Arc<Agent>, patience: Duration, cancel: Cancella
                 break;
             }
         }
-        if surveyed.elapsed() >= SURVEY {
-            survey.ask(&agent, &missing.into_iter().collect(), &cancel).await;
-            surveyed = Instant::now();
+        if surveyed.elapsed() >= SURVEY
+            && let Some(mut survey) = idle.take()
+        {
+            let agent = Arc::clone(&agent);
+            running.spawn(async move {
+                survey.ask(&agent, &missing.into_iter().collect()).await;
+                survey
+            });
         }
     }
+    running.shutdown().await;
 }

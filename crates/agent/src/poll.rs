@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bindy_zone::Name;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::members::Members;
 use crate::metrics::SourceLabel;
+use crate::pool::{Pool, SerialAnswer};
 use crate::watch::tick;
 
 /// The time in which all members are asked.
@@ -114,17 +116,13 @@ pub(crate) async fn slices(agent: Arc<Agent>, members: Arc<Members>, cancel: Can
         let wanted = if hurry > 0 { SLICE * 10 } else { names.len().div_ceil(steps).min(SLICE) };
         let slice = slice_after(&names, &last, wanted);
         hurry = hurry.saturating_sub(slice.len());
-        for zone in slice {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return,
-                // Whoever is being waited for may be silent, and what has returned may be the only one that is not.
-                () = agent.returned.notified() => {
-                    agent.returned.notify_one();
-                    break;
-                }
-                () = ask_member(&agent, &zone) => last = zone,
-            }
+        let end = slice.last().cloned();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            // Whoever is being waited for may be silent, and what has returned may be the only one that is not.
+            () = agent.returned.notified() => agent.returned.notify_one(),
+            () = ask_members(&agent, slice.into_iter().collect()) => last = end.unwrap_or(last),
         }
     }
 }
@@ -135,18 +133,44 @@ pub(crate) fn slice_after(names: &BTreeSet<Name>, last: &Name, wanted: usize) ->
     after.chain(names.iter()).take(wanted.min(names.len())).cloned().collect()
 }
 
-async fn ask_member(agent: &Agent, zone: &Name) {
-    let Some((source, pool)) = agent.candidates(zone).into_iter().next() else { return };
-    match pool.soa(zone).await {
-        Ok(serial) => {
-            // Zones that are not loaded are looked after elsewhere.
-            if agent.serial(zone).is_some_and(|own| serial.is_after(own)) {
-                agent.metrics.missed_notifies.inc();
-                drop(agent.nudge(zone, serial).await);
+/// Asks the best source of each zone. What a source did not answer before it was lost is asked of the next one.
+async fn ask_members(agent: &Arc<Agent>, mut zones: BTreeSet<Name>) {
+    while !zones.is_empty() {
+        let mut of_sources: BTreeMap<String, (Arc<Pool>, BTreeSet<Name>)> = BTreeMap::new();
+        for zone in std::mem::take(&mut zones) {
+            if let Some((source, pool)) = agent.candidates(&zone).into_iter().next() {
+                of_sources.entry(source).or_insert_with(|| (pool, BTreeSet::new())).1.insert(zone);
             }
         }
-        Err(error) => agent.source_failed(&source, zone, &error),
+        let mut asked = JoinSet::new();
+        for (source, (pool, zones)) in of_sources {
+            let agent = Arc::clone(agent);
+            asked.spawn(async move { ask_source(&agent, &source, &pool, zones).await });
+        }
+        while let Some(left) = asked.join_next().await {
+            zones.append(&mut left.unwrap_or_default());
+        }
     }
+}
+
+/// Asks a source for these zones, and tells named of newer versions as the answers come. Returns what is to be asked of another.
+async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Name>) -> BTreeSet<Name> {
+    let (sender, mut answers) = mpsc::channel::<SerialAnswer>(1);
+    let take = async {
+        while let Some((zone, answer)) = answers.recv().await {
+            match answer {
+                // Zones that are not loaded are looked after elsewhere.
+                Ok(serial) if agent.serial(&zone).is_some_and(|own| serial.is_after(own)) => {
+                    agent.metrics.missed_notifies.inc();
+                    drop(agent.nudge(&zone, serial).await);
+                }
+                Ok(_) => {}
+                Err(error) => agent.source_failed(source, &zone, &error),
+            }
+        }
+    };
+    let (left, ()) = tokio::join!(agent.ask_serials(source, pool, zones, sender), take);
+    left
 }
 
 #[cfg(test)]

@@ -9,22 +9,24 @@
 //! each time new connections are opened, and one answer decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bindy_model::SourceKind as Kind;
 use bindy_wire::ClientError;
 use bindy_zone::{Name, Serial};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::agent::Agent;
 use crate::poll::slice_after;
-use crate::pool::is_broken;
+use crate::pool::{Pool, SerialAnswer};
 use crate::readiness::Excuse;
 
 /// How long a member is waited for that no source has: long enough for servers and operators that start together.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For how many members the sources are asked each time.
-const ASKED: usize = 200;
+const ASKED: usize = 1_000;
 /// Transfers that have to fail before a member is excused.
 const FAILURES: u32 = 2;
 /// Refusals in a row after which a member is excused.
@@ -51,8 +53,6 @@ struct Search {
 /// What the live sources say of one member.
 #[derive(Debug, Default)]
 struct Answers {
-    /// Live sources.
-    asked: usize,
     offered: Option<Serial>,
     sibling_has_it: bool,
     /// The operator knows the zone, whatever others do not know yet, but cannot give it now.
@@ -72,23 +72,44 @@ impl Survey {
         self.searches.clear();
     }
 
-    /// Asks for some of these, going on behind the one that was asked for last. Without a live source all have their turn.
-    pub(crate) async fn ask(&mut self, agent: &Agent, missing: &BTreeSet<Name>, cancel: &CancellationToken) {
+    /// Asks every live source for some of these, going on behind the one that was asked for last. Without a live source all have
+    /// their turn.
+    pub(crate) async fn ask(&mut self, agent: &Arc<Agent>, missing: &BTreeSet<Name>) {
         self.searches.retain(|zone, _| missing.contains(zone));
         agent.leave_sources();
+        let (mut answers, mut of_sources) = (BTreeMap::new(), BTreeMap::new());
         let mut asked = 0;
         for zone in slice_after(missing, &self.last, missing.len()) {
-            if cancel.is_cancelled() || asked == ASKED {
-                return;
+            if asked == ASKED {
+                break;
             }
-            let answers = Answers::of(agent, &zone).await;
-            asked += answers.asked.min(1);
+            let candidates = agent.candidates(&zone);
+            asked += candidates.len().min(1);
+            for (source, pool) in candidates {
+                of_sources.entry(source).or_insert_with(|| (pool, BTreeSet::new())).1.insert(zone.clone());
+            }
+            answers.insert(zone.clone(), Answers::default());
+            self.last = zone;
+        }
+        let mut asking = JoinSet::new();
+        for (source, (pool, zones)) in of_sources {
+            let agent = Arc::clone(agent);
+            asking.spawn(async move { (ask_source(&agent, &source, &pool, zones).await, source) });
+        }
+        while let Some(asked) = asking.join_next().await {
+            let Ok((told, source)) = asked else { continue };
+            for (zone, answer) in told {
+                if let Some(answers) = answers.get_mut(&zone) {
+                    answers.add(agent, &source, &answer);
+                }
+            }
+        }
+        for (zone, answers) in answers {
             let excuse = self.excuse(agent, &zone, &answers);
             agent.readiness().excuse(&zone, excuse);
             if let Some(serial) = answers.offered {
                 drop(agent.nudge(&zone, serial).await);
             }
-            self.last = zone;
         }
     }
 
@@ -109,25 +130,32 @@ impl Survey {
     }
 }
 
-impl Answers {
-    /// Asks every live source.
-    async fn of(agent: &Agent, zone: &Name) -> Self {
-        let mut answers = Self::default();
-        let config = agent.config();
-        for (source, pool) in agent.candidates(zone) {
-            answers.asked += 1;
-            let Some(source_config) = config.sources.iter().find(|one| one.name == source) else { continue };
-            match pool.soa(zone).await {
-                Ok(serial) => {
-                    answers.offered = Some(serial);
-                    answers.sibling_has_it |= source_config.kind == Kind::Sibling;
-                }
-                // Perhaps later: also what named says of a member that it has not got itself.
-                Err(ClientError::ServFail) => answers.exists |= agent.is_operator(source_config),
-                Err(error) if !is_broken(&error) => answers.refused = true,
-                Err(error) => agent.source_failed(&source, zone, &error),
-            }
+/// What a source says of these zones; those that it is lost before are left out.
+async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Name>) -> Vec<SerialAnswer> {
+    let (sender, mut answers) = mpsc::channel::<SerialAnswer>(1);
+    let collect = async {
+        let mut told = Vec::new();
+        while let Some(answer) = answers.recv().await {
+            told.push(answer);
         }
-        answers
+        told
+    };
+    tokio::join!(collect, agent.ask_serials(source, pool, zones, sender)).0
+}
+
+impl Answers {
+    /// Takes in what one source says.
+    fn add(&mut self, agent: &Agent, source: &str, answer: &Result<Serial, ClientError>) {
+        let config = agent.config();
+        let Some(source) = config.sources.iter().find(|one| one.name == source) else { return };
+        match answer {
+            Ok(serial) => {
+                self.offered = Some(*serial);
+                self.sibling_has_it |= source.kind == Kind::Sibling;
+            }
+            // Perhaps later: also what named says of a member that it has not got itself.
+            Err(ClientError::ServFail) => self.exists |= agent.is_operator(source),
+            Err(_) => self.refused = true,
+        }
     }
 }

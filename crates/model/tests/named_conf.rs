@@ -96,6 +96,7 @@ fn named_accepts_every_setting() {
     let printed = accepted(&settings, directory.path());
     for wanted in [
         "responses-per-second 10",
+        "exempt-clients",
         "2001:db8::/32",
         "lmdb-mapsize 1073741824",
         "server-id \"default/dns/0\"",

@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use bindy_zone::{Content, Serial, Version};
 use bytes::Bytes;
 use proptest::prelude::*;
 use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -247,7 +250,7 @@ async fn clients_of_both_families_are_served_at_one_port_and_known_by_their_own_
 
 #[tokio::test]
 async fn silence_is_a_timeout_and_a_closed_port_is_said_so() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint { address: listener.local_addr().unwrap(), key: Some(key()) };
     let limit = Duration::from_millis(100);
     let timeouts = Timeouts { connect: limit, answer: limit, between: limit };
@@ -255,4 +258,77 @@ async fn silence_is_a_timeout_and_a_closed_port_is_said_so() {
     assert!(matches!(connection.soa(&name("t")).await, Err(ClientError::Timeout(_))));
     drop(listener);
     assert!(matches!(Connection::open(&endpoint, timeouts).await, Err(ClientError::Connect(..))));
+}
+
+/// Carries `rounds` times as many requests as `window` has to a server, and brings their answers back in reverse. Returns the
+/// requests.
+async fn reverse(listener: TcpListener, server: SocketAddr, window: usize, rounds: usize) -> Vec<Vec<u8>> {
+    async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+        let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut message).await.unwrap();
+        message
+    }
+    async fn write_message(stream: &mut TcpStream, message: &[u8]) {
+        stream.write_u16(message.len().try_into().unwrap()).await.unwrap();
+        stream.write_all(message).await.unwrap();
+    }
+    let (mut client, _) = listener.accept().await.unwrap();
+    let mut server = TcpStream::connect(server).await.unwrap();
+    let mut requests = Vec::new();
+    for _ in 0..rounds {
+        let mut answers = Vec::new();
+        for _ in 0..window {
+            let request = read_message(&mut client).await;
+            write_message(&mut server, &request).await;
+            requests.push(request);
+            answers.push(read_message(&mut server).await);
+        }
+        for answer in answers.iter().rev() {
+            write_message(&mut client, answer).await;
+        }
+    }
+    requests
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_on_their_way_together_get_their_own_answers_in_any_order() {
+    let zones = Zones::default();
+    let names: Vec<_> = (1..=39).map(|n| name(&format!("zone-{n}.example"))).collect();
+    for (serial, zone) in (1..).zip(&names) {
+        zones.publish(version(serial, &content(zone)));
+    }
+    let server = serve(zones, ServerLimits::default()).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let endpoint = Endpoint { address: listener.local_addr().unwrap(), key: Some(key()) };
+    let between = tokio::spawn(reverse(listener, server.address, 8, 5));
+    let mut connection = Connection::open(&endpoint, Timeouts::default()).await.unwrap();
+
+    let unknown = name("unknown.example");
+    let mut asked: BTreeSet<_> = names.iter().chain([&unknown]).cloned().collect();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let take = async {
+        let mut answers = BTreeMap::new();
+        while let Some((zone, answer)) = receiver.recv().await {
+            assert!(answers.insert(zone, answer).is_none(), "answered twice");
+        }
+        answers
+    };
+    let ask = async {
+        connection.serials(&mut asked, 8, &sender).await.unwrap();
+        drop(sender);
+        assert!(asked.is_empty(), "{asked:?}");
+    };
+    let ((), mut answers) = tokio::join!(ask, take);
+    assert!(matches!(answers.remove(&unknown), Some(Err(ClientError::Refused))));
+    let serials: Vec<_> = names.iter().map(|zone| answers.remove(zone).unwrap().unwrap().get()).collect();
+    assert_eq!(serials, (1..=39).collect::<Vec<u32>>());
+    assert!(answers.is_empty(), "{answers:?}");
+    assert!(connection.is_usable());
+    let parsed =
+        between.await.unwrap().into_iter().map(|request| bindy_wire::parse_request(&request).unwrap());
+    let mut requests: Vec<_> = parsed.map(|request| request.name).collect();
+    requests.sort();
+    requests.dedup();
+    assert_eq!(requests.len(), 40, "each zone is asked for once");
+    server.stop().await;
 }

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod far_away;
 mod files;
 mod operator_replicas;
 mod strangers;

@@ -1,7 +1,9 @@
-//! One TCP connection to a server; requests go one after another.
+//! One TCP connection to a server; requests go one after another, but for many questions of one kind.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use bindy_zone::{Name, Rtype, Serial, Version};
@@ -77,6 +79,55 @@ impl Connection {
         let (message, signed) = self.receive(&mut pending).await?;
         self.finished(signed)?;
         self.judge(question.read(&pending.request, message))
+    }
+
+    /// Asks for the serials of `zones`, up to `window` questions on their way at a time; answers may come in any order (RFC
+    /// 7766 section 6.2.1.1). What has been answered is out of `zones`, and goes to `answers` with what it says.
+    pub async fn serials(
+        &mut self,
+        zones: &mut BTreeSet<Name>,
+        window: usize,
+        answers: &mpsc::Sender<(Name, Result<Serial, ClientError>)>,
+    ) -> Result<(), ClientError> {
+        self.take()?;
+        let mut all_signed = true;
+        let mut last = None;
+        let mut asked: HashMap<u16, (Name, Pending)> = HashMap::new();
+        loop {
+            while asked.len() < window
+                && let Some(zone) =
+                    zones.range((last.clone().map_or(Unbounded, Excluded), Unbounded)).next().cloned()
+            {
+                let id = std::iter::repeat_with(random_id).find(|id| !asked.contains_key(id));
+                let id = id.ok_or(ClientError::Malformed("our request"))?;
+                let pending = self.write(SerialOf(&zone).request(id)).await?;
+                asked.insert(id, (zone.clone(), pending));
+                last = Some(zone);
+            }
+            if asked.is_empty() {
+                self.usable = all_signed;
+                return Ok(());
+            }
+            let mut message = self.read(self.timeouts.answer).await?;
+            let Some((zone, pending)) = asked.remove(&Header::parse(&message)?.id) else {
+                return Err(ClientError::Malformed("it answers nothing that was asked"));
+            };
+            let answer = match pending.verifier.map_or(Ok(true), |mut it| verify(&mut it, &mut message)) {
+                Ok(true) => SerialOf(&zone).read(&pending.request, message),
+                Ok(false) => Err(ClientError::Signature("an answer is not signed")),
+                Err(denial) => {
+                    all_signed = false;
+                    Err(denial)
+                }
+            };
+            match answer {
+                Err(error) if !error.leaves_connection_usable() => return Err(error),
+                answer => {
+                    zones.remove(&zone);
+                    answers.send((zone, answer)).await.map_err(|_| ClientError::SinkGone)?;
+                }
+            }
+        }
     }
 
     /// Brings `base` up to date, or transfers the whole zone without one. Where the differences cannot be had, or do
@@ -162,12 +213,19 @@ impl Connection {
         }
     }
 
-    /// Signs and sends a request. Until its answer is complete the connection is not usable.
+    /// Sends a request.
     async fn send(&mut self, request: Vec<u8>) -> Result<Pending, ClientError> {
-        if !self.usable {
-            return Err(ClientError::Closed);
-        }
-        self.usable = false;
+        self.take()?;
+        self.write(request).await
+    }
+
+    /// From now on the connection is not usable, until all answers are complete.
+    fn take(&mut self) -> Result<(), ClientError> {
+        if std::mem::take(&mut self.usable) { Ok(()) } else { Err(ClientError::Closed) }
+    }
+
+    /// Signs and writes a request.
+    async fn write(&mut self, request: Vec<u8>) -> Result<Pending, ClientError> {
         let mut signed = request.clone();
         let verifier = self.endpoint.key.as_ref().map(|key| Signer::request(key, &mut signed, unix_time()));
         let length = u16::try_from(signed.len()).map_err(|_| ClientError::Malformed("our request"))?;
@@ -178,12 +236,18 @@ impl Connection {
         Ok(Pending { request, verifier, first: true })
     }
 
-    /// The next message of an answer, and whether it was signed where it has to be.
-    async fn receive(&mut self, pending: &mut Pending) -> Result<(Vec<u8>, bool), ClientError> {
-        let limit = if pending.first { self.timeouts.answer } else { self.timeouts.between };
+    /// The next message, which begins within `limit`.
+    async fn read(&mut self, limit: Duration) -> Result<Vec<u8>, ClientError> {
         let length = within(limit, self.stream.read_u16()).await?;
         let mut message = vec![0; usize::from(length)];
         within(self.timeouts.between, self.stream.read_exact(&mut message)).await?;
+        Ok(message)
+    }
+
+    /// The next message of an answer, and whether it was signed where it has to be.
+    async fn receive(&mut self, pending: &mut Pending) -> Result<(Vec<u8>, bool), ClientError> {
+        let limit = if pending.first { self.timeouts.answer } else { self.timeouts.between };
+        let mut message = self.read(limit).await?;
         let signed = match &mut pending.verifier {
             Some(verifier) => verify(verifier, &mut message)?,
             None => true,

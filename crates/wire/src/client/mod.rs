@@ -3,6 +3,7 @@
 //! ```text
 //! Endpoint ─► ask_by_udp ─ Question ─► one message
 //!    └─► Connection ─ ask (query, soa, notify) ─► one message
+//!                 ├─ serials ─► one message each, many on their way
 //!                 ├─ transfer ─► progress (order of records) ─► transfer (content) ─► Version
 //!                 └─ exchange ─► progress ─► messages passed on
 //! ```
