@@ -130,7 +130,7 @@ impl Rig {
 
     /// The same with a named that listens where the agent says, as in a pod.
     pub async fn start_as_in_a_pod(scratch: &Scratch, sources: &[(&str, &str, SocketAddr)]) -> Self {
-        let listen = |place: &Place| Listen::Included(text(place.directory.join("listen.conf")));
+        let listen = |place: &Place| Listen::Included(text(&place.directory.join("listen.conf")));
         Self::start_listening(scratch, sources, listen).await
     }
 
@@ -149,9 +149,9 @@ impl Rig {
             let key_file = place.directory.join("agent.key");
             let settings = NamedSettings {
                 paths: Paths {
-                    directory: text(place.directory.clone()),
-                    pid_file: text(place.directory.join("named.pid")),
-                    key_file: text(key_file.clone()),
+                    directory: text(&place.directory),
+                    pid_file: text(&place.directory.join("named.pid")),
+                    key_file: text(&key_file),
                 },
                 listen: listen(place),
                 control: place.control.address(),
@@ -272,7 +272,7 @@ impl Rig {
     }
 }
 
-fn text(path: PathBuf) -> Text {
+fn text(path: &std::path::Path) -> Text {
     Text::new(path.to_str().unwrap()).unwrap()
 }
 
