@@ -12,6 +12,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bindy_model::named_conf::listen_config;
 use bindy_model::{ConfigState, NamedConfig};
@@ -22,59 +23,126 @@ use crate::agent::Agent;
 use crate::config::ConfigError;
 use crate::watch::{boot_time, control};
 
-/// Gives named what it is to be started with; returns the digest of its configuration, or `None` where it may have started with
-/// another one already.
-pub(crate) fn prepare(named: &NamedConfig) -> Result<Option<String>, ConfigError> {
-    // It cannot have started without its configuration, and the local key that this includes.
-    let fresh = !(named.key_file.exists() && named.copy().exists());
-    let cannot = |path: PathBuf| move |error| ConfigError::Give(path, error);
-    listen(named, false).map_err(cannot(named.listen_file()))?;
-    if !fresh {
-        return Ok(None);
-    }
-    let file = &named.config_file;
-    let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
-    give(named, &text).map_err(cannot(named.copy()))?;
-    Ok(Some(ConfigState::digest(&text)))
+/// How long named may take to read its configuration; with 100 000 zones it takes many seconds.
+const READS: Duration = Duration::from_secs(180);
+/// When named is told again to read a configuration that it has refused.
+const REFUSED: Duration = Duration::from_secs(60);
+/// When named is told again to listen to others.
+const CLOSED: Duration = Duration::from_secs(5);
+
+/// What named was given, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Digest of the configuration that a named that does not run yet will start with.
+    starts: Option<String>,
+    /// Digest of the one that it was told to read last; `None` while it is not known which one it has read.
+    read: Option<String>,
+    /// When it refused that one.
+    refused: Option<Instant>,
+    /// When it could not be told to listen to others.
+    closed: Option<Instant>,
 }
 
-/// Has named read this configuration, which has this digest; `None` when it could not be told.
-pub(crate) async fn reconfigure(agent: &Agent, text: &[u8], digest: String) -> Option<ConfigState> {
-    match change(agent, text).await {
-        Ok(()) => {
-            agent.metrics.reconfigurations.inc();
-            info!("named reads its configuration again");
-            Some(ConfigState::Taken(digest))
+impl Given {
+    /// Gives named what it is to be started with, unless it may have been started already.
+    pub(crate) fn new(named: &NamedConfig) -> Result<Self, ConfigError> {
+        // It cannot have started without its configuration, and the local key that this includes.
+        let fresh = !(named.key_file.exists() && named.copy().exists());
+        let cannot = |path: PathBuf| move |error| ConfigError::Give(path, error);
+        listen(named, false).map_err(cannot(named.listen_file()))?;
+        let mut given = Self { starts: None, read: None, refused: None, closed: None };
+        if fresh {
+            let file = &named.config_file;
+            let text =
+                std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
+            give(named, &text).map_err(cannot(named.copy()))?;
+            given.starts = Some(ConfigState::digest(&text));
         }
-        Err(GiveError::Named(RndcError::Failed { code, text })) => {
-            warn!(code, text, "named refuses its configuration and keeps the previous one");
-            Some(ConfigState::Refused { digest, text })
-        }
-        Err(error) => {
-            warn!(%error, "named cannot be told to read its configuration");
-            None
-        }
+        Ok(given)
     }
-}
 
-/// Has named listen to others once it has everything.
-pub(crate) async fn open(agent: &Agent) {
-    if !agent.readiness().may_open() {
-        return;
-    }
-    match try_open(agent).await {
-        Ok(()) => {
-            agent.readiness().opened();
-            info!("named has everything and listens to others");
+    /// Gives named what has changed, and has it listen to others once it has everything.
+    pub(crate) async fn follow(&mut self, agent: &Agent) {
+        let (named, answers) = (agent.config().named.clone(), agent.readiness().answers());
+        // A configuration that cannot be read is none that named could have instead.
+        let text = std::fs::read(&named.config_file).ok();
+        if !answers {
+            text.iter().for_each(|text| self.renew(&named, text));
+            return;
         }
-        Err(error) => warn!(%error, "named cannot be told to listen to others"),
+        if let Some(digest) = self.starts.take() {
+            agent.set_config_state(ConfigState::Taken(digest.clone()));
+            self.read = Some(digest);
+        }
+        if let Some(text) = text {
+            self.change(agent, &text).await;
+        }
+        self.open(agent).await;
+    }
+
+    /// A named that never listened to others may not be able to start with what it was given: what is wanted now takes its place.
+    fn renew(&mut self, named: &NamedConfig, text: &[u8]) {
+        let has_run = !named.is_given() || named.opened_file().exists();
+        if has_run || std::fs::read(named.copy()).is_ok_and(|given| given == text) {
+            return;
+        }
+        match give(named, text) {
+            // It may have read either.
+            Ok(()) => (self.starts, self.read) = (None, None),
+            Err(error) => warn!(%error, "named cannot be given its configuration"),
+        }
+    }
+
+    /// Has named read its configuration if it is another one.
+    async fn change(&mut self, agent: &Agent, text: &[u8]) {
+        let digest = ConfigState::digest(text);
+        let again = self.refused.is_some_and(|at| at.elapsed() >= REFUSED);
+        if self.read.as_ref() == Some(&digest) && !again {
+            return;
+        }
+        self.refused = None;
+        match try_change(agent, text).await {
+            Ok(()) => {
+                agent.metrics.reconfigurations.inc();
+                info!("named reads its configuration again");
+                agent.set_config_state(ConfigState::Taken(digest.clone()));
+                self.read = Some(digest);
+            }
+            Err(GiveError::Named(RndcError::Failed { code, text })) => {
+                warn!(code, text, "named refuses its configuration and keeps the previous one");
+                agent.set_config_state(ConfigState::Refused { digest: digest.clone(), text });
+                (self.read, self.refused) = (Some(digest), Some(Instant::now()));
+            }
+            Err(error) => {
+                warn!(%error, "named cannot be told to read its configuration");
+                // It may have read it all the same.
+                self.read = None;
+            }
+        }
+    }
+
+    async fn open(&mut self, agent: &Agent) {
+        if self.closed.is_some_and(|at| at.elapsed() < CLOSED) {
+            return;
+        }
+        let Some(process) = agent.readiness().may_open().map(str::to_owned) else { return };
+        self.closed = match try_open(agent, &process).await {
+            Ok(()) => {
+                agent.readiness().opened(&process);
+                info!("named has everything and listens to others");
+                None
+            }
+            Err(error) => {
+                warn!(%error, "named cannot be told to listen to others");
+                Some(Instant::now())
+            }
+        };
     }
 }
 
 /// Whether the named with this boot time listens to others, as far as an agent before this one has written down.
-pub(crate) fn is_opened(agent: &Agent, boot_time: &str) -> bool {
-    let named = agent.config().named.clone();
-    !named.is_given() || std::fs::read_to_string(named.opened_file()).is_ok_and(|opened| opened == boot_time)
+pub(crate) fn is_opened(named: &NamedConfig, boot_time: &str) -> bool {
+    std::fs::read_to_string(named.opened_file()).is_ok_and(|opened| opened == boot_time)
 }
 
 /// Why named does not read what it was given.
@@ -84,15 +152,18 @@ enum GiveError {
     Files(#[from] io::Error),
     #[error(transparent)]
     Named(#[from] RndcError),
+    #[error("it is another process already")]
+    Another,
 }
 
 /// Unless named takes it, the configuration before is what it is started with.
-async fn change(agent: &Agent, text: &[u8]) -> Result<(), GiveError> {
+async fn try_change(agent: &Agent, text: &[u8]) -> Result<(), GiveError> {
     let named = agent.config().named.clone();
-    let mut control = control(agent).await?;
+    let mut control = control(agent, READS).await?;
+    let process = boot_time(&mut control).await?;
     let before = std::fs::read(named.copy())?;
     give(&named, text)?;
-    let open = agent.readiness().is_open();
+    let open = agent.readiness().is_open(&process);
     let told = read_again(&mut control, &named, open).await;
     if told.is_err() {
         give(&named, &before)?;
@@ -100,13 +171,16 @@ async fn change(agent: &Agent, text: &[u8]) -> Result<(), GiveError> {
     told
 }
 
-async fn try_open(agent: &Agent) -> Result<(), GiveError> {
+/// `process`: the boot time of the one that has everything.
+async fn try_open(agent: &Agent, process: &str) -> Result<(), GiveError> {
     let named = agent.config().named.clone();
-    // By one connection: it is the process that was asked.
-    let mut control = control(agent).await?;
-    let boot_time = boot_time(&mut control).await?;
+    // By one connection: it is the process that is asked.
+    let mut control = control(agent, READS).await?;
+    if boot_time(&mut control).await? != process {
+        return Err(GiveError::Another);
+    }
     read_again(&mut control, &named, true).await?;
-    Ok(replace(&named.opened_file(), boot_time.as_bytes())?)
+    Ok(replace(&named.opened_file(), process.as_bytes())?)
 }
 
 /// Has named read its configuration again, and listen to others, or on loopback only.

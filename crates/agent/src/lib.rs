@@ -88,7 +88,7 @@ pub async fn run(
     patience: Duration,
     cancel: CancellationToken,
 ) -> Result<(), AgentError> {
-    let (config, seen) = watch::load(config_path)?;
+    let (config, seen, given) = watch::load(config_path)?;
     let key = local_key::load_or_create(&config.named.key_file)?;
     let (relay_at, transfer_at, http_at) =
         (config.relay, everywhere(config.transfer), everywhere(config.http));
@@ -111,7 +111,8 @@ pub async fn run(
     spawn(Box::pin(port.serve(cancel.clone())));
     let named = Arc::new(watch::Named::new(Arc::clone(&members)));
     spawn(Box::pin(http::serve(Arc::clone(&agent), Arc::clone(&named), listener, cancel.clone())));
-    spawn(Box::pin(watch::files(Arc::clone(&agent), config_path.to_owned(), seen, cancel.clone())));
+    let path = config_path.to_owned();
+    spawn(Box::pin(watch::files(Arc::clone(&agent), path, seen, given, cancel.clone())));
     spawn(Box::pin(local::keep(Arc::clone(&agent), cancel.clone())));
     spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
     spawn(Box::pin(members::load(Arc::clone(&agent), patience, cancel.clone())));

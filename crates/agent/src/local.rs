@@ -62,6 +62,11 @@ impl Local {
         self.ask(&SerialOf(zone)).await
     }
 
+    /// The serial of `zone`, whatever else is being asked: silent answers to that must not make named look silent.
+    pub(crate) async fn look(&self, zone: &Name) -> Result<Serial, ClientError> {
+        self.ask_now(&SerialOf(zone)).await
+    }
+
     pub(crate) async fn query(&self, name: &Name, rtype: Rtype) -> Result<Answer, ClientError> {
         self.ask(&RecordsAt(name, rtype)).await
     }
@@ -90,6 +95,10 @@ impl Local {
 
     async fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, ClientError> {
         let _permit = self.questions.acquire().await.map_err(|_| ClientError::Closed)?;
+        self.ask_now(question).await
+    }
+
+    async fn ask_now<Q: Question>(&self, question: &Q) -> Result<Q::Answer, ClientError> {
         if let Some(result) = self.pool.ask_idle(question).await {
             return result;
         }

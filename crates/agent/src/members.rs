@@ -62,13 +62,14 @@ impl Members {
         }
     }
 
-    /// named is a new process: nothing that was seen of the previous one counts. `open`: whether it listens to others than the
-    /// agent.
-    pub(crate) fn forget(&self, agent: &Agent, open: bool) {
+    /// named is a new process: nothing that was seen of the previous one counts. See [`Readiness::named_started`].
+    ///
+    /// [`Readiness::named_started`]: crate::readiness::Readiness::named_started
+    pub(crate) fn forget(&self, agent: &Agent, boot_time: String, open: bool) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        agent.readiness().named_started(open);
+        agent.readiness().named_started(boot_time, open);
         agent.retain_zones(|_| false);
     }
 

@@ -126,7 +126,14 @@ impl Pool {
         zones: &mut BTreeSet<Name>,
         answers: &mpsc::Sender<SerialAnswer>,
     ) -> Result<(), ClientError> {
-        ask!(self, connection => connection.serials(zones, ON_THEIR_WAY, answers))
+        loop {
+            let before = zones.len();
+            match ask!(self, connection => connection.serials(zones, ON_THEIR_WAY, answers)) {
+                // Servers may end a connection after so many questions.
+                Err(error) if is_broken(&error) && zones.len() < before => {}
+                result => return result,
+            }
+        }
     }
 
     /// Asks over a connection that is open already; `None` when there is none that works.

@@ -1,7 +1,7 @@
 //! When this server may be asked: a pure state machine over what was seen of named and its sources.
 //!
 //! ```text
-//!   starting ── named answers, its catalog is there, each member loaded or excused, it is open ──► ready (a latch)
+//!   starting ── named answers, its catalog is there, each member loaded or excused ──► complete ── it listens to others ──► ready
 //!      ▲                                                                                 │ ▲
 //!      └──────────── named started anew ──────────────────────┬──────────────────────────┤ │ answers again
 //!                                                             ├── named does not answer ◄┘─┘
@@ -38,7 +38,9 @@ pub(crate) struct Readiness {
     silent: u32,
     answers: bool,
     has_catalog: bool,
-    /// named answers others than the agent too.
+    /// When this named was started, as it says.
+    boot_time: String,
+    /// It listens to others than the agent.
     open: bool,
     phase: Phase,
     missing: BTreeSet<Name>,
@@ -52,7 +54,9 @@ enum Phase {
     #[default]
     Starting,
     /// It had everything once.
-    Loaded,
+    Complete,
+    /// And it listens to others.
+    Open,
     /// It is about to be stopped.
     Stopping,
 }
@@ -93,24 +97,25 @@ impl Readiness {
         self.phase = Phase::Stopping;
     }
 
-    /// named is another process than before: what it has is unknown. `open`: whether it answers others than the agent.
-    pub(crate) fn named_started(&mut self, open: bool) {
-        *self = Self { open, ..Self::default() };
+    /// named is another process than before, started at `boot_time`: what it has is unknown. `open`: whether it listens to others
+    /// than the agent.
+    pub(crate) fn named_started(&mut self, boot_time: String, open: bool) {
+        *self = Self { boot_time, open, ..Self::default() };
     }
 
-    /// Whether named answers others than the agent.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
+    /// Whether the process with this boot time listens to others.
+    pub(crate) fn is_open(&self, boot_time: &str) -> bool {
+        self.open && self.boot_time == boot_time
     }
 
-    /// Whether nothing is missing but that named answers others.
-    pub(crate) fn may_open(&self) -> bool {
-        !self.open && self.is_complete()
+    /// The boot time of a named of which nothing is missing but that it listens to others.
+    pub(crate) fn may_open(&self) -> Option<&str> {
+        (self.phase == Phase::Complete && !self.open).then_some(&self.boot_time)
     }
 
-    /// named answers others from now on.
-    pub(crate) fn opened(&mut self) {
-        self.open = true;
+    /// The named with this boot time listens to others from now on.
+    pub(crate) fn opened(&mut self, boot_time: &str) {
+        self.open |= self.boot_time == boot_time;
         self.latch();
     }
 
@@ -144,19 +149,19 @@ impl Readiness {
         self.latch();
     }
 
-    fn is_complete(&self) -> bool {
-        self.answers && self.has_catalog && self.missing.len() == self.excused.len()
-    }
-
     fn latch(&mut self) {
-        if self.is_complete() && self.open && self.phase == Phase::Starting {
-            self.phase = Phase::Loaded;
+        let complete = self.answers && self.has_catalog && self.missing.len() == self.excused.len();
+        if complete && self.phase == Phase::Starting {
+            self.phase = Phase::Complete;
+        }
+        if self.open && self.phase == Phase::Complete {
+            self.phase = Phase::Open;
         }
     }
 
     /// Whether clients may ask this server.
     fn is_ready(&self) -> bool {
-        self.phase == Phase::Loaded && self.answers
+        self.phase == Phase::Open && self.answers
     }
 
     /// The state in words.
@@ -174,9 +179,8 @@ impl Readiness {
             if pending > 0 {
                 waiting_for.push(format!("{pending} zones of the catalog"));
             }
-            if self.may_open() {
-                waiting_for.push("named to listen to others".to_owned());
-            }
+        } else if self.phase == Phase::Complete {
+            waiting_for.push("named to listen to others".to_owned());
         }
         let waited = self.missing.iter().filter(|zone| !self.excused.contains_key(*zone));
         Report {
@@ -206,7 +210,7 @@ mod tests {
     /// Of a named that answers everybody.
     fn open() -> Readiness {
         let mut readiness = Readiness::default();
-        readiness.named_started(true);
+        readiness.named_started(String::new(), true);
         readiness
     }
 
@@ -238,14 +242,21 @@ mod tests {
     #[test]
     fn a_named_that_answers_nobody_else_may_open_once_it_has_everything_and_is_ready_then() {
         let mut readiness = Readiness::default();
+        readiness.named_started("now".to_owned(), false);
         readiness.named_answered(true);
         readiness.catalog_has(&members(), |_| false);
-        assert!(!readiness.may_open());
+        assert_eq!(readiness.may_open(), None);
         readiness.catalog_has(&members(), |_| true);
-        assert!(readiness.may_open() && !readiness.is_ready());
+        // It had everything once; what it gets later does not matter.
+        readiness.catalog_has(&[name("c.example")].into(), |_| false);
+        assert_eq!(readiness.may_open(), Some("now"));
+        assert!(!readiness.is_ready() && !readiness.is_open("now"));
         assert_eq!(readiness.report().waiting_for, ["named to listen to others"]);
-        readiness.opened();
-        assert!(!readiness.may_open() && readiness.is_ready());
+        readiness.opened("before");
+        assert!(!readiness.is_ready(), "that was another process");
+        readiness.opened("now");
+        assert_eq!(readiness.may_open(), None);
+        assert!(readiness.is_ready() && readiness.is_open("now") && !readiness.is_open("before"));
     }
 
     #[test]
@@ -287,7 +298,7 @@ mod tests {
     fn a_named_that_is_about_to_stop_is_not_ready_until_another_one_runs() {
         let mut readiness = open();
         let start = |readiness: &mut Readiness| {
-            readiness.named_started(true);
+            readiness.named_started(String::new(), true);
             readiness.named_answered(true);
             readiness.catalog_has(&BTreeSet::new(), |_| true);
         };
@@ -305,7 +316,7 @@ mod tests {
         let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(&BTreeSet::new(), |_| true);
-        readiness.named_started(true);
+        readiness.named_started(String::new(), true);
         readiness.named_answered(true);
         assert!(!readiness.is_ready());
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_model::{AgentConfig, ConfigState};
+use bindy_model::AgentConfig;
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -20,64 +20,46 @@ use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::config::{self, ConfigError};
-use crate::given;
+use crate::given::{self, Given};
 use crate::members::Members;
 
 /// How often files are compared.
 const FILES: Duration = Duration::from_millis(500);
 /// How often named is asked; a finished transfer of the catalog has it asked at once.
 const NAMED: Duration = Duration::from_millis(500);
-/// How long a command on the control channel may take; reading a large configuration takes seconds.
-const COMMAND: Duration = Duration::from_secs(30);
+/// How long named may take to say when it was started.
+const STATUS: Duration = Duration::from_secs(30);
 
-/// When named is told again to read a configuration that it has refused.
-const REFUSED: Duration = Duration::from_secs(60);
-
-/// Digests of files as they were before somebody read them, so that a change meanwhile is one.
-#[derive(Clone, Debug)]
-pub(crate) struct Digests {
-    /// The agent's own configuration and its keys.
-    own: (u64, u64),
-    /// named's configuration; `None` while it is not known which one named has read.
-    named: Option<String>,
-}
+/// Digests of the agent's own configuration and of its keys, as they were before somebody read them, so that a change meanwhile is
+/// one.
+pub(crate) type Digests = (u64, u64);
 
 /// Reads the agent's configuration, before its keys are read and its local key is made.
-pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests), ConfigError> {
+pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests, Given), ConfigError> {
     let before = digest(&[path]);
     let config = config::load(path)?;
     let keys = digest(&config.keys);
-    let named = given::prepare(&config.named)?;
-    Ok((config, Digests { own: (before, keys), named }))
+    let given = Given::new(&config.named)?;
+    Ok((config, (before, keys), given))
 }
 
 /// Follows the agent's configuration, the keys and named's configuration.
-pub(crate) async fn files(agent: Arc<Agent>, path: PathBuf, mut seen: Digests, cancel: CancellationToken) {
+pub(crate) async fn files(
+    agent: Arc<Agent>,
+    path: PathBuf,
+    mut seen: Digests,
+    mut given: Given,
+    cancel: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(FILES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // named reads this one at its start.
-    seen.named.iter().for_each(|digest| agent.set_config_state(ConfigState::Taken(digest.clone())));
-    let mut refused: Option<Instant> = None;
     while tick(&mut ticks, &cancel).await {
         let now = (digest(&[&path]), digest(&agent.config().keys));
-        if now != seen.own {
+        if now != seen {
             reload(&agent, &path);
-            seen.own = now;
+            seen = now;
         }
-        // One that cannot be read is none that named could have instead.
-        let Ok(text) = std::fs::read(&agent.config().named.config_file) else { continue };
-        let now = ConfigState::digest(&text);
-        let wanted = seen.named.as_ref() != Some(&now) || refused.is_some_and(|at| at.elapsed() >= REFUSED);
-        let answers = agent.readiness().answers();
-        if wanted
-            && answers
-            && let Some(state) = given::reconfigure(&agent, &text, now.clone()).await
-        {
-            seen.named = Some(now);
-            refused = matches!(state, ConfigState::Refused { .. }).then(Instant::now);
-            agent.set_config_state(state);
-        }
-        given::open(&agent).await;
+        given.follow(&agent).await;
     }
 }
 
@@ -114,9 +96,9 @@ fn reload(agent: &Agent, path: &Path) {
     }
 }
 
-/// A control channel to named.
-pub(crate) async fn control(agent: &Agent) -> Result<Rndc, RndcError> {
-    Rndc::connect(agent.config().named.control, &agent.local_key, COMMAND).await
+/// A control channel to named, on which each command may take so long.
+pub(crate) async fn control(agent: &Agent, limit: Duration) -> Result<Rndc, RndcError> {
+    Rndc::connect(agent.config().named.control, &agent.local_key, limit).await
 }
 
 /// When that named was started, as it says itself.
@@ -188,7 +170,7 @@ impl Named {
         // One look at a time: two could tell the same new process twice, and forget what is seen of it in between.
         let mut process = self.process.lock().await;
         let catalog = agent.config().catalog.clone();
-        let answer = agent.named.soa(&catalog).await;
+        let answer = agent.named.look(&catalog).await;
         if matches!(&answer, Err(error) if crate::pool::is_broken(error)) {
             return Look::Gone;
         }
@@ -196,8 +178,8 @@ impl Named {
             match process.look(agent).await {
                 Seen::Unknown => return Look::Unknown,
                 Seen::Same(lifeline) => *self.lifeline() = Some(lifeline),
-                Seen::Another { lifeline, open } => {
-                    self.members.forget(agent, open);
+                Seen::Another { lifeline, boot_time, open } => {
+                    self.members.forget(agent, boot_time, open);
                     *self.lifeline() = Some(lifeline);
                 }
             }
@@ -239,7 +221,12 @@ impl Life {
 /// Whether named still is that process, and a control channel to it.
 enum Seen {
     Same(Rndc),
-    Another { lifeline: Rndc, open: bool },
+    /// `open`: it listens to others than the agent.
+    Another {
+        lifeline: Rndc,
+        boot_time: String,
+        open: bool,
+    },
     Unknown,
 }
 
@@ -255,20 +242,22 @@ impl Process {
     async fn look(&mut self, agent: &Agent) -> Seen {
         let now = Instant::now();
         let asked = async {
-            let mut named = control(agent).await?;
+            let mut named = control(agent, STATUS).await?;
             Ok((boot_time(&mut named).await?, named))
         };
         let result: Result<_, RndcError> = asked.await;
         match result {
             Ok((boot_time, named)) => {
                 self.complained = false;
+                let config = agent.config().named.clone();
                 // One that an agent before this one has opened; what this one opens, it knows.
-                let open = self.life.is_none() && given::is_opened(agent, &boot_time);
+                let opened = self.life.is_none() && given::is_opened(&config, &boot_time);
+                let open = opened || !config.is_given();
                 if Life::see(&mut self.life, &boot_time, now) {
                     return Seen::Same(named);
                 }
                 info!(boot_time, "named has started");
-                Seen::Another { lifeline: named, open }
+                Seen::Another { lifeline: named, boot_time, open }
             }
             Err(error) => {
                 if !self.complained {

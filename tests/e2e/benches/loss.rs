@@ -1,8 +1,9 @@
 //! Questions lost while a fleet changes: `cargo xtask bench loss`.
 //!
 //! Two clients ask the Service of an instance with three servers for half a minute each time, one from a port that it keeps, one always
-//! from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change; `lost_EVENT` with one;
-//! `wrong_answers` are all that were not the right answer, over the whole benchmark.
+//! from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change, three times;
+//! `lost_EVENT` with one, three times at the first rate; `wrong_answers` are all that were not the right answer, over the whole
+//! benchmark.
 
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
 const BENCH: &str = "loss";
-/// Questions a second of the client that keeps its port and of the other, and what the names of the figures end in.
-const RATES: [([u32; 2], &str); 2] = [([1_000, 1_000], ""), ([3_750, 1_250], "_5k")];
+/// Questions a second of the client that keeps its port and of the other, what the names of the figures end in, and how often each
+/// event happens.
+const RATES: [([u32; 2], &str, usize); 2] = [([1_000, 1_000], "", 3), ([3_750, 1_250], "_5k", 1)];
 /// How long is asked at least.
 const TIME: Duration = Duration::from_secs(30);
 const CONTROLS: usize = 3;
@@ -30,23 +32,27 @@ async fn main() -> Result<()> {
         namespace.ready("Bind9Instance", "other").await?;
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let mut sums = Sums::default();
-        for (rates, suffix) in RATES {
+        // Another one for each change.
+        let mut numbers = 1..;
+        for (rates, suffix, rounds) in RATES {
             let mut run = Run { namespace, rates, suffix, sums: &mut sums };
-            // Another one for each.
-            let number = rates.iter().sum::<u32>() / 1_000;
             for _ in 0..CONTROLS {
                 run.measure("control_lost", async || Ok(())).await?;
             }
-            // The template of the pods differs, as with another image.
-            let memory = format!("{}Mi", 64 + number);
-            let template = json!({"spec": {"resources": {"requests": {"memory": memory}}}});
-            run.measure("lost_rollout", async || replace_all(namespace, template).await).await?;
-            let access = json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{number}"), "any"]}}});
-            run.measure("lost_configuration", async || change(namespace, access).await).await?;
-            run.measure("lost_scale", async || scale(namespace).await).await?;
-            run.measure("lost_role", async || change_role(namespace).await).await?;
-            run.measure("lost_drain", async || drain_a_node(namespace).await).await?;
-            run.measure("lost_deleted_pod", async || delete_a_pod(namespace).await).await?;
+            for number in numbers.by_ref().take(rounds) {
+                // The template of the pods differs, as with another image.
+                let memory = format!("{}Mi", 64 + number);
+                let template = json!({"spec": {"resources": {"requests": {"memory": memory}}}});
+                run.measure("lost_rollout", async || replace_all(namespace, template).await).await?;
+                let access =
+                    json!({"spec": {"config": {"allowQuery": [format!("!192.0.2.{number}"), "any"]}}});
+                run.measure("lost_configuration", async || change(namespace, access).await).await?;
+                run.measure("lost_scale", async || scale(namespace).await).await?;
+                run.measure("lost_role", async || change_role(namespace).await).await?;
+                run.measure("lost_drain", async || drain_a_node(namespace).await).await?;
+                run.measure("lost_deleted_pod", async || delete_a_pod(namespace, Grace::Own).await).await?;
+                run.measure("lost_killed_pod", async || delete_a_pod(namespace, Grace::None).await).await?;
+            }
         }
         report(BENCH, "wrong_answers", sums.wrong as f64, "", sums.asked);
         Ok(())
@@ -120,9 +126,9 @@ async fn drain_a_node(namespace: &Namespace) -> Result<()> {
     namespace.until_ready("primary", SERVERS, &[]).await.map(drop)
 }
 
-async fn delete_a_pod(namespace: &Namespace) -> Result<()> {
+async fn delete_a_pod(namespace: &Namespace, grace: Grace) -> Result<()> {
     let servers = namespace.servers_of("primary").await?;
     let victim = servers.first().context("no server")?;
-    namespace.delete_server(victim, Grace::Own).await?;
+    namespace.delete_server(victim, grace).await?;
     namespace.until_ready("primary", SERVERS, &[victim]).await.map(drop)
 }

@@ -134,6 +134,42 @@ async fn a_named_that_starts_answers_nobody_before_it_has_everything() {
 }
 
 #[tokio::test]
+async fn a_named_that_cannot_start_with_its_configuration_gets_the_corrected_one() {
+    let scratch = Scratch::new("agent-cannot-start").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    // A new pod, whose agent finds nothing of an earlier one.
+    rig.kill_agent();
+    rig.named.kill().await.unwrap();
+    let place = rig.named.place().directory.clone();
+    for file in ["agent.key", "named.conf", "listen.conf", "opened"] {
+        std::fs::remove_file(place.join(file)).unwrap();
+    }
+    let good = std::fs::read_to_string(&rig.named_config).unwrap();
+    let bad = format!("{good}\nno-such-statement yes;\n");
+    std::fs::write(&rig.named_config, &bad).unwrap();
+    rig.start_agent().await;
+    let given = async |wanted: &str| {
+        wait_for("what named is given", LIMIT, async || {
+            let (text, _key) =
+                (std::fs::read_to_string(place.join("named.conf"))?, std::fs::read(place.join("agent.key"))?);
+            ensure!(text == wanted, "{text}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    given(&bad).await;
+    rig.named.restart().await.expect_err("BIND refuses it");
+    std::fs::write(&rig.named_config, &good).unwrap();
+    given(&good).await;
+    rig.named.restart().await.unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(from_outside(&rig), ZONE).await.unwrap(), [192, 0, 2, 10]);
+}
+
+#[tokio::test]
 async fn a_configuration_that_changed_while_the_agent_was_away_is_read_by_named() {
     let scratch = Scratch::new("agent-reconfig-away").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;

@@ -25,6 +25,8 @@ use crate::tsig::{Signer, Verifier};
 
 /// Octets read at once; transfers come in messages of this size.
 const READ_BUFFER: usize = 65_536;
+/// How often a message id that is not in use is looked for; few are.
+const TRIES: usize = 1_000;
 
 /// A TCP connection to a server.
 pub struct Connection {
@@ -98,7 +100,7 @@ impl Connection {
                 && let Some(zone) =
                     zones.range((last.clone().map_or(Unbounded, Excluded), Unbounded)).next().cloned()
             {
-                let id = std::iter::repeat_with(random_id).find(|id| !asked.contains_key(id));
+                let id = std::iter::repeat_with(random_id).take(TRIES).find(|id| !asked.contains_key(id));
                 let id = id.ok_or(ClientError::Malformed("our request"))?;
                 let pending = self.write(SerialOf(&zone).request(id)).await?;
                 asked.insert(id, (zone.clone(), pending));
