@@ -10,11 +10,13 @@ use anyhow::Result;
 const OF_FAILURES: &str = "tests/e2e/tests/alone";
 const OF_OTHERS: [&str; 1] = ["page_operator.rs"];
 /// Files with tests of failures, elsewhere.
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "containers_die.rs",
     "disk_trouble.rs",
     "frozen_agent.rs",
+    "local_traffic.rs",
     "lost_notifies.rs",
+    "pods_come_and_go.rs",
     "primaries_gone.rs",
     "silent_upstream.rs",
     "two_tiers.rs",
