@@ -11,7 +11,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bindy_model::named_conf::listen_config;
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::config::ConfigError;
+use crate::local_key::replace;
 use crate::watch::{boot_time, control};
 
 /// How long named may take to read its configuration; with 100 000 zones it takes many seconds.
@@ -31,7 +32,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 const CLOSED: Duration = Duration::from_secs(5);
 
 /// What named was given, and what became of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Given {
     /// Digest of the configuration that a named that does not run yet will start with.
     starts: Option<String>,
@@ -50,24 +51,23 @@ impl Given {
         let fresh = !(named.key_file.exists() && named.copy().exists());
         let cannot = |path: PathBuf| move |error| ConfigError::Give(path, error);
         listen(named, false).map_err(cannot(named.listen_file()))?;
-        let mut given = Self { starts: None, read: None, refused: None, closed: None };
-        if fresh {
-            let file = &named.config_file;
-            let text =
-                std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
-            give(named, &text).map_err(cannot(named.copy()))?;
-            given.starts = Some(ConfigState::digest(&text));
+        if !fresh {
+            return Ok(Self::default());
         }
-        Ok(given)
+        let file = &named.config_file;
+        let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
+        give(named, &text).map_err(cannot(named.copy()))?;
+        Ok(Self { starts: Some(ConfigState::digest(&text)), ..Self::default() })
     }
 
     /// Gives named what has changed, and has it listen to others once it has everything.
     pub(crate) async fn follow(&mut self, agent: &Agent) {
-        let (named, answers) = (agent.config().named.clone(), agent.readiness().answers());
+        let (config, answers) = (agent.config(), agent.readiness().answers());
+        let named = &config.named;
         // A configuration that cannot be read is none that named could have instead.
         let text = std::fs::read(&named.config_file).ok();
         if !answers {
-            text.iter().for_each(|text| self.renew(&named, text));
+            text.iter().for_each(|text| self.renew(named, text));
             return;
         }
         if let Some(digest) = self.starts.take() {
@@ -158,28 +158,30 @@ enum GiveError {
 
 /// Unless named takes it, the configuration before is what it is started with.
 async fn try_change(agent: &Agent, text: &[u8]) -> Result<(), GiveError> {
-    let named = agent.config().named.clone();
+    let config = agent.config();
+    let named = &config.named;
     let mut control = control(agent, READS).await?;
     let process = boot_time(&mut control).await?;
     let before = std::fs::read(named.copy())?;
-    give(&named, text)?;
+    give(named, text)?;
     let open = agent.readiness().is_open(&process);
-    let told = read_again(&mut control, &named, open).await;
+    let told = read_again(&mut control, named, open).await;
     if told.is_err() {
-        give(&named, &before)?;
+        give(named, &before)?;
     }
     told
 }
 
 /// `process`: the boot time of the one that has everything.
 async fn try_open(agent: &Agent, process: &str) -> Result<(), GiveError> {
-    let named = agent.config().named.clone();
+    let config = agent.config();
+    let named = &config.named;
     // By one connection: it is the process that is asked.
     let mut control = control(agent, READS).await?;
     if boot_time(&mut control).await? != process {
         return Err(GiveError::Another);
     }
-    read_again(&mut control, &named, true).await?;
+    read_again(&mut control, named, true).await?;
     Ok(replace(&named.opened_file(), process.as_bytes())?)
 }
 
@@ -206,11 +208,4 @@ fn listen(named: &NamedConfig, open: bool) -> io::Result<()> {
     };
     let on = on.map(|address| SocketAddr::new(address, named.dns.port()));
     replace(&named.listen_file(), listen_config(&on).as_bytes())
-}
-
-/// Nobody finds half of it.
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let new = file.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(new, file)
 }

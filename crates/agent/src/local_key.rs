@@ -20,7 +20,7 @@ pub(crate) fn load_or_create(path: &Path) -> Result<Key, AgentError> {
     }
     let key = Key::generate(name).map_err(|key| error(std::io::Error::other(key)))?;
     let secret = Text::new(key.secret_base64()).map_err(|text| error(std::io::Error::other(text)))?;
-    write_private(path, &key_statement(key.name(), &secret)).map_err(error)?;
+    replace(path, key_statement(key.name(), &secret).as_bytes()).map_err(error)?;
     Ok(key)
 }
 
@@ -32,14 +32,14 @@ fn parse(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Replaces the file in one step, readable by this user only.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
 }

@@ -249,10 +249,10 @@ impl Process {
         match result {
             Ok((boot_time, named)) => {
                 self.complained = false;
-                let config = agent.config().named.clone();
+                let config = agent.config();
                 // One that an agent before this one has opened; what this one opens, it knows.
-                let opened = self.life.is_none() && given::is_opened(&config, &boot_time);
-                let open = opened || !config.is_given();
+                let opened = self.life.is_none() && given::is_opened(&config.named, &boot_time);
+                let open = opened || !config.named.is_given();
                 if Life::see(&mut self.life, &boot_time, now) {
                     return Seen::Same(named);
                 }

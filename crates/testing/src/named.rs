@@ -107,29 +107,20 @@ impl Named {
     /// Starts it, again if it has been stopped, with the same configuration, ports and directory.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
-        self.restart_unasked()?;
-        let address = self.address();
-        let what = format!("the first answer of {} on {address}", self.name);
-        let process = self.process()?;
-        let started = wait_for(&what, START_LIMIT, async || {
-            process.check_running()?;
-            dns::is_answering(address).await
-        });
-        if let Err(error) = started.await {
-            self.process = None;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Starts one that does not run, without waiting for its first answer.
-    pub fn restart_unasked(&mut self) -> Result<()> {
         let log = self.place.directory.join("named.log");
         let mut command = Command::new("named");
         command
             .args(["-f", "-n", "1", "-c", "named.conf", "-L", "named.log"])
             .current_dir(&self.place.directory);
-        self.process = Some(Process::start(&self.name, &command, &log)?);
+        let mut process = Process::start(&self.name, &command, &log)?;
+        let address = self.address();
+        let what = format!("the first answer of {} on {address}", self.name);
+        wait_for(&what, START_LIMIT, async || {
+            process.check_running()?;
+            dns::is_answering(address).await
+        })
+        .await?;
+        self.process = Some(process);
         Ok(())
     }
 
@@ -190,7 +181,7 @@ impl Named {
         self.process()?.thaw()
     }
 
-    /// Removes what a stopped named has stored: everything but configuration, zone texts and log.
+    /// Removes what a stopped named has stored: everything but configuration, keys, zone texts and log.
     pub fn wipe(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.place.directory)? {
             let path = entry?.path();
