@@ -42,6 +42,7 @@ pub(crate) fn run(
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     let mut command = cargo(&["bench", "--quiet", "--package", package, "--bench", name]);
     if *package == ON_CLUSTER {
+        prerequisites::install(steps, &prerequisites::LOAD)?;
         // What is measured is in the images; the program that asks needs no long build.
         command.args(["--profile", "dev"]);
     }

@@ -79,11 +79,27 @@ pub(crate) fn pause(steps: &mut Steps) -> Result<Named> {
     Ok(Named { image, names: vec![PAUSE.to_owned()] })
 }
 
+/// Does `work` that mostly waits while the compiler has what that leaves of the processor for the binary of Bindy's image.
+pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
+    let mut compile = Command::new("nice");
+    let cargo = static_bindy(&host()?);
+    compile.args(["-n", "19"]).arg(cargo.get_program()).args(cargo.get_args()).current_dir(root());
+    let mut building = compile.env("RUSTFLAGS", STATIC).spawn().context("nice")?;
+    let done = work(steps);
+    // If it failed, the step that needs the binary says why.
+    building.wait()?;
+    Ok(done)
+}
+
+fn static_bindy(target: &str) -> Command {
+    let mut compile = cargo(&["build", "--quiet", "--profile", "image", "--package", "bindy"]);
+    compile.args(["--target", target]).env("RUSTFLAGS", STATIC);
+    compile
+}
+
 fn bindy(steps: &mut Steps) -> Result<Named> {
     let target = host()?;
-    let mut compile = cargo(&["build", "--quiet", "--profile", "image", "--package", "bindy"]);
-    compile.args(["--target", &target]).env("RUSTFLAGS", STATIC);
-    steps.command("build static bindy", &mut compile)?;
+    steps.command("build static bindy", &mut static_bindy(&target))?;
     let directory = target_directory()?.join(target).join("image");
     let dockerfile = root().join("images/bindy/Dockerfile");
     let image = Image::new("bindy", &contents(&[directory.join("bindy"), dockerfile.clone()])?);

@@ -24,6 +24,8 @@ pub(crate) const SERVERS: [Tool; 4] = [
     ("named-checkzone", "bind9-utils"),
     ("setpriv", "util-linux"),
 ];
+/// What benchmarks on a cluster need besides.
+pub(crate) const LOAD: [Tool; 1] = [("dnsperf", "dnsperf")];
 /// What building the fuzz targets needs.
 pub(crate) const FUZZING: [Tool; 1] = [("c++", "g++")];
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cluster::{self, Name, Wish};
 use crate::selection::{self, ALSO_LONG, ON_CLUSTER, Run};
 use crate::steps::{Steps, cargo};
-use crate::{fuzz, generate, prerequisites};
+use crate::{fuzz, generate, image, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 pub(crate) const CLUSTER: &str = "test";
@@ -29,7 +29,8 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     let before = [lints(steps), fuzz::run_all(steps)];
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
-    let tests = steps.command("tests", &mut tests_here(&all));
+    let built = steps.command("build tests", &mut cargo(&["test", "--quiet", "--workspace", "--no-run"]));
+    let tests = image::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all)));
     let on_cluster = |targets: &[&str]| {
         let targets = targets.iter().map(|word| (*word).to_owned()).collect();
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
@@ -43,7 +44,7 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
         let together = run_on(steps, first, vec![together]);
         alone.and(down).and(together)
     });
-    before.into_iter().chain([tests, on_cluster]).collect()
+    before.into_iter().chain([built, tests.flatten(), on_cluster]).collect()
 }
 
 /// What needs neither servers nor a fuzzer.

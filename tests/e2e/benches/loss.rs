@@ -1,14 +1,14 @@
 //! Questions lost while a fleet changes: `cargo xtask bench loss`.
 //!
-//! Two clients ask the Service of an instance with three servers for half a minute each time, one from a port that it keeps, one always
-//! from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without any change, three times;
-//! `lost_EVENT` with one, three times at the first rate; `wrong_answers` are all that were not the right answer, over the whole
-//! benchmark.
+//! The Service of an instance with three servers is asked for half a minute each time: by dnsperf (`…_dnsperf`), from a port that is kept
+//! (`…_kept_port`), and always from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without
+//! any change, `lost_EVENT` with one, each three times; `wrong_answers` are all that were not the right answer, over the whole
+//! benchmark; dnsperf looks at response codes only.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, drain, served, uncordon};
+use bindy_e2e::{Dnsperf, Load, Ports, STEADY, STEADY_ADDRESS, drain, served, uncordon};
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_testing::figures::report;
 use bindy_testing::manifest::instance;
@@ -16,12 +16,15 @@ use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
 const BENCH: &str = "loss";
-/// Questions a second of the client that keeps its port and of the other, what the names of the figures end in, and how often each
-/// event happens.
-const RATES: [([u32; 2], &str, usize); 2] = [([1_000, 1_000], "", 3), ([3_750, 1_250], "_5k", 1)];
+/// Questions a second of the client that keeps its port, of the one that does not, and of dnsperf, and what the names of the figures
+/// end in.
+const RATES: [([u32; 3], &str); 2] = [([500, 500, 1_000], ""), ([1_250, 1_250, 2_500], "_5k")];
 /// How long is asked at least.
 const TIME: Duration = Duration::from_secs(30);
-const CONTROLS: usize = 3;
+/// How long a question may wait for its answer; until then dnsperf does not say that it is lost.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How often each event happens.
+const ROUNDS: usize = 3;
 const SERVERS: usize = 3;
 
 #[tokio::main]
@@ -34,12 +37,10 @@ async fn main() -> Result<()> {
         let mut sums = Sums::default();
         // Another one for each change.
         let mut numbers = 1..;
-        for (rates, suffix, rounds) in RATES {
+        for (rates, suffix) in RATES {
             let mut run = Run { namespace, rates, suffix, sums: &mut sums };
-            for _ in 0..CONTROLS {
+            for number in numbers.by_ref().take(ROUNDS) {
                 run.measure("control_lost", async || Ok(())).await?;
-            }
-            for number in numbers.by_ref().take(rounds) {
                 // The template of the pods differs, as with another image.
                 let memory = format!("{}Mi", 64 + number);
                 let template = json!({"spec": {"resources": {"requests": {"memory": memory}}}});
@@ -68,7 +69,7 @@ struct Sums {
 
 struct Run<'a> {
     namespace: &'a Namespace,
-    rates: [u32; 2],
+    rates: [u32; 3],
     suffix: &'static str,
     sums: &'a mut Sums,
 }
@@ -77,17 +78,20 @@ impl Run<'_> {
     /// Asks while `event` happens, and for a while in any case.
     async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
         let (namespace, suffix) = (self.namespace, self.suffix);
-        let [kept, new] = self.rates;
+        let [kept, new, dnsperf] = self.rates;
+        let dnsperf = Dnsperf::start(namespace, "primary", dnsperf).await?;
         let kept = Load::start(namespace, "primary", kept, Ports::Kept).await?;
         let new = Load::start(namespace, "primary", new, Ports::New).await?;
         let time = tokio::time::sleep(TIME);
         event().await.with_context(|| metric.to_owned())?;
         time.await;
-        for (ports, load) in [("_kept_port", kept), ("", new)] {
-            let tally = load.stop().await?;
-            report(BENCH, &format!("{metric}{ports}{suffix}"), tally.lost.len() as f64, "", tally.asked);
-            self.sums.asked += tally.asked;
-            self.sums.wrong += tally.wrong.len();
+        tokio::time::sleep(LIMIT).await;
+        let (kept, new) = (kept.stop().await?, new.stop().await?);
+        let counts = [("_kept_port", kept.count()), ("", new.count()), ("_dnsperf", dnsperf.stop().await?)];
+        for (client, count) in counts {
+            report(BENCH, &format!("{metric}{client}{suffix}"), count.lost as f64, "", count.asked);
+            self.sums.asked += count.asked;
+            self.sums.wrong += count.wrong;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! of the operator, the API server, a node. One file each.
 
 mod addresses;
+mod dnsperf;
 mod load;
 mod nodes;
 mod operator;
@@ -24,6 +25,7 @@ use kube::api::PostParams;
 use serde_json::json;
 
 pub use addresses::{addresses_in, addresses_told};
+pub use dnsperf::{Count, Dnsperf};
 pub use load::{Clients, Load, Ports, Tally};
 pub use nodes::{drain, uncordon};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{STEADY, STEADY_ADDRESS};
+use crate::{Count, STEADY, STEADY_ADDRESS};
 
 /// After this a question is lost.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -117,6 +117,11 @@ impl Tally {
         let first = self.wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
         ensure!(self.wrong.is_empty(), "{} wrong answers of {}:\n{first}", self.wrong.len(), self.asked);
         Ok(())
+    }
+
+    /// The numbers alone.
+    pub fn count(&self) -> Count {
+        Count { asked: self.asked, lost: self.lost.len(), wrong: self.wrong.len() }
     }
 
     fn new(rate: u32) -> Self {
