@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bindy_model::NamespacedName;
 use bindy_model::workload::{Nodes, POD_LABEL};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::sync::Notify;
 
 /// Restarts of a container from which on one that is not ready counts as failing.
 const MANY_RESTARTS: i32 = 2;
+
+/// A container that ran for so long before it ended has not ended again and again: the kubelet, too, starts it without a pause.
+const RAN_WELL: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long a pod may take to end, after the time that it was given, before somebody has to see to it.
 const LINGERS: SignedDuration = SignedDuration::from_secs(60);
@@ -292,7 +295,8 @@ fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {
         }
         (Some("ContainerCreating" | "PodInitializing"), _) => None,
         (Some("CrashLoopBackOff") | None, Some(ended))
-            if reason.is_some() || (!status.ready && status.restart_count >= MANY_RESTARTS) =>
+            if reason.is_some()
+                || (!status.ready && status.restart_count >= MANY_RESTARTS && ran(ended) < RAN_WELL) =>
         {
             let reason = ended.reason.clone().unwrap_or_default();
             Some(Trouble::Ends { container, code: ended.exit_code, reason })
@@ -304,6 +308,12 @@ fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {
         }
         (None, _) => None,
     }
+}
+
+/// How long a container ran; no time where that is not known.
+fn ran(ended: &ContainerStateTerminated) -> SignedDuration {
+    let times = ended.started_at.as_ref().zip(ended.finished_at.as_ref());
+    times.map_or(SignedDuration::ZERO, |(Time(started), Time(finished))| finished.duration_since(*started))
 }
 
 #[cfg(test)]
@@ -333,6 +343,10 @@ mod tests {
             |reason: &str| json!({ "waiting": { "reason": reason, "message": format!("{reason}!") } });
         let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
         let (running, none) = (json!({ "running": {} }), json!({}));
+        let ran = |until: &str| {
+            json!({ "terminated": { "exitCode": 1, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": until } })
+        };
         let image = "named waits for its image bind:9, which cannot be pulled";
         let ends = "named ends again and again (exit code 1, Error): see its logs";
         let unscheduled = json!({ "conditions": [
@@ -346,6 +360,8 @@ mod tests {
             (container(&waiting("CrashLoopBackOff"), &ended, 1), Some(ends)),
             (container(&running, &ended, 1), None),
             (container(&running, &ended, 5), Some(ends)),
+            (container(&running, &ran("2026-01-01T00:09:59Z"), 5), Some(ends)),
+            (container(&running, &ran("2026-01-01T00:10:00Z"), 5), None),
             (container(&running, &none, 0), None),
             (
                 container(&waiting("CreateContainerConfigError"), &none, 0),
