@@ -224,7 +224,7 @@ impl Up {
             let Ok(key) = bindy_engine::signing_key(&self.master, &instance) else { continue };
             let id = ServerId { instance, name: server.key.index.to_string() };
             servers.push(Server {
-                state: ServerState { id, incarnation: server.incarnation, ready: server.ready },
+                state: ServerState { id, incarnation: server.incarnation, ready: server.ready, going: false },
                 endpoint: Endpoint { address: server.transfer, key: Some(key) },
             });
         }

@@ -50,6 +50,7 @@ impl Rig {
             id: ServerId { instance: object.key().key, name: "0".to_owned() },
             incarnation: 1,
             ready: true,
+            going: false,
         });
         rig.step(Input::Servers(servers.collect()));
         let mut events: Vec<ObjectEvent> = objects.into_iter().map(ObjectEvent::Applied).collect();
@@ -238,6 +239,7 @@ fn a_deleted_instance_leaves_every_catalog_and_nobody_waits_for_its_own() {
             id: ServerId { instance: key(name), name: "0".to_owned() },
             incarnation: 1,
             ready: true,
+            going: false,
         })
         .into();
     rig.step(Input::Objects(vec![ObjectEvent::Removed(edge.key(), Removal::Deleted)]));

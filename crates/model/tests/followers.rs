@@ -85,6 +85,7 @@ impl Replica {
             id: ServerId { instance: key("one"), name: name.to_owned() },
             incarnation: 1,
             ready: true,
+            going: false,
         };
         self.step(cluster, Input::Servers(vec![server("a"), server("b")]));
         self.step(cluster, Input::Lead);

@@ -82,8 +82,12 @@ impl Rig {
     }
 
     fn tell_servers(&mut self) {
-        let states =
-            self.servers.keys().map(|id| ServerState { id: id.clone(), incarnation: 1, ready: true });
+        let states = self.servers.keys().map(|id| ServerState {
+            id: id.clone(),
+            incarnation: 1,
+            ready: true,
+            going: false,
+        });
         self.step(Input::Servers(states.collect()));
     }
 
@@ -214,6 +218,28 @@ fn a_server_that_does_not_answer_is_admitted_although_edits_never_pause() {
     assert!(degraded.message.contains("no answer"), "{}", degraded.message);
     assert_eq!(status.lagging, ["default/one/b"]);
     assert!(waiting <= 2, "{waiting} questions waited for a server that does not answer");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_missed_until_it_is_told_to_end() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    rig.servers.insert(server("b"), false);
+    rig.step(Input::Objects(vec![ObjectEvent::Applied(a("www", "www", 2))]));
+    let state =
+        |name: &str, going: bool| ServerState { id: server(name), incarnation: 1, ready: name == "a", going };
+    for (going, status, failing) in [(false, "True", 1), (true, "False", 0)] {
+        rig.step(Input::Servers(vec![state("a", false), state("b", going)]));
+        rig.pass(Duration::from_secs(60));
+        let notices = rig.notices();
+        let zone = &notices.zones.last().expect("the zone is told nothing").status;
+        assert_eq!(condition(&zone.conditions, ConditionType::Degraded).unwrap().status, status);
+        assert_eq!(zone.lagging.len(), failing, "{:?}", zone.lagging);
+        let instance = notices.instances.last().expect("the instance is told nothing");
+        let failures: Vec<_> = instance.servers.iter().filter_map(|one| one.failure.as_ref()).collect();
+        assert_eq!(failures.len(), failing, "{failures:?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn a_hand_over_costs_in_proportion_to_the_zones() {
         let mut core = published(zones);
         step(&mut core, Input::Follow);
         let server = ServerId { instance: key("one"), name: "0".to_owned() };
-        step(&mut core, Input::Servers(vec![ServerState { id: server, incarnation: 1, ready: true }]));
+        step(
+            &mut core,
+            Input::Servers(vec![ServerState { id: server, incarnation: 1, ready: true, going: false }]),
+        );
         core
     };
     grows_in_proportion("hand-over", follower, |mut core| drop(core.step(Input::Lead, NOW)));
@@ -103,7 +106,10 @@ fn a_step_costs_nothing_for_zones_that_a_server_waits_for() {
     let waiting = |zones| {
         let mut core = published(zones);
         let server = ServerId { instance: key("one"), name: "0".to_owned() };
-        step(&mut core, Input::Servers(vec![ServerState { id: server, incarnation: 1, ready: true }]));
+        step(
+            &mut core,
+            Input::Servers(vec![ServerState { id: server, incarnation: 1, ready: true, going: false }]),
+        );
         (core, zones)
     };
     grows_in_proportion("steps while zones wait", waiting, |(mut core, steps)| {

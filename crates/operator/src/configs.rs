@@ -192,7 +192,7 @@ mod tests {
     fn server(incarnation: u64, ready: bool) -> Server {
         let id = ServerId { instance: NamespacedName::new("default", "dns"), name: "dns-1".to_owned() };
         Server {
-            state: ServerState { id, incarnation, ready },
+            state: ServerState { id, incarnation, ready, going: false },
             endpoint: Endpoint { address: "192.0.2.1:5353".parse().unwrap(), key: None },
         }
     }

@@ -155,12 +155,13 @@ impl Servers {
         let instance = NamespacedName::new(pod.namespace()?, pod.labels().get(POD_LABEL)?);
         let ready =
             status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+        let going = pod.metadata.deletion_timestamp.is_some();
         Some(Server {
             state: ServerState {
                 id: ServerId { instance, name: pod.name_any() },
                 incarnation: incarnation(pod),
-                // One that is going away is told of changes as long as it answers, and nobody waits for it.
-                ready: ready && pod.metadata.deletion_timestamp.is_none(),
+                ready: ready && !going,
+                going,
             },
             endpoint: Endpoint { address: SocketAddr::new(address, TRANSFER_PORT), key: None },
         })

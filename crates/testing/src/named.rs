@@ -33,6 +33,13 @@ impl Key {
     pub fn new(name: &Name, secret: &[u8]) -> Self {
         Self { name: name.clone(), secret: secret.to_vec() }
     }
+
+    /// The first key of a text of BIND's `key` statements.
+    pub fn of_statement(text: &str) -> Result<Self> {
+        let mut words = text.split('"').skip(1).step_by(2);
+        let (name, secret) = (words.next().context("no name")?, words.next().context("no secret")?);
+        Ok(Self { name: Name::parse(name)?, secret: domain::utils::base64::decode(secret)? })
+    }
 }
 
 /// Where one named lives; a configuration refers to it.

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod dnsperf;
+pub mod document;
 mod load;
 mod nodes;
 mod operator;
@@ -27,7 +28,7 @@ use serde_json::json;
 pub use addresses::{addresses_in, addresses_told};
 pub use dnsperf::{Count, Dnsperf};
 pub use load::{Clients, Load, Ports, Tally};
-pub use nodes::{drain, uncordon};
+pub use nodes::{drain, one_and_others, taint, uncordon, untaint};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};
 pub use volumes::{make_volumes, remove_volumes, served_with_volumes, storage, volume_directory};

@@ -76,7 +76,7 @@ pub struct ServerReport {
     pub ready: bool,
     /// Zones that it does not have in their published version yet.
     pub missing: usize,
-    /// What was wrong with one of its last answers, if any was, after the name of the zone.
+    /// What was wrong with one of its last answers, if any was, after the name of the zone; nothing once it is going.
     pub failure: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Server {
             id: self.state.id.clone(),
             ready: self.state.ready,
             missing: self.missing(),
-            failure: self.delivery.pending().find_map(failure),
+            failure: self.delivery.pending().find_map(failure).filter(|_| !self.state.going),
         }
     }
 }
@@ -110,6 +110,9 @@ impl Core {
                 && !server.has(apex)
             {
                 having -= 1;
+                if server.state.going {
+                    continue;
+                }
                 lagging.push((server.state.id.clone(), server.delivery.failure(apex).map(str::to_owned)));
             }
         }

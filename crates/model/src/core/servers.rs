@@ -36,6 +36,15 @@ pub struct ServerState {
     pub incarnation: u64,
     /// Whether it takes part in its Service.
     pub ready: bool,
+    /// Whether it has been told to end: it is told of changes as long as it answers, and nobody misses it when it does not.
+    pub going: bool,
+}
+
+/// What statuses say of a server that its answers do not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    ready: bool,
+    going: bool,
 }
 
 pub(crate) struct Server {
@@ -113,8 +122,7 @@ impl Core {
     }
 
     pub(super) fn take_servers(&mut self, states: Vec<ServerState>, now: Now) {
-        let before: BTreeMap<ServerId, bool> =
-            self.servers.iter().map(|(id, server)| (id.clone(), server.state.ready)).collect();
+        let before = self.parts();
         let present: BTreeSet<ServerId> = states.iter().map(|state| state.id.clone()).collect();
         self.servers.retain(|id, _| present.contains(id));
         for state in states {
@@ -128,17 +136,22 @@ impl Core {
                 _ => self.add_server(state, now),
             }
         }
-        let after = self.servers.iter().map(|(id, server)| (id.clone(), server.state.ready)).collect();
+        let after = self.parts();
         if before != after {
             self.mark_served_by(&before, &after, now);
         }
     }
 
+    fn parts(&self) -> BTreeMap<ServerId, Part> {
+        let part = |state: &ServerState| Part { ready: state.ready, going: state.going };
+        self.servers.iter().map(|(id, server)| (id.clone(), part(&server.state))).collect()
+    }
+
     /// Zones and instances whose servers changed may be told so, and records may be proven by those that are left.
     fn mark_served_by(
         &mut self,
-        before: &BTreeMap<ServerId, bool>,
-        after: &BTreeMap<ServerId, bool>,
+        before: &BTreeMap<ServerId, Part>,
+        after: &BTreeMap<ServerId, Part>,
         now: Now,
     ) {
         let changed = before.iter().chain(after).filter(|(id, _)| before.get(*id) != after.get(*id));

@@ -20,6 +20,7 @@ pub fn servers() -> Vec<Server> {
             id: ServerId { instance: key(instance), name: n.to_string() },
             incarnation: 1,
             ready: true,
+            going: false,
         },
         zones: BTreeMap::new(),
     };

@@ -125,10 +125,7 @@ impl Namespace {
         let api: Api<Secret> = Api::namespaced(self.cluster().client(), self.name());
         let secret = api.get(&format!("{instance}-downstream-{downstream}")).await?;
         let text = secret.data.and_then(|mut data| data.remove("key")).context("a Secret without key")?;
-        let text = String::from_utf8(text.0)?;
-        let mut words = text.split('"').skip(1).step_by(2);
-        let (name, secret) = (words.next().context("no name")?, words.next().context("no secret")?);
-        Ok(Key { name: Name::parse(name)?, secret: base64::decode(secret)? })
+        Key::of_statement(&String::from_utf8(text.0)?)
     }
 }
 

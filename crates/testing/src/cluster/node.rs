@@ -23,6 +23,8 @@ pub struct Node {
     pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// The networks of its pods, one of each family.
+    pub pod_cidrs: Vec<String>,
     /// The file by which its network namespace is entered.
     pub netns: PathBuf,
     /// The name of its link on the host.

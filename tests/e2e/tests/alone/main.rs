@@ -18,3 +18,4 @@ mod operator_restarted;
 mod operator_upgraded;
 mod page_operator;
 mod regions_lost;
+mod tainted_node;

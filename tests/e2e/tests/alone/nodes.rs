@@ -1,11 +1,21 @@
-//! A node is cut off, and one loses its power: the others answer, and the node's pods are back when it is.
+//! A node is cut off, and one loses its power: the others answer, and the node's pods are back when it is, or are made
+//! elsewhere where that takes long.
 
-use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Clients, STEADY_QUESTIONS, alone, served};
-use bindy_testing::cluster::{NAMED, OPERATOR, Pods};
+use std::collections::BTreeSet;
+use std::slice;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bindy_e2e::{Clients, STEADY_QUESTIONS, ZONE, add_versions, alone, one_and_others, served};
+use bindy_testing::cluster::{NAMED, Namespace, OPERATOR, Pods, Server, condition, is_ready};
 use bindy_testing::dns::{self, Transport};
+use bindy_testing::manifest::a;
 use bindy_testing::{cluster::LIMIT, wait_for};
 use bindy_zone::{Name, Rtype};
+use serde_json::json;
+
+/// How late an edit may be at the servers that are left.
+const EDIT: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()> {
@@ -29,10 +39,7 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
             wait_for("the node to be cut off", LIMIT, async || {
                 let zone = Name::parse("example.com")?;
                 let asked = dns::ask(victim.dns(), Transport::Udp, &zone, Rtype::SOA);
-                ensure!(
-                    tokio::time::timeout(std::time::Duration::from_millis(300), asked).await.is_err(),
-                    "it answers"
-                );
+                ensure!(tokio::time::timeout(Duration::from_millis(300), asked).await.is_err(), "it answers");
                 anyhow::Ok(())
             })
             .await?;
@@ -54,4 +61,113 @@ async fn a_node_that_loses_its_power_comes_back_with_its_servers() -> Result<()>
             probes.right(&published).await.map(drop)
         })
         .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_of_a_lost_node_are_made_on_the_others_while_it_is_away() -> Result<()> {
+    let cluster = alone().await?;
+    cluster
+        .in_namespace("node-lost", async |namespace| {
+            // Each node has one, so the new one has to share.
+            let servers = served(namespace, 3).await?;
+            let (lost, _) = one_and_others(namespace).await?;
+            let (away, left): (Vec<Server>, Vec<Server>) =
+                servers.into_iter().partition(|server| server.node == lost.name);
+            let [away] = &away[..] else { bail!("{} has {away:?}", lost.name) };
+            let mut published = namespace.contents_are_published().await?;
+            let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+            let clients = Clients::beside(namespace, "primary").await?;
+            probes.more_answers(&left, 10).await?;
+            probes.outage_begins(away);
+            lost.power_off().await?;
+            let replaced = replaced(namespace, away, &left).await;
+            let later = Clients::start(namespace, "primary", 50).await;
+            lost.power_on(namespace.cluster().description()).await?;
+            let now = replaced?;
+            let after = namespace.until_ready("primary", 3, &[away]).await?;
+            ensure!(same(&now, &after), "{now:?} became {after:?}");
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            edited(namespace, &after, "192.0.2.8").await?;
+            nothing_is_amiss(namespace).await?;
+            probes.more_answers(&after, 10).await?;
+            later?.missed_nothing(0).await?;
+            clients.nothing_wrong().await?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            probes.right(&published).await.map(drop)
+        })
+        .await
+}
+
+/// The node of a server of three has no power: waits until that is told, and then until another server is in its place.
+/// Returns those that there are then.
+async fn replaced(namespace: &Namespace, away: &Server, left: &[Server]) -> Result<Vec<Server>> {
+    edited(namespace, left, "192.0.2.7").await?;
+    for (kind, name) in [("DNSZone", ZONE.0), ("Bind9Instance", "primary")] {
+        namespace
+            .until((kind, name), "the status to name the server that is away", |object| {
+                let degraded = condition(object, "Degraded")?;
+                let named = degraded.reason == "ServerLagging" && degraded.message.contains(&away.name);
+                ensure!(degraded.status == "True" && named, "{degraded:?}");
+                Ok(())
+            })
+            .await?;
+    }
+    // An edit counts as served when everybody has it who is ready.
+    namespace.ready("ARecord", "later").await?;
+    let servers = namespace.servers_of("primary").await?;
+    let ready = servers.iter().find(|one| one.ready && one.uid == away.uid);
+    ensure!(ready.is_none(), "the edit is told to be at {ready:?}");
+    namespace
+        .until(("Bind9Instance", "primary"), "the status to count the servers that are left", |instance| {
+            let ready = condition(instance, "Ready")?;
+            let told = ready.reason == "ServersStarting" && ready.message.contains("2 of 3");
+            ensure!(ready.status == "False" && told, "{ready:?}");
+            let count = instance.data.pointer("/status/ready");
+            ensure!(count == Some(&json!("2/3")), "{count:?}");
+            Ok(())
+        })
+        .await?;
+    // The pod that is away stays until its node says that it has ended.
+    let now = namespace
+        .until_servers("primary", "a server in place of the one that is away", |servers| {
+            let (going, there): (Vec<_>, Vec<_>) = servers.iter().cloned().partition(|one| one.going);
+            ensure!(there.len() == 3 && there.iter().all(|one| one.ready), "there are {there:?}");
+            ensure!(same(&going, slice::from_ref(away)), "{going:?} are going");
+            Ok(there)
+        })
+        .await?;
+    ensure!(now.iter().all(|one| one.node != away.node), "{now:?}");
+    ensure!(left.iter().all(|one| now.iter().any(|now| now.uid == one.uid)), "{left:?} became {now:?}");
+    nothing_is_amiss(namespace).await?;
+    namespace.contents_are_published().await?;
+    Ok(now)
+}
+
+fn same(before: &[Server], after: &[Server]) -> bool {
+    let uids = |servers: &[Server]| servers.iter().map(|one| one.uid.clone()).collect::<BTreeSet<_>>();
+    uids(before) == uids(after)
+}
+
+/// Waits until these servers have an edit, which takes no longer because another one is away.
+async fn edited(namespace: &Namespace, servers: &[Server], address: &str) -> Result<()> {
+    namespace.apply(&a("later", ZONE.0, "later", address)).await?;
+    for server in servers {
+        dns::answers_at(server.dns(), "later.example.com", Rtype::A, &[address], EDIT).await?;
+    }
+    Ok(())
+}
+
+/// Waits until instance, zone and edit are as if nothing had happened.
+async fn nothing_is_amiss(namespace: &Namespace) -> Result<()> {
+    namespace.ready("ARecord", "later").await?;
+    for (kind, name) in [("Bind9Instance", "primary"), ("DNSZone", ZONE.0)] {
+        namespace
+            .until((kind, name), &format!("nothing to be wrong with {kind} {name}"), |object| {
+                let degraded = condition(object, "Degraded")?;
+                ensure!(degraded.status == "False", "{degraded:?}");
+                is_ready(object)
+            })
+            .await?;
+    }
+    Ok(())
 }

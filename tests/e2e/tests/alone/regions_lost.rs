@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{
-    Load, Operator, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain,
+    Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain, one_and_others,
     served, uncordon,
 };
 use bindy_testing::cluster::{NAMED, Namespace, Node, Server, condition};
@@ -14,15 +14,6 @@ use bindy_zone::Rtype;
 
 /// How late servers that were away may have what they missed.
 const CATCH_UP: Duration = Duration::from_secs(10);
-
-/// A node that has neither the operator nor, being the first one, the clients of a load; and the others.
-async fn one_and_others(namespace: &Namespace) -> Result<(Node, Vec<Node>)> {
-    let operators = Operator::of(namespace.cluster()).replicas().await?;
-    let mut nodes = namespace.cluster().description().nodes.clone();
-    let free = |node: &Node| operators.iter().all(|pod| pod.node != node.name);
-    let found = nodes.iter().skip(1).position(free).context("the operator is everywhere")?;
-    Ok((nodes.remove(found + 1), nodes))
-}
 
 /// An instance that runs in the region of a node and nowhere else.
 fn within_region(name: &str, node: &Node, spec: &str) -> String {

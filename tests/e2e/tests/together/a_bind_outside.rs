@@ -2,12 +2,12 @@
 //! names, addresses and directories of the test in place of the document's.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use bindy_e2e::document::{block, run};
 use bindy_e2e::{STEADY, STEADY_ADDRESS, ZONE};
 use bindy_testing::cluster::{LIMIT, Namespace, Outside, in_namespace};
 use bindy_testing::manifest::{a, manifest, zone};
@@ -20,44 +20,6 @@ const INSTANCE: &str = "primary-dns";
 const MACHINE: &str = "branch-office";
 /// How long a daemon may take to end.
 const STOP: Duration = Duration::from_secs(10);
-
-/// The only indented block of the document that has this text in it, without its indentation.
-fn block(part: &str) -> Result<String> {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md");
-    let text = std::fs::read_to_string(document)?;
-    let mut blocks = vec![String::new()];
-    for line in text.lines() {
-        match (line.strip_prefix("    "), blocks.last_mut()) {
-            (Some(line), Some(block)) => *block += &format!("{line}\n"),
-            _ => blocks.push(String::new()),
-        }
-    }
-    blocks.retain(|block| block.contains(part));
-    let count = blocks.len();
-    match blocks.pop() {
-        Some(block) if count == 1 => Ok(block),
-        _ => bail!("{count} blocks of docs/kubernetes.md have {part:?}"),
-    }
-}
-
-/// Runs the commands of the document that fetch the two files.
-async fn fetch_files(namespace: &Namespace, directory: &Path) -> Result<()> {
-    let description = namespace.cluster().description();
-    let (kube, config) = (description.kube.display(), description.kubeconfig.display());
-    let kubectl = directory.join("kubectl");
-    std::fs::write(&kubectl, format!("#!/bin/sh\nexec {kube} kubectl --kubeconfig {config} \"$@\"\n"))?;
-    std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755))?;
-    let commands = block("> bindy-named.conf")?.replace("-n dns ", &format!("-n {} ", namespace.name()));
-    let path = std::env::var("PATH")?;
-    let output = tokio::process::Command::new("sh")
-        .args(["-e", "-c", &commands])
-        .env("PATH", format!("{}:{path}", directory.display()))
-        .current_dir(directory)
-        .output()
-        .await?;
-    ensure!(output.status.success(), "{commands}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
 
 /// Waits until the port leads to servers from every node: BIND tries again a minute after a refusal only.
 async fn port_is_open(namespace: &Namespace, port: &str) -> Result<()> {
@@ -105,7 +67,7 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
 
         let directory = namespace.directory().join(MACHINE);
         std::fs::create_dir(&directory)?;
-        fetch_files(namespace, &directory).await?;
+        run(namespace, &directory, &block("> bindy-named.conf")?).await?;
         let key = namespace.downstream_key(INSTANCE, MACHINE).await?.name;
         configure(namespace, &directory, &port, &key)?;
         let machine = Outside::new(namespace.cluster())?;

@@ -4,6 +4,7 @@
 //! `cargo xtask test --only NAME` brings the cluster and the operator up for them.
 
 mod a_bind_outside;
+mod a_bind_upstream;
 mod all_record_types;
 mod autoscaler;
 mod backup;
