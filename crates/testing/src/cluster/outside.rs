@@ -31,6 +31,9 @@ impl Outside {
         ip(&["netns", "add", &name])?;
         let link = format!("{}-out{number}", description.name);
         ip(&["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &name])?;
+        // Nodes remember for a while which link had the address before: it is the same one.
+        let hardware = format!("02:00:{a:02x}:{b:02x}:{c:02x}:{number:02x}");
+        ip(&["-n", &name, "link", "set", "eth0", "address", &hardware])?;
         ip(&["link", "set", &link, "master", &description.bridge, "up"])?;
         ip(&["-n", &name, "address", "add", &format!("{}/24", machine.address), "dev", "eth0"])?;
         for link in ["lo", "eth0"] {

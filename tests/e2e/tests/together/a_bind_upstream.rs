@@ -219,8 +219,16 @@ async fn a_key_that_the_plain_bind_does_not_take_is_told_and_mended_in_its_secre
                 Ok(())
             })
             .await?;
-        namespace.patch("Secret", "hq-key", json!({"data": right})).await?;
         let servers = namespace.until_ready("edge", 2, &[]).await?;
+        for server in &servers {
+            wait_for("the words of the plain BIND", LIMIT, async || {
+                let report = http::get(server.http(), "/readyz").await?;
+                ensure!(report.contains("BADSIG"), "{report}");
+                anyhow::Ok(())
+            })
+            .await?;
+        }
+        namespace.patch("Secret", "hq-key", json!({"data": right})).await?;
         all_are(&servers, "192.0.2.1", LIMIT).await?;
         namespace
             .until(("Bind9Instance", "edge"), "nothing to be wrong any more", |instance| {
