@@ -87,7 +87,7 @@ pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -
     let mut building = compile.env("RUSTFLAGS", STATIC).spawn().context("nice")?;
     let done = work(steps);
     // If it failed, the step that needs the binary says why.
-    building.wait()?;
+    steps.run("the rest of static bindy", || Ok(building.wait()?))?;
     Ok(done)
 }
 

@@ -3,7 +3,7 @@
 //! The Service of an instance with three servers is asked for half a minute each time: by dnsperf (`…_dnsperf`), from a port that is kept
 //! (`…_kept_port`), and always from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without
 //! any change, `lost_EVENT` with one, each three times; `wrong_answers` are all that were not the right answer, over the whole
-//! benchmark; dnsperf looks at response codes only.
+//! benchmark; dnsperf looks at response codes only. `-- EVENT…` measures these only, as `rollout drain`.
 
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ const SERVERS: usize = 3;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // Cargo adds one of its own.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     in_namespace("bench-loss", async |namespace| {
         served(namespace, u32::try_from(SERVERS)?).await?;
         namespace.apply(&instance("other", "primary", 1, &[])).await?;
@@ -38,7 +40,7 @@ async fn main() -> Result<()> {
         // Another one for each change.
         let mut numbers = 1..;
         for (rates, suffix) in RATES {
-            let mut run = Run { namespace, rates, suffix, sums: &mut sums };
+            let mut run = Run { namespace, rates, suffix, sums: &mut sums, wanted: &wanted };
             for number in numbers.by_ref().take(ROUNDS) {
                 run.measure("control_lost", async || Ok(())).await?;
                 // The template of the pods differs, as with another image.
@@ -72,11 +74,17 @@ struct Run<'a> {
     rates: [u32; 3],
     suffix: &'static str,
     sums: &'a mut Sums,
+    /// The events that are asked for; all if there are none.
+    wanted: &'a [String],
 }
 
 impl Run<'_> {
     /// Asks while `event` happens, and for a while in any case.
     async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+        let event_name = metric.trim_start_matches("lost_");
+        if !self.wanted.is_empty() && self.wanted.iter().all(|wanted| wanted != event_name) {
+            return Ok(());
+        }
         let (namespace, suffix) = (self.namespace, self.suffix);
         let [kept, new, dnsperf] = self.rates;
         let dnsperf = Dnsperf::start(namespace, "primary", dnsperf).await?;
