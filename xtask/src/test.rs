@@ -11,8 +11,9 @@ use crate::{fuzz, generate, image, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 pub(crate) const CLUSTER: &str = "test";
-/// Others beside it: tests that need a whole cluster each mostly wait, so that several at once take less time.
-const BESIDE: [&str; 2] = ["test2", "test3"];
+/// Another one beside it: tests that need a whole cluster each mostly wait, so that two at once take half the time. With
+/// three nothing is left of two cores, and tests of leases of seconds need something.
+const SECOND: &str = "test2";
 /// Names clusters that are there already, for tests that are run again and again. They stay.
 pub(crate) const VARIABLE: &str = "BINDY_CLUSTER";
 /// One for each region of the guide on high availability.
@@ -36,12 +37,10 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
     };
     let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--lib", "--test", "together"]));
-    let clusters: Vec<&str> = std::iter::once(CLUSTER).chain(BESIDE).collect();
-    let on_cluster = with_clusters(steps, &clusters, |steps, names| {
+    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
         let alone = run_on(steps, names, vec![alone]);
         // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
-        let beside: &[&str] = if clusters_given().is_empty() { &BESIDE } else { &[] };
-        let down = beside.iter().try_for_each(|name| cluster::down(steps, &name.parse()?));
+        let down = if clusters_given().is_empty() { cluster::down(steps, &SECOND.parse()?) } else { Ok(()) };
         let first = names.split(' ').next().unwrap_or(names);
         let together = run_on(steps, first, vec![together]);
         alone.and(down).and(together)

@@ -4,12 +4,13 @@
 //! The API proxy counts the leader's writes and holds it at the chosen one, so nothing in the operator knows of this.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Operator, SHORT_LEASE, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
-use bindy_testing::cluster::{ApiProxy, Fate, LIMIT, Line, Namespace, Server};
+use bindy_testing::cluster::{ApiProxy, Fate, LIMIT, Line, Namespace};
 use bindy_testing::manifest::{a, instance, zone};
 use bindy_testing::wait_for;
 use bindy_zone::Rtype;
@@ -40,21 +41,22 @@ enum Side {
 #[derive(Clone, Default)]
 struct Stop {
     writes: Arc<AtomicUsize>,
-    held: Arc<AtomicBool>,
+    /// Its address.
+    held: Arc<OnceLock<IpAddr>>,
     reached: Arc<Notify>,
 }
 
 impl Stop {
-    /// What becomes of a request of the leader, which is held at its `number`-th write from now on.
+    /// What becomes of a request. Whoever leads is held at the `number`-th write from now on: nobody else writes.
     fn fate(&self, line: &Line, number: usize, side: Side) -> Fate {
-        if self.held.load(Ordering::SeqCst) {
-            return Fate::Lost;
+        if let Some(held) = self.held.get() {
+            return if *held == line.from { Fate::Lost } else { Fate::Pass };
         }
         let counts = line.is_write() && !line.is_of_lease() && !line.path.contains("/events");
         if !counts || self.writes.fetch_add(1, Ordering::SeqCst) + 1 != number {
             return Fate::Pass;
         }
-        self.held.store(true, Ordering::SeqCst);
+        self.held.get_or_init(|| line.from);
         self.reached.notify_one();
         match side {
             Side::Before => Fate::Lost,
@@ -98,10 +100,10 @@ async fn killed_at(
     proxy: &ApiProxy,
     (n, number, side): (usize, usize, Side),
 ) -> Result<bool> {
-    let leader: Server = operator.scale_to(3).await?;
-    let (stop, from) = (Stop::default(), leader.address);
+    operator.scale_to(3).await?;
+    let stop = Stop::default();
     let (rule, unanswered) = (stop.clone(), proxy.unanswered());
-    proxy.treat(move |line| if line.from == from { rule.fate(line, number, side) } else { Fate::Pass });
+    proxy.treat(move |line| rule.fate(line, number, side));
     let address = format!("192.0.2.{}", n + 1);
     let story = instance(&format!("story-{n}"), "primary", 1, &[])
         + &zone(&format!("story-{n}"), &format!("story-{n}.example"))
@@ -118,7 +120,10 @@ async fn killed_at(
             anyhow::Ok(())
         })
         .await?;
-        operator.kill_for_good(&leader).await?;
+        let replicas = operator.replicas().await?;
+        let leader = replicas.iter().find(|one| stop.held.get() == Some(&one.address));
+        let leader = leader.context("whoever was held is gone")?;
+        operator.kill_for_good(leader).await?;
         operator.until_leader(|one| one.name != leader.name).await?;
         told(namespace, n).await?;
     }
