@@ -8,8 +8,9 @@ use bindy_e2e::{
     Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain, one_and_others,
     served, uncordon,
 };
-use bindy_testing::cluster::{NAMED, Namespace, Node, Server, condition};
+use bindy_testing::cluster::{LIMIT, NAMED, Namespace, Node, Server, condition};
 use bindy_testing::manifest::{a, zone};
+use bindy_testing::wait_for;
 use bindy_zone::Rtype;
 
 /// How late servers that were away may have what they missed.
@@ -145,6 +146,12 @@ async fn a_drain_waits_while_another_node_is_cut_off() -> Result<()> {
             probes.outage_begins(away);
             let cut = lost.cut_off()?;
             not_ready(namespace, "primary", &[away]).await?;
+            wait_for("no client to be sent there any more", LIMIT, async || {
+                let load = Load::start(namespace, "primary", 100, Ports::New).await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                load.stop().await?.nothing_missed()
+            })
+            .await?;
             let load = Load::start(namespace, "primary", 100, Ports::New).await?;
             let refused = drain(namespace.cluster(), &drained.name, 7).await;
             drop(cut);
