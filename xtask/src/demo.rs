@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use crate::fleet::{Fleet, Server, send};
-use crate::steps::{Steps, cargo, root, target_directory};
+use crate::steps::{Steps, cargo, programs, root};
 use crate::{dns, prerequisites};
 
 /// How long anything may take that takes seconds or less.
@@ -34,7 +34,7 @@ spec: {zoneRef: example-net, name: www, ipv4Addresses: [192.0.2.99]}
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     prerequisites::install(steps, &prerequisites::NAMED)?;
     steps.command("build bindy", &mut cargo(&["build", "--quiet", "--package", "bindy"]))?;
-    let bindy = target_directory()?.join("debug/bindy");
+    let bindy = programs("debug")?.join("bindy");
     let base = std::env::temp_dir().join(format!("bindy-demo-{}", std::process::id()));
     steps.run("demo", || {
         let kept = base.display();

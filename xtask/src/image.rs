@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use crate::buildah::{Image, Recipe, contents};
 use crate::cluster::cache;
 use crate::prerequisites;
-use crate::steps::{Steps, cargo, host, output, root, run, target_directory};
+use crate::steps::{Steps, cargo, output, programs, root, run};
 
 const BINDY: &str = "ghcr.io/firestoned/bindy";
 const BIND9: &str = "ghcr.io/firestoned/bindy-bind9";
@@ -53,11 +53,38 @@ impl Named {
     }
 }
 
+/// How the program in Bindy's image is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As it is for all other tests, with arithmetic checked: nothing is left to compile after them.
+    Tests,
+    /// As fast as a release where it matters.
+    Fast,
+}
+
+impl Build {
+    fn command(self) -> Command {
+        match self {
+            // With a package chosen, those that it depends on would have other features, and be built anew.
+            Self::Tests => cargo(&["test", "--quiet", "--workspace", "--no-run"]),
+            Self::Fast => cargo(&["build", "--quiet", "--profile", "image", "--package", "bindy"]),
+        }
+    }
+
+    /// Cargo's name of the directory that it goes to.
+    const fn directory(self) -> &'static str {
+        match self {
+            Self::Tests => "debug",
+            Self::Fast => "image",
+        }
+    }
+}
+
 /// Bindy's images; what is stale is built.
-pub(crate) fn all(steps: &mut Steps) -> Result<Vec<Named>> {
+pub(crate) fn all(steps: &mut Steps, build: Build) -> Result<Vec<Named>> {
     prerequisites::install(steps, &prerequisites::IMAGES)?;
     prerequisites::require_root("building images")?;
-    Ok(vec![bindy(steps)?, bind9(steps)?])
+    Ok(vec![bindy(steps, build)?, bind9(steps)?])
 }
 
 /// The image that does nothing; built if it is stale.
@@ -79,28 +106,9 @@ pub(crate) fn pause(steps: &mut Steps) -> Result<Named> {
     Ok(Named { image, names: vec![PAUSE.to_owned()] })
 }
 
-/// Does `work` that mostly waits while the compiler has what that leaves of the processor for the binary of Bindy's image.
-pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
-    let mut compile = Command::new("nice");
-    let cargo = static_bindy(&host()?);
-    compile.args(["-n", "19"]).arg(cargo.get_program()).args(cargo.get_args()).current_dir(root());
-    let mut building = compile.env("RUSTFLAGS", STATIC).spawn().context("nice")?;
-    let done = work(steps);
-    // If it failed, the step that needs the binary says why.
-    steps.run("the rest of static bindy", || Ok(building.wait()?))?;
-    Ok(done)
-}
-
-fn static_bindy(target: &str) -> Command {
-    let mut compile = cargo(&["build", "--quiet", "--profile", "image", "--package", "bindy"]);
-    compile.args(["--target", target]).env("RUSTFLAGS", STATIC);
-    compile
-}
-
-fn bindy(steps: &mut Steps) -> Result<Named> {
-    let target = host()?;
-    steps.command("build static bindy", &mut static_bindy(&target))?;
-    let directory = target_directory()?.join(target).join("image");
+fn bindy(steps: &mut Steps, build: Build) -> Result<Named> {
+    steps.command("build bindy", &mut build.command())?;
+    let directory = programs(build.directory())?;
     let dockerfile = root().join("images/bindy/Dockerfile");
     let image = Image::new("bindy", &contents(&[directory.join("bindy"), dockerfile.clone()])?);
     if !image.is_built()? {

@@ -41,7 +41,7 @@ enum Command {
         #[arg(long)]
         cluster: bool,
     },
-    /// Everything that CI runs: format, lints, generated files, all tests, fuzz targets for a moment
+    /// Everything that CI runs: format, lints, all tests, fuzz targets for a moment
     Test {
         /// Only the test of this name, also a long one; if there is none, those whose file or name contains it
         #[arg(long, value_name = "NAME")]
@@ -69,11 +69,7 @@ enum Command {
     /// A real Kubernetes on this machine, for development and tests
     Cluster(cluster::Arguments),
     /// Writes everything that is generated from the types
-    Generate {
-        /// Only compares, and fails when a file is stale
-        #[arg(long)]
-        check: bool,
-    },
+    Generate,
 }
 
 fn main() -> ExitCode {
@@ -89,7 +85,7 @@ fn main() -> ExitCode {
             bench::run(&mut steps, &name, json, place, &arguments)
         }
         Command::Cluster(arguments) => cluster::run(&mut steps, arguments),
-        Command::Generate { check } => generate::run(&mut steps, check),
+        Command::Generate => generate::all(&mut steps),
     };
     steps.finish(&done);
     match done {

@@ -101,12 +101,12 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Where cargo puts what it builds.
-pub(crate) fn target_directory() -> Result<PathBuf> {
+/// Where cargo puts programs, by its name of the directory of their profile.
+pub(crate) fn programs(profile: &str) -> Result<PathBuf> {
     let metadata = output(&mut cargo(&["metadata", "--no-deps", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
     let target = metadata.get("target_directory").and_then(Value::as_str).context("no target directory")?;
-    Ok(PathBuf::from(target))
+    Ok(Path::new(target).join(host()?).join(profile))
 }
 
 /// The platform of this machine, as compilers name it.

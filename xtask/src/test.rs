@@ -4,10 +4,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cluster::{self, Name, Wish};
+use crate::cluster::{self, Name, Replicas, Wish};
+use crate::image::Build;
 use crate::selection::{self, ALSO_LONG, ON_CLUSTER, Run};
 use crate::steps::{Steps, cargo};
-use crate::{fuzz, generate, image, prerequisites};
+use crate::{fuzz, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 pub(crate) const CLUSTER: &str = "test";
@@ -31,13 +32,13 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
     let built = steps.command("build tests", &mut cargo(&["test", "--quiet", "--workspace", "--no-run"]));
-    let tests = image::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all)));
+    let tests = cluster::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all)));
     let on_cluster = |targets: &[&str]| {
         let targets = targets.iter().map(|word| (*word).to_owned()).collect();
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
     };
     let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--lib", "--test", "together"]));
-    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
+    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], Build::Tests, |steps, names| {
         let alone = run_on(steps, names, vec![alone]);
         // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
         let down = if clusters_given().is_empty() { cluster::down(steps, &SECOND.parse()?) } else { Ok(()) };
@@ -67,7 +68,9 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     }
     let commands: Vec<_> = on_cluster.iter().map(tests_on_cluster).collect();
     if !commands.is_empty() {
-        results.push(with_clusters(steps, &[CLUSTER], |steps, names| run_on(steps, names, commands)));
+        results.push(with_clusters(steps, &[CLUSTER], Build::Tests, |steps, names| {
+            run_on(steps, names, commands)
+        }));
     }
     results.into_iter().collect()
 }
@@ -77,13 +80,14 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
 pub(crate) fn with_clusters(
     steps: &mut Steps,
     own: &[&str],
+    build: Build,
     tests: impl FnOnce(&mut Steps, &str) -> Result<()>,
 ) -> Result<()> {
     let given = clusters_given();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let names = if given.is_empty() { own } else { &given };
     let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
-    let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish()));
+    let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish(), build));
     let tested = made.and_then(|()| tests(steps, &names.join(" ")));
     let down = if given.is_empty() {
         let ended: Vec<_> = own.iter().map(|name| cluster::down(steps, &name.parse()?)).collect();
@@ -99,11 +103,10 @@ fn clusters_given() -> Vec<String> {
     std::env::var(VARIABLE).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
+fn with_operator(steps: &mut Steps, name: &Name, wish: Wish, build: Build) -> Result<()> {
     cluster::up(steps, name, wish)?;
-    cluster::load_images(steps, name)?;
-    cluster::install(steps, name)?;
-    cluster::one_replica(steps, name)
+    cluster::load_images(steps, name, build)?;
+    cluster::install(steps, name, Replicas::One)
 }
 
 fn run_on(steps: &mut Steps, clusters: &str, commands: Vec<Command>) -> Result<()> {
@@ -119,7 +122,7 @@ fn lints(steps: &mut Steps) -> Result<()> {
     let format = steps.command("format", &mut cargo(&["fmt", "--all", "--check"]));
     let mut clippy = cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     let clippy = steps.command("lints", &mut clippy);
-    [format, clippy, generate::check_definitions(steps)].into_iter().collect()
+    format.and(clippy)
 }
 
 /// Tests with real servers mostly wait, so twice as many as there are cores run at once.

@@ -27,6 +27,16 @@ impl Binary {
     fn path(&self) -> PathBuf {
         self.directory.join("kube")
     }
+
+    /// Where the linker writes it.
+    fn next(&self) -> PathBuf {
+        self.directory.join("kube.next")
+    }
+
+    /// It is whole: nobody sees a half of it.
+    fn keep(&self) -> Result<()> {
+        Ok(fs::rename(self.next(), self.path())?)
+    }
 }
 
 /// An error if the binary is not there and cannot be built.
@@ -46,6 +56,25 @@ pub(crate) fn ensure(steps: &mut Steps) -> Result<PathBuf> {
     Ok(binary.path())
 }
 
+/// Does `work` that mostly waits; where the binary is not there yet, the compiler has what that leaves of the processor for it.
+pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
+    let binary = Binary::find()?;
+    if binary.path().exists() {
+        return Ok(work(steps));
+    }
+    let go = compile(&binary)?;
+    let mut niced = Command::new("nice");
+    niced.args(["-n", "19"]).arg(go.get_program()).args(go.get_args()).current_dir(&binary.sources);
+    let mut building = niced.spawn().context("nice")?;
+    let done = work(steps);
+    // If it fails, whoever needs the binary compiles it again and says why.
+    let built = steps.run("the rest of Kubernetes", || Ok(building.wait()?))?;
+    if built.success() {
+        binary.keep()?;
+    }
+    Ok(done)
+}
+
 /// `$XDG_CACHE_HOME/bindy` or `~/.cache/bindy`: what is expensive to make and the same for every checkout.
 pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -59,13 +88,17 @@ fn has_go() -> Result<()> {
 }
 
 fn build(binary: &Binary) -> Result<()> {
+    run(&mut compile(binary)?)?;
+    binary.keep()
+}
+
+fn compile(binary: &Binary) -> Result<Command> {
     has_go()?;
     fs::create_dir_all(&binary.directory)?;
-    let next = binary.directory.join("kube.next");
     let mut command = Command::new("go");
     command.args(["build", "-trimpath", "-mod=readonly", "-ldflags", &linker_flags(&binary.version)]);
-    run(command.arg("-o").arg(&next).arg(".").current_dir(&binary.sources))?;
-    Ok(fs::rename(next, binary.path())?)
+    command.arg("-o").arg(binary.next()).arg(".").current_dir(&binary.sources);
+    Ok(command)
 }
 
 /// Without them `kubectl version` tells a wrong one.

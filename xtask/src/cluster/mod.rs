@@ -31,7 +31,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-pub(crate) use crate::cluster::kube::cache;
+pub(crate) use crate::cluster::install::Replicas;
+pub(crate) use crate::cluster::kube::{built_beside, cache};
 pub(crate) use crate::cluster::layout::Name;
 pub(crate) use crate::cluster::state::Wish;
 
@@ -39,7 +40,7 @@ use crate::cluster::control_plane::{ControlPlane, kubectl};
 use crate::cluster::layout::Layout;
 use crate::cluster::node::NodeAgents;
 use crate::cluster::process::Process;
-use crate::image::Named;
+use crate::image::{Build, Named};
 use crate::steps::Steps;
 use crate::{image, prerequisites};
 
@@ -89,7 +90,7 @@ pub(crate) fn run(steps: &mut Steps, arguments: Arguments) -> Result<()> {
             let error = kubectl(&known(&name)?, &kube::ensure(steps)?).args(arguments).exec();
             Err(error).context("cannot start kubectl")
         }
-        Command::LoadImages => load_images(steps, &name),
+        Command::LoadImages => load_images(steps, &name, Build::Fast),
     }
 }
 
@@ -126,22 +127,16 @@ pub(crate) fn down(steps: &mut Steps, name: &Name) -> Result<()> {
 }
 
 /// Builds Bindy's images where they are stale and brings them to the registry.
-pub(crate) fn load_images(steps: &mut Steps, name: &Name) -> Result<()> {
+pub(crate) fn load_images(steps: &mut Steps, name: &Name, build: Build) -> Result<()> {
     let layout = known(name)?;
-    let images = image::all(steps)?;
+    let images = image::all(steps, build)?;
     steps.run("push images", || images.iter().try_for_each(|image| image.push(&layout.registry())))
 }
 
-/// Leaves one replica of the installed operator.
-pub(crate) fn one_replica(steps: &mut Steps, name: &Name) -> Result<()> {
-    let (layout, kube) = (known(name)?, kube::ensure(steps)?);
-    steps.run("one replica of the operator", || install::one_replica(&layout, &kube))
-}
-
 /// Installs the operator as the manifests have it, or again after its image has changed, and waits until it is ready.
-pub(crate) fn install(steps: &mut Steps, name: &Name) -> Result<()> {
+pub(crate) fn install(steps: &mut Steps, name: &Name, replicas: Replicas) -> Result<()> {
     let (layout, kube) = (known(name)?, kube::ensure(steps)?);
-    steps.run("install the operator", || install::operator(&layout, &kube))
+    steps.run("install the operator", || install::operator(&layout, &kube, replicas))
 }
 
 /// The beginning of a kubectl command with the administrator's rights.
