@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::image::Build;
 use crate::selection::ON_CLUSTER;
 use crate::steps::{Steps, cargo, output};
 use crate::{prerequisites, test};
@@ -51,7 +50,7 @@ pub(crate) fn run(
     let title = format!("bench {name}");
     let results = if *package == ON_CLUSTER {
         let mut results = String::new();
-        test::with_clusters(steps, &[test::CLUSTER], Build::Fast, |steps, names| {
+        test::with_clusters(steps, &[test::CLUSTER], |steps, names| {
             command.env(test::VARIABLE, names);
             results = steps.run(&title, || output(&mut command))?;
             Ok(())

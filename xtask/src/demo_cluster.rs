@@ -12,7 +12,6 @@ use crate::cluster::{self, Name, Replicas, Wish};
 use crate::demo::{LIMIT, show_answers, show_arrival};
 use crate::dns;
 use crate::fleet::Server;
-use crate::image::Build;
 use crate::steps::{Steps, output, root, run as run_command};
 
 const CLUSTER: &str = "demo";
@@ -25,8 +24,9 @@ const EDITED: &str = "mail.example.com";
 pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     let name: Name = CLUSTER.parse()?;
     let made = cluster::up(steps, &name, Wish { nodes: Some(NODES), ..Wish::default() })
-        .and_then(|()| cluster::load_images(steps, &name, Build::Fast))
+        .and_then(|()| cluster::load_images(steps, &name))
         .and_then(|()| cluster::install(steps, &name, Replicas::AsShipped))
+        .and_then(|()| cluster::operator_ready(steps, &name))
         .and_then(|()| cluster::administrator(steps, &name));
     let shown = made.and_then(|kubectl| steps.run("demo", || show(&Shell { kubectl })));
     shown.map_err(|error| {

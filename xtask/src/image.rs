@@ -38,6 +38,8 @@ const BASE_TREES: &str = "base-";
 /// What Debian's slim images do without.
 const EMPTIED: [&str; 5] =
     ["var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"];
+/// Cargo's, of the program in Bindy's image.
+const PROFILE: &str = "image";
 /// For images without a C library.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
@@ -53,38 +55,11 @@ impl Named {
     }
 }
 
-/// How the program in Bindy's image is compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Build {
-    /// As it is for all other tests, with arithmetic checked: nothing is left to compile after them.
-    Tests,
-    /// As fast as a release where it matters.
-    Fast,
-}
-
-impl Build {
-    fn command(self) -> Command {
-        match self {
-            // With a package chosen, those that it depends on would have other features, and be built anew.
-            Self::Tests => cargo(&["test", "--quiet", "--workspace", "--no-run"]),
-            Self::Fast => cargo(&["build", "--quiet", "--profile", "image", "--package", "bindy"]),
-        }
-    }
-
-    /// Cargo's name of the directory that it goes to.
-    const fn directory(self) -> &'static str {
-        match self {
-            Self::Tests => "debug",
-            Self::Fast => "image",
-        }
-    }
-}
-
 /// Bindy's images; what is stale is built.
-pub(crate) fn all(steps: &mut Steps, build: Build) -> Result<Vec<Named>> {
+pub(crate) fn all(steps: &mut Steps) -> Result<Vec<Named>> {
     prerequisites::install(steps, &prerequisites::IMAGES)?;
     prerequisites::require_root("building images")?;
-    Ok(vec![bindy(steps, build)?, bind9(steps)?])
+    Ok(vec![bindy(steps)?, bind9(steps)?])
 }
 
 /// The image that does nothing; built if it is stale.
@@ -106,9 +81,19 @@ pub(crate) fn pause(steps: &mut Steps) -> Result<Named> {
     Ok(Named { image, names: vec![PAUSE.to_owned()] })
 }
 
-fn bindy(steps: &mut Steps, build: Build) -> Result<Named> {
-    steps.command("build bindy", &mut build.command())?;
-    let directory = programs(build.directory())?;
+/// Does `work` that mostly waits while the binary of Bindy's image is compiled.
+pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
+    // If it fails, the step that needs the binary says why.
+    steps.beside("bindy for its image", &compile(), work).map(|(done, _)| done)
+}
+
+fn compile() -> Command {
+    cargo(&["build", "--quiet", "--profile", PROFILE, "--package", "bindy"])
+}
+
+fn bindy(steps: &mut Steps) -> Result<Named> {
+    steps.command("build bindy for its image", &mut compile())?;
+    let directory = programs(PROFILE)?;
     let dockerfile = root().join("images/bindy/Dockerfile");
     let image = Image::new("bindy", &contents(&[directory.join("bindy"), dockerfile.clone()])?);
     if !image.is_built()? {

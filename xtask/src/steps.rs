@@ -1,7 +1,7 @@
 //! Runs steps and says how each ended; the last line tells the whole story.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -41,6 +41,23 @@ impl Steps {
     /// Runs a program as one step.
     pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> Result<()> {
         self.run(name, || run(command))
+    }
+
+    /// Does `work` while this program has what that leaves of the processor. Its end is a step.
+    pub(crate) fn beside<T>(
+        &mut self,
+        name: &str,
+        program: &Command,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> Result<(T, ExitStatus)> {
+        let mut niced = Command::new("nice");
+        niced.args(["-n", "19"]).arg(program.get_program()).args(program.get_args());
+        niced.current_dir(program.get_current_dir().unwrap_or(&root()));
+        let mut running =
+            prepare(&mut niced).spawn().with_context(|| format!("cannot start {}", shown(program)))?;
+        let done = work(self);
+        let ended = self.run(&format!("the rest of {name}"), || Ok(running.wait()?))?;
+        Ok((done, ended))
     }
 
     /// The closing line.

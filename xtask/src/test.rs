@@ -5,10 +5,9 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cluster::{self, Name, Replicas, Wish};
-use crate::image::Build;
 use crate::selection::{self, ALSO_LONG, ON_CLUSTER, Run};
 use crate::steps::{Steps, cargo};
-use crate::{fuzz, prerequisites};
+use crate::{fuzz, image, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 pub(crate) const CLUSTER: &str = "test";
@@ -28,17 +27,23 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     }
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
-    let before = [lints(steps), fuzz::run_all(steps)];
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
-    let built = steps.command("build tests", &mut cargo(&["test", "--quiet", "--workspace", "--no-run"]));
-    let tests = cluster::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all)));
+    let here = cluster::built_beside(steps, |steps| {
+        let build = &mut cargo(&["test", "--quiet", "--workspace", "--no-run"]);
+        [
+            lints(steps),
+            fuzz::run_all(steps),
+            steps.command("build tests", build),
+            image::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all))).flatten(),
+        ]
+    })?;
     let on_cluster = |targets: &[&str]| {
         let targets = targets.iter().map(|word| (*word).to_owned()).collect();
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
     };
-    let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--lib", "--test", "together"]));
-    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], Build::Tests, |steps, names| {
+    let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--test", "together"]));
+    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
         let alone = run_on(steps, names, vec![alone]);
         // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
         let down = if clusters_given().is_empty() { cluster::down(steps, &SECOND.parse()?) } else { Ok(()) };
@@ -46,7 +51,7 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
         let together = run_on(steps, first, vec![together]);
         alone.and(down).and(together)
     });
-    before.into_iter().chain([built, tests.flatten(), on_cluster]).collect()
+    here.into_iter().chain([on_cluster]).collect()
 }
 
 /// What needs neither servers nor a fuzzer.
@@ -68,9 +73,7 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
     }
     let commands: Vec<_> = on_cluster.iter().map(tests_on_cluster).collect();
     if !commands.is_empty() {
-        results.push(with_clusters(steps, &[CLUSTER], Build::Tests, |steps, names| {
-            run_on(steps, names, commands)
-        }));
+        results.push(with_clusters(steps, &[CLUSTER], |steps, names| run_on(steps, names, commands)));
     }
     results.into_iter().collect()
 }
@@ -80,14 +83,15 @@ pub(crate) fn only(steps: &mut Steps, name: &str, long: bool) -> Result<()> {
 pub(crate) fn with_clusters(
     steps: &mut Steps,
     own: &[&str],
-    build: Build,
     tests: impl FnOnce(&mut Steps, &str) -> Result<()>,
 ) -> Result<()> {
     let given = clusters_given();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let names = if given.is_empty() { own } else { &given };
     let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
-    let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish(), build));
+    let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish()));
+    let made =
+        made.and_then(|()| names.iter().try_for_each(|name| cluster::operator_ready(steps, &name.parse()?)));
     let tested = made.and_then(|()| tests(steps, &names.join(" ")));
     let down = if given.is_empty() {
         let ended: Vec<_> = own.iter().map(|name| cluster::down(steps, &name.parse()?)).collect();
@@ -103,9 +107,9 @@ fn clusters_given() -> Vec<String> {
     std::env::var(VARIABLE).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-fn with_operator(steps: &mut Steps, name: &Name, wish: Wish, build: Build) -> Result<()> {
+fn with_operator(steps: &mut Steps, name: &Name, wish: Wish) -> Result<()> {
     cluster::up(steps, name, wish)?;
-    cluster::load_images(steps, name, build)?;
+    cluster::load_images(steps, name)?;
     cluster::install(steps, name, Replicas::One)
 }
 
@@ -132,7 +136,8 @@ fn tests_here(run: &Run) -> Command {
 
 /// Pods that start take the cores that their neighbours answer with, so one more test than there are cores runs at once.
 fn tests_on_cluster(run: &Run) -> Command {
-    tests_of(&["--package", ON_CLUSTER], run, cores() + 1)
+    // With a package chosen, those that it depends on would have other features, and be built anew.
+    tests_of(&["--workspace"], run, cores() + 1)
 }
 
 fn tests_of(packages: &[&str], run: &Run, threads: usize) -> Command {

@@ -22,16 +22,15 @@ pub(crate) enum Replicas {
     One,
 }
 
-/// Applies both and waits.
+/// Applies both.
 pub(crate) fn operator(layout: &Layout, kube: &Path, replicas: Replicas) -> Result<()> {
     let deploy = root().join("deploy");
     let apply = |file: &Path| {
         let mut command = kubectl(layout, kube);
         run(command.args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(file))
     };
-    let wait = |arguments: &[&str]| run(kubectl(layout, kube).args(arguments).arg(LIMIT));
     apply(&deploy.join("crds.yaml"))?;
-    wait(&["wait", "--for=condition=Established", "crd", "--all"])?;
+    run(kubectl(layout, kube).args(["wait", "--for=condition=Established", "crd", "--all", LIMIT]))?;
     // A node asks again for an image that was built anew under the same name if that is "latest", and then for new pods only.
     let shipped = std::fs::read_to_string(deploy.join("install.yaml"))?;
     let (version, latest) = (image::bindy_named(env!("CARGO_PKG_VERSION")), image::bindy_named("latest"));
@@ -48,7 +47,12 @@ pub(crate) fn operator(layout: &Layout, kube: &Path, replicas: Replicas) -> Resu
     if !before.is_empty() {
         run(kubectl(layout, kube).args(["rollout", "restart", NAMESPACE, OPERATOR]))?;
     }
-    wait(&["rollout", "status", NAMESPACE, OPERATOR])
+    Ok(())
+}
+
+/// Waits until what was applied last is all there is, and is ready.
+pub(crate) fn ready(layout: &Layout, kube: &Path) -> Result<()> {
+    run(kubectl(layout, kube).args(["rollout", "status", NAMESPACE, OPERATOR, LIMIT]))
 }
 
 fn replaced(manifest: &str, text: &str, by: &str) -> Result<String> {

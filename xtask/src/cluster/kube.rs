@@ -56,19 +56,14 @@ pub(crate) fn ensure(steps: &mut Steps) -> Result<PathBuf> {
     Ok(binary.path())
 }
 
-/// Does `work` that mostly waits; where the binary is not there yet, the compiler has what that leaves of the processor for it.
+/// Does `work`; where the binary is not there yet, the compiler has what that leaves of processor and network for it.
 pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
     let binary = Binary::find()?;
     if binary.path().exists() {
         return Ok(work(steps));
     }
-    let go = compile(&binary)?;
-    let mut niced = Command::new("nice");
-    niced.args(["-n", "19"]).arg(go.get_program()).args(go.get_args()).current_dir(&binary.sources);
-    let mut building = niced.spawn().context("nice")?;
-    let done = work(steps);
     // If it fails, whoever needs the binary compiles it again and says why.
-    let built = steps.run("the rest of Kubernetes", || Ok(building.wait()?))?;
+    let (done, built) = steps.beside("Kubernetes", &compile(&binary)?, work)?;
     if built.success() {
         binary.keep()?;
     }

@@ -40,7 +40,7 @@ use crate::cluster::control_plane::{ControlPlane, kubectl};
 use crate::cluster::layout::Layout;
 use crate::cluster::node::NodeAgents;
 use crate::cluster::process::Process;
-use crate::image::{Build, Named};
+use crate::image::Named;
 use crate::steps::Steps;
 use crate::{image, prerequisites};
 
@@ -90,7 +90,7 @@ pub(crate) fn run(steps: &mut Steps, arguments: Arguments) -> Result<()> {
             let error = kubectl(&known(&name)?, &kube::ensure(steps)?).args(arguments).exec();
             Err(error).context("cannot start kubectl")
         }
-        Command::LoadImages => load_images(steps, &name, Build::Fast),
+        Command::LoadImages => load_images(steps, &name),
     }
 }
 
@@ -127,16 +127,22 @@ pub(crate) fn down(steps: &mut Steps, name: &Name) -> Result<()> {
 }
 
 /// Builds Bindy's images where they are stale and brings them to the registry.
-pub(crate) fn load_images(steps: &mut Steps, name: &Name, build: Build) -> Result<()> {
+pub(crate) fn load_images(steps: &mut Steps, name: &Name) -> Result<()> {
     let layout = known(name)?;
-    let images = image::all(steps, build)?;
+    let images = image::all(steps)?;
     steps.run("push images", || images.iter().try_for_each(|image| image.push(&layout.registry())))
 }
 
-/// Installs the operator as the manifests have it, or again after its image has changed, and waits until it is ready.
+/// Installs the operator as the manifests have it, or again after its image has changed.
 pub(crate) fn install(steps: &mut Steps, name: &Name, replicas: Replicas) -> Result<()> {
     let (layout, kube) = (known(name)?, kube::ensure(steps)?);
     steps.run("install the operator", || install::operator(&layout, &kube, replicas))
+}
+
+/// Waits until the installed operator is ready; the first start of all takes as long as a lease.
+pub(crate) fn operator_ready(steps: &mut Steps, name: &Name) -> Result<()> {
+    let (layout, kube) = (known(name)?, kube::ensure(steps)?);
+    steps.run("operator ready", || install::ready(&layout, &kube))
 }
 
 /// The beginning of a kubectl command with the administrator's rights.

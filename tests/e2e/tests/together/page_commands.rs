@@ -1,10 +1,10 @@
 //! The commands of the page on high availability that show where servers run and test a failover, as they stand there, with
 //! instances in the namespace that they name: what they print is the truth, and `dig` misses nothing while a pod is deleted.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
+use bindy_e2e::document::shell;
 use bindy_testing::cluster::{Cluster, LIMIT, Namespace, Server};
 use bindy_zone::Rtype;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -49,31 +49,6 @@ fn manifests(region: &str, zone: &str) -> String {
             "",
             &format!("zoneRef: {TEST}-example-com, name: \"@\", ipv4Addresses: [{ADDRESS}]"),
         )
-}
-
-/// A shell that runs a command of the page, in the network of the host or of a node.
-fn shell(namespace: &Namespace, network: Option<&Path>, command: &str) -> Result<Command> {
-    let description = namespace.cluster().description();
-    let directory = namespace.directory().join("bin");
-    std::fs::create_dir_all(&directory)?;
-    // What the reader of the page calls so.
-    let kubectl = directory.join("kubectl");
-    let script = format!("#!/bin/sh\nexec {} kubectl \"$@\"\n", description.kube.display());
-    std::fs::write(&kubectl, script)?;
-    std::fs::set_permissions(&kubectl, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let mut shell = match network {
-        None => Command::new("sh"),
-        Some(network) => {
-            let mut enter = Command::new("nsenter");
-            enter.arg(format!("--net={}", network.display())).arg("sh");
-            enter
-        }
-    };
-    let path = std::env::var("PATH").unwrap_or_default();
-    shell.env("PATH", format!("{}:{path}", directory.display()));
-    shell.env("KUBECONFIG", &description.kubeconfig);
-    shell.args(["-c", command]).stdin(Stdio::null());
-    Ok(shell)
 }
 
 /// What a command of the page prints.

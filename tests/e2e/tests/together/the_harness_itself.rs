@@ -1,10 +1,20 @@
-//! The faults that other tests rely on do what they say.
+//! What other tests rely on does what it says.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bindy_e2e::Count;
 use bindy_testing::cluster::{Cluster, in_namespace};
 use serde_json::json;
+
+#[test]
+fn statistics_of_dnsperf_are_read() -> Result<()> {
+    let said = "Statistics:\n\n  Queries sent:         60003\n  Queries completed:    59998 (99.99%)\n  Queries lost:         2 (0.00%)\n  \
+                Queries interrupted:  3 (0.00%)\n\n  Response codes:       NOERROR 59990 (99.99%), SERVFAIL 8 (0.01%)\n";
+    ensure!(Count::read(said)? == Count { asked: 60_000, lost: 2, wrong: 8 }, "{:?}", Count::read(said));
+    ensure!(Count::read("[Fatal] no socket\n").is_err(), "no statistics were read");
+    Ok(())
+}
 
 #[tokio::test]
 async fn a_namespace_is_gone_after_success() -> Result<()> {
