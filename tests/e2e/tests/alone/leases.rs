@@ -91,42 +91,70 @@ async fn with_replicas(
         .await
 }
 
-/// Methods of the requests about leases, by who sent them.
-type Seen = Arc<Mutex<BTreeMap<(IpAddr, String), u32>>>;
+/// A request about a lease, as it has come to the API server.
+struct Asked {
+    at: Instant,
+    from: IpAddr,
+    method: String,
+}
 
-fn count(proxy: &ApiProxy) -> Seen {
+type Seen = Arc<Mutex<Vec<Asked>>>;
+
+fn record(proxy: &ApiProxy) -> Seen {
     let seen = Seen::default();
-    let counts = Arc::clone(&seen);
+    let recorded = Arc::clone(&seen);
     proxy.treat(move |line| {
         if line.is_of_lease() {
             let method = if line.is_watch() { "WATCH".to_owned() } else { line.method.clone() };
-            *counts.lock().unwrap_or_else(PoisonError::into_inner).entry((line.from, method)).or_default() +=
-                1;
+            let asked = Asked { at: Instant::now(), from: line.from, method };
+            recorded.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         }
         Fate::Pass
     });
     seen
 }
 
-fn take(seen: &Seen) -> BTreeMap<(IpAddr, String), u32> {
+fn take(seen: &Seen) -> Vec<Asked> {
     std::mem::take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// One write a period from the leader, and nothing at all from standbys.
+/// How often each has asked in which way.
+fn counts(requests: &[Asked]) -> BTreeMap<(IpAddr, &str), u32> {
+    let mut counts = BTreeMap::new();
+    for asked in requests {
+        *counts.entry((asked.from, &*asked.method)).or_default() += 1;
+    }
+    counts
+}
+
+/// One write a period from the leader, and nothing at all from standbys while it comes.
 async fn only_the_leader_writes(operator: &Operator, proxy: &ApiProxy, leader: &Server) -> Result<()> {
-    let seen = count(proxy);
+    let seen = record(proxy);
     // What is counted is what happens in this time.
     tokio::time::sleep(RETRY * PERIODS).await;
     let requests = take(&seen);
+    let counts = counts(&requests);
     let written: u32 =
-        requests.iter().filter(|((_, it), _)| it != "GET" && it != "WATCH").map(|it| it.1).sum();
-    let own = requests.get(&(leader.address, "PUT".to_owned())).copied().unwrap_or_default();
-    ensure!((PERIODS - 1..=PERIODS + 1).contains(&own), "in {PERIODS} periods: {requests:?}");
-    ensure!(written == own, "somebody else wrote too: {requests:?}");
-    // Standbys watch, and ask nothing.
-    ensure!(!requests.keys().any(|(_, method)| method == "GET"), "{requests:?}");
+        counts.iter().filter(|((_, it), _)| *it != "GET" && *it != "WATCH").map(|it| it.1).sum();
+    let own = counts.get(&(leader.address, "PUT")).copied().unwrap_or_default();
+    ensure!((PERIODS - 1..=PERIODS + 1).contains(&own), "in {PERIODS} periods: {counts:?}");
+    ensure!(written == own, "somebody else wrote too: {counts:?}");
+    // Standbys watch, and ask only for a renewal that is overdue.
+    let renewals: Vec<Instant> = requests.iter().filter(|it| it.method == "PUT").map(|it| it.at).collect();
+    for look in requests.iter().filter(|it| it.method == "GET") {
+        let silence = silence(&renewals, look.at);
+        ensure!(silence.is_none_or(|it| it > RETRY + RETRY / 8), "{} asked after {silence:?}", look.from);
+    }
     ensure!(operator.until_leader(|_| true).await?.name == leader.name, "another one leads");
     Ok(())
+}
+
+/// How long nothing has come before this moment, or before the renewal that had come by then and was not passed on yet.
+/// `None` where none was recorded.
+fn silence(renewals: &[Instant], at: Instant) -> Option<Duration> {
+    let mut before: Vec<Instant> = renewals.iter().copied().filter(|renewal| *renewal < at).collect();
+    before.push(at);
+    before.iter().zip(before.iter().skip(1)).rev().take(2).map(|(earlier, later)| *later - *earlier).max()
 }
 
 /// A lease that is deleted or edited costs no term; one that is given away comes back, in a later one.
@@ -196,9 +224,9 @@ async fn handed_over_without_watch(
 ) -> Result<()> {
     operator.take_the_right_to_watch_the_lease().await?;
     let leader = operator.scale_to(3).await?;
-    let seen = count(proxy);
+    let seen = record(proxy);
     tokio::time::sleep(RETRY * PERIODS).await;
-    for ((from, method), times) in take(&seen) {
+    for ((from, method), times) in counts(&take(&seen)) {
         let wanted = if from == leader.address { "PUT" } else { "GET" };
         let often = (PERIODS - 1..=PERIODS + 1).contains(&times);
         ensure!(method == wanted && often || method == "WATCH" && times <= 1, "{from}: {times} {method}");
