@@ -57,7 +57,8 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
 /// What needs neither servers nor a fuzzer.
 pub(crate) fn check(steps: &mut Steps) -> Result<()> {
     let lints = lints(steps);
-    let mut unit = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
+    // `crds` compares the generated files.
+    let mut unit = cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--test", "crds"]);
     lints.and(steps.command("unit and property tests", &mut unit))
 }
 
