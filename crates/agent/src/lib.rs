@@ -32,7 +32,6 @@ mod survey;
 mod transfer;
 mod watch;
 
-use std::future::Future;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +39,7 @@ use std::time::Duration;
 
 use bindy_wire::{KeyRing, Server, ServerLimits, ServerOptions, Service, Signatures, listen};
 use bindy_zone::NameError;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -82,8 +82,17 @@ pub enum AgentError {
 }
 
 /// Runs the agent of one server until `cancel`; every task has ended when it returns. `patience`: how long readiness waits
-/// for zones that no source has, [`PATIENCE`] but for tests.
-pub async fn run(
+/// for zones that no source has, [`PATIENCE`] but for tests. Boxed, so that the whole agent is compiled in this crate, once, and
+/// not by each that runs it.
+pub fn run(
+    config_path: &Path,
+    patience: Duration,
+    cancel: CancellationToken,
+) -> BoxFuture<'_, Result<(), AgentError>> {
+    Box::pin(run_until(config_path, patience, cancel))
+}
+
+async fn run_until(
     config_path: &Path,
     patience: Duration,
     cancel: CancellationToken,
@@ -106,7 +115,7 @@ pub async fn run(
     let listener = listen(http_at).map_err(bind_error)?;
     info!(instance = agent.config().instance, relay = %relay_at, transfer = %transfer_at, http = %http_at, "agent runs");
 
-    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(task));
+    let spawn = |task: BoxFuture<'static, ()>| drop(tasks.spawn(task));
     spawn(Box::pin(relay.serve(cancel.clone())));
     spawn(Box::pin(port.serve(cancel.clone())));
     let named = Arc::new(watch::Named::new(Arc::clone(&members)));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
 use bindy_model::{Instance, Kind, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, Generation, MasterKeys, ServerOptions, Signatures};
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::handouts;
@@ -60,8 +61,13 @@ pub enum UpError {
     SourceEnded,
 }
 
-/// Runs until cancelled, then stops every server.
-pub async fn up(options: UpOptions, cancel: CancellationToken) -> Result<(), UpError> {
+/// Runs until cancelled, then stops every server. Boxed, so that all of it is compiled in this crate, once, and not by each that
+/// runs it.
+pub fn up(options: UpOptions, cancel: CancellationToken) -> BoxFuture<'static, Result<(), UpError>> {
+    Box::pin(up_until(options, cancel))
+}
+
+async fn up_until(options: UpOptions, cancel: CancellationToken) -> Result<(), UpError> {
     let state = prepare_state(&options.state)?;
     let ledger = Arc::new(LocalLedger::open(&state.join(LEDGER_FILE))?);
     let master = MasterKeys::new(Generation::A, ledger.master_secret()?);

@@ -10,6 +10,7 @@ use bindy_election::{Election, Invalid, LeaseStore, Settings, State};
 use bindy_engine::Store;
 use bindy_model::NamespacedName;
 use bindy_wire::{ServerOptions, Signatures};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
@@ -82,8 +83,13 @@ pub enum RunError {
     },
 }
 
-/// Runs until cancelled; every task has ended, and the lease is given back, when it returns.
-pub async fn run(options: Options, cancel: CancellationToken) -> Result<(), RunError> {
+/// Runs until cancelled; every task has ended, and the lease is given back, when it returns. Boxed, so that the whole operator
+/// is compiled in this crate, once, and not by each that runs it.
+pub fn run(options: Options, cancel: CancellationToken) -> BoxFuture<'static, Result<(), RunError>> {
+    Box::pin(run_until(options, cancel))
+}
+
+async fn run_until(options: Options, cancel: CancellationToken) -> Result<(), RunError> {
     let settings = match options.election.enabled {
         true => Some(options.election.clone().check()?),
         false => None,
