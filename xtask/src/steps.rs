@@ -53,6 +53,7 @@ impl Steps {
         let mut niced = Command::new("nice");
         niced.args(["-n", "19"]).arg(program.get_program()).args(program.get_args());
         niced.current_dir(program.get_current_dir().unwrap_or(&root()));
+        niced.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let mut running =
             prepare(&mut niced).spawn().with_context(|| format!("cannot start {}", shown(program)))?;
         let done = work(self);

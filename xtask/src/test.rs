@@ -11,9 +11,9 @@ use crate::{fuzz, image, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
 pub(crate) const CLUSTER: &str = "test";
-/// Another one beside it: tests that need a whole cluster each mostly wait, so that two at once take half the time. With
-/// three nothing is left of two cores, and tests of leases of seconds need something.
-const SECOND: &str = "test2";
+/// It and others beside it: tests that need a whole cluster each mostly wait, so that three at once take a third of the time.
+/// Two cores still idle a tenth to two fifths of each minute then, which tests of leases of seconds need.
+const CLUSTERS: [&str; 3] = [CLUSTER, "test2", "test3"];
 /// Names clusters that are there already, for tests that are run again and again. They stay.
 pub(crate) const VARIABLE: &str = "BINDY_CLUSTER";
 /// One for each region of the guide on high availability.
@@ -43,10 +43,13 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
     };
     let (alone, together) = (on_cluster(&["--test", "alone"]), on_cluster(&["--test", "together"]));
-    let on_cluster = with_clusters(steps, &[CLUSTER, SECOND], |steps, names| {
+    let on_cluster = with_clusters(steps, &CLUSTERS, |steps, names| {
         let alone = run_on(steps, names, vec![alone]);
         // Tests side by side start pods all the time and count lost questions: nothing else is to run then.
-        let down = if clusters_given().is_empty() { cluster::down(steps, &SECOND.parse()?) } else { Ok(()) };
+        let down = match clusters_given().is_empty() {
+            true => CLUSTERS.iter().skip(1).try_for_each(|name| cluster::down(steps, &name.parse()?)),
+            false => Ok(()),
+        };
         let first = names.split(' ').next().unwrap_or(names);
         let together = run_on(steps, first, vec![together]);
         alone.and(down).and(together)
