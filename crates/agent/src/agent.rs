@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) metrics: Metrics,
     /// Somebody should look at named's catalog now.
     pub(crate) look: Notify,
+    /// Sources should be asked now whether named's catalog is the newest.
+    pub(crate) compare: Notify,
     /// A lost source has returned.
     pub(crate) returned: Notify,
 }
@@ -72,6 +74,18 @@ struct ZoneFacts {
     serial: Option<Serial>,
     /// Transfers that ended, well or not, since it was last seen loaded.
     transfers: u32,
+    /// Those of them that broke, since the last one that did not.
+    broken: u32,
+}
+
+impl ZoneFacts {
+    /// A transfer has ended, with that serial if it was whole. Returns how many in a row were not.
+    fn transfer_ended(&mut self, serial: Option<Serial>) -> u32 {
+        self.transfers = self.transfers.saturating_add(1);
+        self.broken = if serial.is_some() { 0 } else { self.broken.saturating_add(1) };
+        self.serial = serial.or(self.serial);
+        self.broken
+    }
 }
 
 impl Agent {
@@ -89,6 +103,7 @@ impl Agent {
             config_state: Mutex::default(),
             metrics: Metrics::new(),
             look: Notify::new(),
+            compare: Notify::new(),
             returned: Notify::new(),
             errors: Mutex::default(),
         };
@@ -113,13 +128,8 @@ impl Agent {
                 warn!(source = source.name, key = %source.key, "no such key: this source is not used");
                 continue;
             };
-            let same = |pool: &&Arc<Pool>| {
-                let endpoint = pool.endpoint();
-                let secret = endpoint.key.as_ref().map(Key::secret);
-                endpoint.address == source.address && secret == Some(key.secret())
-            };
-            let kept = pools.get(&source.name).filter(same).cloned();
             let endpoint = Endpoint { address: source.address, key: Some(key.clone()) };
+            let kept = pools.get(&source.name).filter(|pool| *pool.endpoint() == endpoint).cloned();
             next.insert(source.name.clone(), kept.unwrap_or_else(|| Arc::new(Pool::new(endpoint))));
         }
         self.errors().retain(|source, _| next.contains_key(source));
@@ -266,17 +276,14 @@ impl Agent {
 
     /// named answers for `zone` with that serial.
     pub(crate) fn zone_loaded(&self, zone: &Name, serial: Serial) {
-        *self.zones().entry(zone.clone()).or_default() = ZoneFacts { serial: Some(serial), transfers: 0 };
+        *self.zones().entry(zone.clone()).or_default() =
+            ZoneFacts { serial: Some(serial), ..ZoneFacts::default() };
         self.readiness().loaded(zone);
     }
 
-    /// A transfer of `zone` to named has ended; returns how many have since it was last seen loaded.
+    /// A transfer of `zone` to named has ended, with that serial if it was whole; returns how many in a row were not.
     pub(crate) fn transfer_ended(&self, zone: &Name, serial: Option<Serial>) -> u32 {
-        let mut zones = self.zones();
-        let facts = zones.entry(zone.clone()).or_default();
-        facts.transfers = facts.transfers.saturating_add(1);
-        facts.serial = serial.or(facts.serial);
-        facts.transfers
+        self.zones().entry(zone.clone()).or_default().transfer_ended(serial)
     }
 
     /// How many transfers of `zone` ended since it was last seen loaded.
@@ -297,5 +304,21 @@ impl Agent {
     pub(crate) async fn nudge(&self, zone: &Name, serial: Serial) -> Result<(), ClientError> {
         self.metrics.nudges.inc();
         self.named.notify(zone, serial).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_that_breaks_is_the_first_one_however_many_were_whole_before_it() {
+        let mut facts = ZoneFacts::default();
+        for serial in 1..=20 {
+            assert_eq!(facts.transfer_ended(Some(Serial::new(serial))), 0);
+        }
+        assert_eq!([(); 3].map(|()| facts.transfer_ended(None)), [1, 2, 3]);
+        assert_eq!((facts.serial, facts.transfers), (Some(Serial::new(20)), 23));
+        assert_eq!(facts.transfer_ended(Some(Serial::new(21))), 0);
     }
 }

@@ -126,7 +126,7 @@ async fn run_until(
     spawn(Box::pin(watch::named(Arc::clone(&agent), named, cancel.clone())));
     spawn(Box::pin(members::load(Arc::clone(&agent), patience, cancel.clone())));
     spawn(Box::pin(poll::probes(Arc::clone(&agent), cancel.clone())));
-    spawn(Box::pin(poll::catalog(Arc::clone(&agent), cancel.clone())));
+    spawn(Box::pin(poll::catalog(Arc::clone(&agent), patience, cancel.clone())));
     spawn(Box::pin(poll::slices(Arc::clone(&agent), members, cancel.clone())));
     cancel.cancelled().await;
     tasks.close();

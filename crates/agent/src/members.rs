@@ -92,9 +92,12 @@ impl Members {
         agent.zone_loaded(&catalog, version.serial);
         agent.retain_zones(|zone| *zone == catalog || names.contains(zone));
         agent.metrics.members.set(i64::try_from(names.len()).unwrap_or(i64::MAX));
-        agent
-            .readiness()
-            .catalog_has(&names, |zone| agent.serial(zone).is_some() && agent.transfers(zone) == 0);
+        agent.readiness().catalog_has(version.serial, &names, |zone| {
+            agent.serial(zone).is_some() && agent.transfers(zone) == 0
+        });
+        if !agent.readiness().is_current() {
+            agent.compare.notify_one();
+        }
         self.show_outside(&version, &names);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);

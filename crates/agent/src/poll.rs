@@ -10,7 +10,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bindy_zone::Name;
+use bindy_zone::{Name, Serial};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ const STEP: Duration = Duration::from_millis(200);
 const SLICE: usize = 100;
 /// How often sources are asked for the catalog.
 const CATALOG: Duration = Duration::from_secs(1);
+/// After how long without a source that says so named's catalog is taken for the newest: in the first second a pod may reach nobody.
+const NOBODY: Duration = Duration::from_secs(5);
 /// How often lost sources are looked at.
 const PROBES: Duration = Duration::from_millis(50);
 
@@ -57,38 +59,65 @@ pub(crate) async fn probes(agent: Arc<Agent>, cancel: CancellationToken) {
     running.shutdown().await;
 }
 
-/// Asks live sources for the catalog's serial.
-pub(crate) async fn catalog(agent: Arc<Agent>, cancel: CancellationToken) {
+/// Asks live sources for the catalog's serial, each second, and when named has one of which nobody knows whether it is the
+/// newest. A newer one that does not come is waited for as long as `patience`.
+pub(crate) async fn catalog(agent: Arc<Agent>, patience: Duration, cancel: CancellationToken) {
     let mut ticks = tokio::time::interval(CATALOG);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while tick(&mut ticks, &cancel).await {
+    let mut process = (String::new(), Instant::now());
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = agent.compare.notified() => {}
+            _ = ticks.tick() => {}
+        }
+        let boot_time = agent.readiness().boot_time().to_owned();
+        if boot_time != process.0 {
+            process = (boot_time, Instant::now());
+        }
         let live: Vec<String> =
             agent.sources().states().filter(|(_, live)| *live).map(|(name, _)| name.to_owned()).collect();
-        let mut asked = JoinSet::new();
+        let (mut asked, mut said) = (JoinSet::new(), Vec::new());
         for source in live {
             let agent = Arc::clone(&agent);
             asked.spawn(async move { ask_catalog(&agent, &source).await });
         }
         tokio::select! {
             () = cancel.cancelled() => return asked.shutdown().await,
-            () = async { while asked.join_next().await.is_some() {} } => {}
+            () = async { while let Some(one) = asked.join_next().await { said.extend(one.ok().flatten()) } } => {}
+        }
+        let (boot_time, since) = &process;
+        let mut readiness = agent.readiness();
+        if is_current(readiness.catalog(), &said, since.elapsed(), patience) {
+            readiness.catalog_is_current(boot_time);
         }
     }
 }
 
-async fn ask_catalog(agent: &Agent, source: &str) {
-    let Some(pool) = agent.pool(source) else { return };
+/// Whether a named with this catalog has the newest that there is to be had, when sources have said these serials of theirs.
+fn is_current(own: Option<Serial>, said: &[Serial], waited: Duration, patience: Duration) -> bool {
+    let newer = said.iter().any(|serial| own.is_none_or(|own| serial.is_after(own)));
+    match (said, newer) {
+        ([], _) => waited >= NOBODY.min(patience),
+        (_, true) => waited >= patience,
+        (_, false) => true,
+    }
+}
+
+/// Asks a source for the serial of the catalog, and tells named of a newer one. `None` where the source does not say, or is
+/// outside and has no catalog of ours.
+async fn ask_catalog(agent: &Agent, source: &str) -> Option<Serial> {
+    let pool = agent.pool(source)?;
     let config = agent.config();
-    // A server outside has no catalog of ours.
-    let own = config.sources.iter().find(|one| one.name == source).and_then(|one| one.zones.first());
-    let catalog = own.unwrap_or(&config.catalog).clone();
+    let outside = config.sources.iter().find(|one| one.name == source).and_then(|one| one.zones.first());
+    let catalog = outside.unwrap_or(&config.catalog).clone();
     let result = pool.soa(&catalog).await;
     if let Err(error) = &result {
         agent.source_lost(source, &catalog, error);
         pool.leave();
     }
     let returned = agent.source_probed(source, &result);
-    let Ok(serial) = result else { return };
+    let serial = result.ok()?;
     let newer = agent.serial(&catalog).is_none_or(|own| serial.is_after(own));
     if newer {
         agent.metrics.missed_notifies.inc();
@@ -97,6 +126,7 @@ async fn ask_catalog(agent: &Agent, source: &str) {
     if returned {
         agent.returned.notify_one();
     }
+    outside.is_none().then_some(serial)
 }
 
 /// Asks the best source for members, a slice after the other.
@@ -176,6 +206,19 @@ async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Na
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_catalog_is_the_newest_when_no_source_has_a_newer_one_or_none_answers_for_a_while() {
+        let (at_once, a_while) = (Duration::ZERO, NOBODY);
+        let patience = Duration::from_secs(60);
+        let (before, own, next) = (Serial::new(1), Serial::new(2), Serial::new(3));
+        let current = |said: &[Serial], waited| is_current(Some(own), said, waited, patience);
+        assert!(current(&[own], at_once) && current(&[before, own], at_once));
+        assert!(!current(&[], at_once) && current(&[], a_while));
+        assert!(!current(&[own, next], a_while), "it is to come");
+        assert!(current(&[next], patience), "and does not");
+        assert!(!is_current(None, &[own], a_while, patience), "named has none");
+    }
 
     #[test]
     fn slices_go_round() {

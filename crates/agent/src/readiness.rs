@@ -1,7 +1,7 @@
 //! When this server may be asked: a pure state machine over what was seen of named and its sources.
 //!
 //! ```text
-//!   starting ── named answers, its catalog is there, each member loaded or excused ──► complete ── it listens to others ──► ready
+//!   starting ── named answers, its catalog is the newest, each member loaded or excused ──► complete ── it listens to others ──► ready
 //!      ▲                                                                                 │ ▲
 //!      └──────────── named started anew ──────────────────────┬──────────────────────────┤ │ answers again
 //!                                                             ├── named does not answer ◄┘─┘
@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bindy_zone::Name;
+use bindy_zone::{Name, Serial};
 use serde::Serialize;
 
 /// Missing or excused zones that a report names.
@@ -37,7 +37,10 @@ pub(crate) enum Excuse {
 pub(crate) struct Readiness {
     silent: u32,
     answers: bool,
-    has_catalog: bool,
+    /// The version of the catalog that named has.
+    catalog: Option<Serial>,
+    /// No source has a newer catalog than named, or none says so.
+    current: bool,
     /// When this named was started, as it says.
     boot_time: String,
     /// It listens to others than the agent.
@@ -92,15 +95,39 @@ impl Readiness {
         self.answers
     }
 
-    /// named is about to be stopped, and still answers.
-    pub(crate) fn stopping(&mut self) {
-        self.phase = Phase::Stopping;
+    /// The named with this boot time is about to be stopped, and still answers.
+    pub(crate) fn stopping(&mut self, boot_time: &str) {
+        if self.boot_time == boot_time {
+            self.phase = Phase::Stopping;
+        }
+    }
+
+    /// When this named was started, as it says.
+    pub(crate) fn boot_time(&self) -> &str {
+        &self.boot_time
     }
 
     /// named is another process than before, started at `boot_time`: what it has is unknown. `open`: whether it listens to others
-    /// than the agent.
+    /// than the agent, which it does once it was complete.
     pub(crate) fn named_started(&mut self, boot_time: String, open: bool) {
-        *self = Self { boot_time, open, ..Self::default() };
+        *self = Self { boot_time, open, current: open, ..Self::default() };
+    }
+
+    /// The version of the catalog that named has, with its members as they are known here.
+    pub(crate) fn catalog(&self) -> Option<Serial> {
+        self.catalog
+    }
+
+    /// Whether the catalog that named has is known to be the newest.
+    pub(crate) fn is_current(&self) -> bool {
+        self.current
+    }
+
+    /// The named with this boot time has the newest catalog that there is to be had. A named that starts with the data of a
+    /// volume may have had it for weeks.
+    pub(crate) fn catalog_is_current(&mut self, boot_time: &str) {
+        self.current |= self.boot_time == boot_time;
+        self.latch();
     }
 
     /// Whether the process with this boot time listens to others.
@@ -119,9 +146,14 @@ impl Readiness {
         self.latch();
     }
 
-    /// The members of the catalog that named has now; `loaded` says which of the new ones it answers for.
-    pub(crate) fn catalog_has(&mut self, members: &BTreeSet<Name>, loaded: impl Fn(&Name) -> bool) {
-        self.has_catalog = true;
+    /// The serial and the members of the catalog that named has now; `loaded` says which of the new ones it answers for.
+    pub(crate) fn catalog_has(
+        &mut self,
+        serial: Serial,
+        members: &BTreeSet<Name>,
+        loaded: impl Fn(&Name) -> bool,
+    ) {
+        self.catalog = Some(serial);
         self.missing = members.iter().filter(|zone| !loaded(zone)).cloned().collect();
         let missing = &self.missing;
         self.excused.retain(|zone, _| missing.contains(zone));
@@ -150,7 +182,9 @@ impl Readiness {
     }
 
     fn latch(&mut self) {
-        let complete = self.answers && self.has_catalog && self.missing.len() == self.excused.len();
+        let has_everything =
+            self.catalog.is_some() && self.current && self.missing.len() == self.excused.len();
+        let complete = self.answers && has_everything;
         if complete && self.phase == Phase::Starting {
             self.phase = Phase::Complete;
         }
@@ -172,8 +206,10 @@ impl Readiness {
         } else if !self.answers {
             waiting_for.push("named to answer".to_owned());
         } else if self.phase == Phase::Starting {
-            if !self.has_catalog {
+            if self.catalog.is_none() {
                 waiting_for.push("the catalog zone".to_owned());
+            } else if !self.current {
+                waiting_for.push("a source of the newest catalog".to_owned());
             }
             let pending = self.missing.len() - self.excused.len();
             if pending > 0 {
@@ -203,6 +239,8 @@ impl Readiness {
 mod tests {
     use super::*;
 
+    const SERIAL: Serial = Serial::new(1);
+
     fn name(text: &str) -> Name {
         Name::parse(text).unwrap()
     }
@@ -231,7 +269,7 @@ mod tests {
     fn every_member_has_to_be_loaded_or_excused() {
         let mut readiness = open();
         readiness.named_answered(true);
-        readiness.catalog_has(&members(), |_| false);
+        readiness.catalog_has(SERIAL, &members(), |_| false);
         readiness.loaded(&name("a.example"));
         assert_eq!(readiness.report().missing_zones, ["b.example."]);
         readiness.excuse(&name("b.example"), Some(Excuse::Refused));
@@ -244,11 +282,12 @@ mod tests {
         let mut readiness = Readiness::default();
         readiness.named_started("now".to_owned(), false);
         readiness.named_answered(true);
-        readiness.catalog_has(&members(), |_| false);
+        readiness.catalog_is_current("now");
+        readiness.catalog_has(SERIAL, &members(), |_| false);
         assert_eq!(readiness.may_open(), None);
-        readiness.catalog_has(&members(), |_| true);
+        readiness.catalog_has(SERIAL, &members(), |_| true);
         // It had everything once; what it gets later does not matter.
-        readiness.catalog_has(&[name("c.example")].into(), |_| false);
+        readiness.catalog_has(SERIAL, &[name("c.example")].into(), |_| false);
         assert_eq!(readiness.may_open(), Some("now"));
         assert!(!readiness.is_ready() && !readiness.is_open("now"));
         assert_eq!(readiness.report().waiting_for, ["named to listen to others"]);
@@ -260,9 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn a_named_that_starts_with_an_old_catalog_may_open_once_it_has_the_members_of_the_newest() {
+        let mut readiness = Readiness::default();
+        readiness.named_started("now".to_owned(), false);
+        readiness.named_answered(true);
+        readiness.catalog_has(SERIAL, &[name("a.example")].into(), |_| true);
+        readiness.catalog_is_current("before");
+        assert_eq!(readiness.may_open(), None);
+        assert_eq!(readiness.report().waiting_for, ["a source of the newest catalog"]);
+        readiness.catalog_has(SERIAL, &members(), |zone| *zone == name("a.example"));
+        readiness.catalog_is_current("now");
+        assert_eq!(readiness.may_open(), None);
+        assert_eq!(readiness.report().missing_zones, ["b.example."]);
+        readiness.loaded(&name("b.example"));
+        assert_eq!(readiness.may_open(), Some("now"));
+    }
+
+    #[test]
     fn an_excuse_is_taken_back_when_a_source_has_the_zone() {
         let mut readiness = open();
-        readiness.catalog_has(&members(), |zone| *zone == name("a.example"));
+        readiness.catalog_has(SERIAL, &members(), |zone| *zone == name("a.example"));
         readiness.excuse(&name("b.example"), Some(Excuse::Refused));
         readiness.excuse(&name("b.example"), None);
         readiness.named_answered(true);
@@ -273,9 +329,9 @@ mod tests {
     fn growth_does_not_take_readiness_away() {
         let mut readiness = open();
         readiness.named_answered(true);
-        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
         assert!(readiness.is_ready());
-        readiness.catalog_has(&members(), |_| false);
+        readiness.catalog_has(SERIAL, &members(), |_| false);
         assert!(readiness.is_ready());
         assert_eq!(readiness.report().missing, 2);
     }
@@ -284,7 +340,7 @@ mod tests {
     fn silence_of_named_does_and_its_answer_brings_it_back() {
         let mut readiness = open();
         readiness.named_answered(true);
-        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
         readiness.named_answered(false);
         readiness.named_answered(false);
         assert!(readiness.is_ready());
@@ -300,10 +356,12 @@ mod tests {
         let start = |readiness: &mut Readiness| {
             readiness.named_started(String::new(), true);
             readiness.named_answered(true);
-            readiness.catalog_has(&BTreeSet::new(), |_| true);
+            readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
         };
         start(&mut readiness);
-        readiness.stopping();
+        readiness.stopping("another");
+        assert!(readiness.is_ready(), "that one has ended already");
+        readiness.stopping("");
         readiness.named_answered(true);
         assert!(!readiness.is_ready());
         assert_eq!(readiness.report().waiting_for, ["named to stop"]);
@@ -315,7 +373,7 @@ mod tests {
     fn a_new_named_has_to_load_everything_again() {
         let mut readiness = open();
         readiness.named_answered(true);
-        readiness.catalog_has(&BTreeSet::new(), |_| true);
+        readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
         readiness.named_started(String::new(), true);
         readiness.named_answered(true);
         assert!(!readiness.is_ready());

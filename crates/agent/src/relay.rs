@@ -92,8 +92,9 @@ impl Relay {
     /// Makes this server un-ready while named still answers, and replies when it may stop.
     async fn stop(&self) -> Reply {
         info!("named is about to be stopped");
+        let process = self.agent.readiness().boot_time().to_owned();
         tokio::time::sleep(Duration::from_secs(self.agent.config().ready_while_stopping_seconds)).await;
-        self.agent.readiness().stopping();
+        self.agent.readiness().stopping(&process);
         tokio::time::sleep(FAREWELL).await;
         Reply::Refused
     }
@@ -175,16 +176,18 @@ pub(crate) async fn stream_to(stream: Stream, sender: mpsc::Sender<Relayed>) -> 
 }
 
 /// Writes down how a transfer ended. One that broke makes the next source's turn, and named is told to ask again: by
-/// itself it would wait for the zone's retry time.
+/// itself it would wait for the zone's retry time. After ten in a row it does, or until a new version is found.
 async fn ended(agent: &Agent, zone: &Name, source: &str, serial: Option<Serial>) {
     debug!(%zone, source, serial = ?serial.map(Serial::get), "transferred");
-    let transfers = agent.transfer_ended(zone, serial);
+    let broken = agent.transfer_ended(zone, serial);
     if *zone == agent.config().catalog {
         agent.look.notify_one();
     }
-    if serial.is_none() && transfers <= 10 {
+    if broken > 0 {
         agent.pass_over(source, zone);
-        tokio::time::sleep(Duration::from_millis(200) * transfers).await;
+    }
+    if (1..=10).contains(&broken) {
+        tokio::time::sleep(Duration::from_millis(200) * broken).await;
         let next = agent.candidates(zone).into_iter().next();
         if let Some((_, pool)) = next
             && let Ok(offered) = pool.soa(zone).await

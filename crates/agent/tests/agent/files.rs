@@ -14,7 +14,7 @@ use bindy_testing::{Scratch, wait_for};
 use bindy_wire::{ClientError, Connection, Key, Rcode};
 use bindy_zone::{Name, Rtype, Serial};
 
-use crate::support::{LIMIT, Rig, Source, catalog, name, own_key, www};
+use crate::support::{LIMIT, Rig, Source, catalog, catalog_text, name, own_key, www, zone_text};
 use crate::{ZONE, content, timeouts};
 
 async fn until_called(rig: &Rig, server: &str) {
@@ -134,36 +134,98 @@ async fn a_named_that_starts_answers_nobody_before_it_has_everything() {
 }
 
 #[tokio::test]
-async fn a_named_that_cannot_start_with_its_configuration_gets_the_corrected_one() {
-    let scratch = Scratch::new("agent-cannot-start").unwrap();
+async fn a_key_that_gets_another_name_is_used_by_that_name_although_its_secret_stays() {
+    let scratch = Scratch::new("agent-key-renamed").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
-    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    let sources = [("operator", "operator", source.named.address())];
+    let mut rig = Rig::start(&scratch, &sources).await;
     rig.until_ready().await;
-    // A new pod, whose agent finds nothing of an earlier one.
-    rig.kill_agent();
-    rig.named.kill().await.unwrap();
-    let place = rig.named.place().directory.clone();
-    for file in ["agent.key", "named.conf", "listen.conf", "opened"] {
-        std::fs::remove_file(place.join(file)).unwrap();
-    }
-    let good = std::fs::read_to_string(&rig.named_config).unwrap();
-    let bad = format!("{good}\nno-such-statement yes;\n");
-    std::fs::write(&rig.named_config, &bad).unwrap();
-    rig.start_agent().await;
-    let given = async |wanted: &str| {
-        wait_for("what named is given", LIMIT, async || {
-            let (text, _key) =
-                (std::fs::read_to_string(place.join("named.conf"))?, std::fs::read(place.join("agent.key"))?);
-            ensure!(text == wanted, "{text}");
+    let other = Key::new(name("other.key."), own_key().secret());
+    rig.add_key(&scratch.write("keys/other", &other.to_file()).unwrap());
+    let is_live = async |rig: &Rig, wanted: bool| {
+        wait_for("the source to be lost or there", LIMIT, async || {
+            let (_, report) = rig.readyz().await?;
+            ensure!(report["sources"]["operator"]["live"] == wanted, "{report}");
             Ok(())
         })
         .await
         .unwrap();
     };
-    given(&bad).await;
+    rig.json["sources"][0]["key"] = "other.key.".into();
+    rig.write_config();
+    is_live(&rig, false).await;
+    rig.set_sources(&sources);
+    is_live(&rig, true).await;
+}
+
+#[tokio::test]
+async fn a_named_that_starts_with_an_old_catalog_answers_nobody_before_it_has_the_zones_of_the_newest() {
+    const LATE: &str = "late.example";
+    let scratch = Scratch::new("agent-old-catalog").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let configuration = new_pod(&mut rig).await;
+    let zones = |late: String| {
+        let catalog_text = catalog_text(&catalog(), 2, &[ZONE, LATE]);
+        [(catalog(), catalog_text), (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")), (name(LATE), late)]
+    };
+    // The operator knows the zone and has not got it yet.
+    source.change(&zones(String::new())).await;
+    rig.start_agent().await;
+    until_given(&rig, &configuration).await;
+    rig.named.restart().await.unwrap();
+    let waits = async || {
+        let (status, body) = rig.readyz().await?;
+        ensure!(status == 503 && body["missingZones"][0] == "late.example.", "{body}");
+        Ok(())
+    };
+    wait_for("the zone to be missing", LIMIT, waits).await.unwrap();
+    let clients = from_outside(&rig);
+    let asked = dns::ask(clients, Transport::Udp, &name(ZONE), Rtype::SOA).await;
+    assert!(asked.is_err(), "{asked:?}");
+    source.change(&zones(zone_text(LATE, 1, "192.0.2.20"))).await;
+    rig.until_ready().await;
+    assert_eq!(www(clients, LATE).await.unwrap(), [192, 0, 2, 20]);
+}
+
+/// Ends agent and named, and leaves what is on the volume only. Returns the configuration that named is to have.
+async fn new_pod(rig: &mut Rig) -> String {
+    rig.kill_agent();
+    rig.named.kill().await.unwrap();
+    let place = &rig.named.place().directory;
+    for file in ["agent.key", "named.conf", "listen.conf", "opened"] {
+        std::fs::remove_file(place.join(file)).unwrap();
+    }
+    std::fs::read_to_string(&rig.named_config).unwrap()
+}
+
+async fn until_given(rig: &Rig, wanted: &str) {
+    let place = &rig.named.place().directory;
+    wait_for("what named is given", LIMIT, async || {
+        let (text, _key) =
+            (std::fs::read_to_string(place.join("named.conf"))?, std::fs::read(place.join("agent.key"))?);
+        ensure!(text == wanted, "{text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_named_that_cannot_start_with_its_configuration_gets_the_corrected_one() {
+    let scratch = Scratch::new("agent-cannot-start").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let good = new_pod(&mut rig).await;
+    let bad = format!("{good}\nno-such-statement yes;\n");
+    std::fs::write(&rig.named_config, &bad).unwrap();
+    rig.start_agent().await;
+    until_given(&rig, &bad).await;
     rig.named.restart().await.expect_err("BIND refuses it");
     std::fs::write(&rig.named_config, &good).unwrap();
-    given(&good).await;
+    until_given(&rig, &good).await;
     rig.named.restart().await.unwrap();
     rig.until_ready().await;
     assert_eq!(www(from_outside(&rig), ZONE).await.unwrap(), [192, 0, 2, 10]);

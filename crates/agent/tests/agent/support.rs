@@ -198,13 +198,17 @@ impl Rig {
     /// Gives the agent other sources.
     pub fn set_sources(&mut self, sources: &[(&str, &str, SocketAddr)]) {
         self.json["sources"] = sources_json(sources);
-        std::fs::write(&self.config, self.json.to_string()).unwrap();
+        self.write_config();
     }
 
     /// Gives the agent one more key file.
     pub fn add_key(&mut self, file: &std::path::Path) {
         let keys = self.json["keys"].as_array_mut().unwrap();
         keys.push(json!(file));
+        self.write_config();
+    }
+
+    pub fn write_config(&self) {
         std::fs::write(&self.config, self.json.to_string()).unwrap();
     }
 
