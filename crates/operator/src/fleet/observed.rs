@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bindy_api::MAX_NAMED;
 use bindy_model::NamespacedName;
 use bindy_model::workload::{
     INSTANCE_LABEL, Nodes, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT, ownership,
@@ -120,12 +121,17 @@ pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
 }
 
 /// The addresses at which clients ask a Service: those of its load balancer, else its external ones, else those within the
-/// cluster. Empty when a load balancer gives names only; `None`: there are none yet.
+/// cluster. Empty when a load balancer gives names only; `None`: there are none yet. A load balancer may list each node of the
+/// cluster: the lowest ones are taken, as many as a status has room for.
 pub(super) fn client_addresses(service: &Value) -> Option<Vec<IpAddr>> {
     let list = |pointer| service.pointer(pointer).and_then(Value::as_array).filter(|list| !list.is_empty());
     if service.pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer") {
         let given = list("/status/loadBalancer/ingress")?.iter();
-        return Some(given.filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok()).collect());
+        let mut given: Vec<IpAddr> =
+            given.filter_map(|entry| entry.get("ip")?.as_str()?.parse().ok()).collect();
+        given.sort_unstable();
+        given.truncate(MAX_NAMED);
+        return Some(given);
     }
     let external = list("/spec/externalIPs").into_iter().flatten();
     let external: Vec<IpAddr> = external.filter_map(|address| address.as_str()?.parse().ok()).collect();
@@ -240,6 +246,10 @@ mod tests {
         assert_eq!(given("LoadBalancer", none.clone(), json!([])), None, "nor has it then");
         let names = json!([{ "hostname": "lb.example" }]);
         assert_eq!(given("LoadBalancer", none.clone(), names), said(""), "it never will be");
+        let nodes: Vec<String> = (10..40).rev().map(|n| format!("192.0.2.{n}")).collect();
+        let ingress_of_nodes: Vec<Value> = nodes.iter().map(|ip| json!({ "ip": ip })).collect();
+        let lowest: Vec<&str> = nodes.iter().rev().take(16).map(String::as_str).collect();
+        assert_eq!(given("LoadBalancer", none.clone(), json!(ingress_of_nodes)), said(&lowest.join(" ")));
         assert_eq!(
             given("ClusterIP", none, ingress),
             said("10.0.0.1 fd00::1"),
