@@ -58,7 +58,7 @@ impl ConditionType {
                 "A change was withheld because it would remove too much at once. The last good version is served."
             }
             Self::Degraded => {
-                "It is served, but not by all that should: servers are missing or behind, or a source is gone."
+                "Something is wrong that clients may not notice yet: a server lags, cannot run, refuses its settings, or runs outside of its region."
             }
         }
     }

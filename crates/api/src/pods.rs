@@ -59,7 +59,8 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "node_labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints of nodes that are put up with. Default: a lost node for 30 seconds.
+    /// Taints of nodes that are put up with. Besides, a lost node is put up with for 30 seconds, unless
+    /// `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` are named here. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,

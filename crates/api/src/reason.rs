@@ -64,7 +64,7 @@ reasons! {
         "The name is at or below a delegation, or below a DNAME: resolvers are sent elsewhere and never see this record.",
         "Put the record into the delegated zone, or remove the NSRecord that delegates it; rename it, or remove the DNAME.";
     InvalidName: "Accepted=False on all kinds",
-        "A name is not a valid domain name (label over 63 octets, name over 255, empty label, character that needs an escape).",
+        "A name cannot be used: it is no domain name (label over 63 octets, name over 255, empty label, character that needs an escape), ends in the zone's name without a final dot, has a `*` that is not its first label, or is that of an NSRecord and has one.",
         "Correct the name that the message quotes.";
     OutOfZone: "Accepted=False on records",
         "The absolute name in spec.name is not in the record's zone.",
@@ -76,10 +76,10 @@ reasons! {
         "The object cannot be decoded. What was served of it before is still served.",
         "Correct the field that the message names; compare with kubectl explain.";
     Conflict: "Accepted=False on records and DNSZones",
-        "Another, older object claims the same: a CNAME beside other data, two CNAMEs of one name, or one zone name in two DNSZones on one server.",
-        "Remove or rename this object or the older one that the message names.";
+        "Another, older object claims the same: a CNAME beside other data, two CNAMEs of one name, or one zone name in two DNSZones on one server. Or an instance pulls a zone of that name from outside (spec.upstreams).",
+        "Remove or rename this object or the older one that the message names, or take the zone out of spec.upstreams.";
     TooManyRecords: "Accepted=False on records",
-        "The RRset would be larger than a DNS message or a server's limit allows. What was served before is still served.",
+        "The records of this name and type would be more than 1000, or more than 48000 octets. Those of older objects are served; those of this one are not, also if they were before.",
         "Spread the data over several names, or remove some of it.";
     ZoneNotFound: "Accepted=False on records",
         "No zone takes this record: spec.zoneRef names no DNSZone of this namespace, or is absent and no zone selects the record.",
@@ -114,7 +114,7 @@ reasons! {
     Paused: "Ready=Unknown on Bind9Instances, DNSZones and their records",
         "spec.paused is set, and there are changes, which wait: the last version is served, and settings stay as they were.",
         "Set spec.paused to false to continue.";
-    Held: "Held=True and Ready=False on DNSZones and Bind9Instances",
+    Held: "Held=True on DNSZones and Bind9Instances, Ready=False on DNSZones and their records",
         "The change would remove an unusually large part at once. The last good version is served.",
         "Undo the removal, or confirm it with the annotation bindy.firestoned.io/release set to the version that the message names.";
     Publishing: "Ready=False on DNSZones and records",

@@ -55,8 +55,8 @@ pub struct ServiceSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "family_policies")]
     pub ip_family_policy: Option<String>,
-    /// Ports of the Service that lead to DNS, over UDP and TCP. Resolvers know port 53 only, so leave it out only where
-    /// nobody delegates to this instance. Default: `[53]`. Example: `[53, 5353]`.
+    /// Ports of the Service that lead to DNS, over UDP and TCP. Resolvers ask port 53 only: a list without 53 is
+    /// for instances that nobody delegates to. Default: `[53]`. Example: `[53, 5353]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "ports")]
     pub ports: Vec<u16>,

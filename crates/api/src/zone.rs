@@ -81,7 +81,8 @@ pub struct DNSZoneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub ttl: Option<u32>,
-    /// The zone's own NS records. Default: one for each instance that serves the zone.
+    /// The zone's own NS records. Default, unless a zone file or an NSRecord has some: `INSTANCE.ns` within the zone for each
+    /// instance that serves it, with the addresses of its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub name_servers: Option<Vec<NameServer>>,
@@ -96,7 +97,7 @@ pub struct DNSZoneSpec {
     #[schemars(length(min = 1, max = 32))]
     pub bind9_instances_from: Option<Vec<SelectorSource>>,
     /// Takes zone files (RFC 1035 section 5) into the zone. They merge with record objects; a SOA record in a file
-    /// counts where `soaRecord` is silent. This is how an existing zone is brought in. Default: none.
+    /// counts where `soaRecord` is silent, and of two serials the higher one. This is how an existing zone is brought in. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub zone_files_from: Vec<ZoneFileSource>,
@@ -109,8 +110,8 @@ pub struct DNSZoneSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SoaRecord {
-    /// Name of the primary server. A final dot makes it absolute, otherwise it is relative to the zone.
-    /// Default: the first of the zone's name servers. Example: `ns1.example.com.`
+    /// Name of the primary server. A name with a dot in it is absolute, with or without a final dot; a single label is
+    /// relative to the zone. Default: the first of the zone's name servers. Example: `ns1.example.com.`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1004))]
     #[x_kube(
@@ -131,11 +132,12 @@ pub struct SoaRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]
     pub serial: Option<u32>,
-    /// How often servers ask for a new version when nobody told them of one. Default: 3600.
+    /// How often servers ask for a new version when nobody told them of one; those of Bindy do at least once an hour.
+    /// Default: 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub refresh: Option<u32>,
-    /// How long servers wait after a failed refresh. Default: 600.
+    /// How long servers wait after a failed refresh; those of Bindy for 30 seconds at most. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub retry: Option<u32>,
@@ -153,7 +155,8 @@ pub struct SoaRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NameServer {
-    /// Its host name. A final dot makes it absolute, otherwise it is relative to the zone. Example: `ns1.example.com.`
+    /// Its host name. A name with a dot in it is absolute, with or without a final dot; a single label is relative to the
+    /// zone. Example: `ns1.example.com.`
     #[schemars(length(min = 1, max = 1004))]
     #[x_kube(
         validation = rules::name_is_text(),

@@ -26,7 +26,8 @@ pub(crate) enum Command {
         #[arg(long)]
         state: Option<PathBuf>,
     },
-    /// Say everything that is wrong with the manifests of a directory. Exits with 1 if anything is.
+    /// Say everything that is wrong with the manifests of a directory. Exits with 1 if any of it is an error, with 2 if the
+    /// directory cannot be read.
     Check {
         /// The directory of manifests.
         directory: PathBuf,

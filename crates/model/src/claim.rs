@@ -16,7 +16,7 @@ use bindy_zone::{Name, Rdata, RrSets, Rtype, Ttl};
 
 use crate::verdict::{Refusal, Verdict};
 
-/// The most records an RRset may have; `named` is configured with the same limit on every tier.
+/// The most records an RRset may have. Nothing is left out later: `named` is configured with no limit of its own.
 pub const MAX_RECORDS_PER_RRSET: usize = 1_000;
 
 /// The most octets of RDATA in an RRset, so that it fits into one DNS message together with its names.

@@ -142,8 +142,8 @@ record! {
             .message("a CNAME cannot be at the apex, where SOA and NS records are (RFC 1034 section 3.6.2)")
     }
     fields {
-        /// The name it stands for. A final dot makes it absolute, otherwise it is relative to the zone.
-        /// Example: `www.example.org.`
+        /// The name it stands for. A name with a dot in it is absolute, with or without a final dot; a single label is relative
+        /// to the zone, `@` is its apex. Example: `www.example.org.`
         #[schemars(length(min = 1, max = 1004))]
         #[x_kube(
             validation = rules::name_is_text(),
@@ -165,9 +165,9 @@ record! {
         /// Preference, 0 to 65535; the lowest is tried first. Example: 10.
         #[schemars(range(min = 0, max = 65535))]
         priority: u16,
-        /// Host name of the mail server, which must have addresses and be no alias (RFC 2181 section 10.3). A final dot makes
-        /// it absolute, otherwise it is relative to the zone; `.` with priority 0 says that the domain takes no mail
-        /// (RFC 7505). Example: `mail.example.com.`
+        /// Host name of the mail server, which must have addresses and be no alias (RFC 2181 section 10.3). A name
+        /// with a dot in it is absolute, with or without a final dot; a single label is relative to the zone, `@` is its apex;
+        /// `.` with priority 0 says that the domain takes no mail (RFC 7505). Example: `mail.example.com.`
         #[schemars(length(min = 1, max = 1004))]
         #[x_kube(
             validation = rules::name_is_text(),
@@ -215,8 +215,8 @@ record! {
             .message("an NS record cannot be at a wildcard (RFC 4592 section 4.2): delegate each name by itself")
     }
     fields {
-        /// Host name of the server. A final dot makes it absolute, otherwise it is relative to the zone. When it is in the zone
-        /// it needs an ARecord or AAAARecord there. Example: `ns1.example.net.`
+        /// Host name of the server. A name with a dot in it is absolute, with or without a final dot; a single label is
+        /// relative to the zone. When it is in the zone it needs an ARecord or AAAARecord there. Example: `ns1.example.net.`
         #[schemars(length(min = 1, max = 1004))]
         #[x_kube(
             validation = rules::name_is_text(),
@@ -249,8 +249,8 @@ record! {
         /// Port of the service, 0 to 65535. Example: 5060.
         #[schemars(range(min = 0, max = 65535))]
         port: u16,
-        /// Host that runs the service, which must have addresses and be no alias. A final dot makes it absolute, otherwise it is
-        /// relative to the zone; `.` says that there is no such service. Example: `sip.example.com.`
+        /// Host that runs the service, which must have addresses and be no alias. A name with a dot in it is absolute,
+        /// with or without a final dot; a single label is relative to the zone, `@` is its apex; `.` says that there is no such service. Example: `sip.example.com.`
         #[schemars(length(min = 1, max = 1004))]
         #[x_kube(
             validation = rules::name_is_text(),
