@@ -172,15 +172,30 @@ async fn a_named_that_starts_with_an_old_catalog_answers_nobody_before_it_has_th
     };
     // The operator knows the zone and has not got it yet.
     source.change(&zones(String::new())).await;
+    wait_for("the new catalog", LIMIT, async || {
+        let found = dns::serial(source.named.address(), Transport::Tcp, &catalog()).await?;
+        ensure!(found == Serial::new(2), "{found}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Until it says so, named has what is on the volume only.
+    source.named.freeze().await.unwrap();
     rig.start_agent().await;
     until_given(&rig, &configuration).await;
     rig.named.restart().await.unwrap();
-    let waits = async || {
-        let (status, body) = rig.readyz().await?;
-        ensure!(status == 503 && body["missingZones"][0] == "late.example.", "{body}");
-        Ok(())
+    let waits_for = async |missing: usize, key: &str, wanted: &str| {
+        wait_for(wanted, LIMIT, async || {
+            let (status, body) = rig.readyz().await?;
+            ensure!(status == 503 && body["missing"] == missing && body[key][0] == wanted, "{body}");
+            Ok(())
+        })
+        .await
+        .unwrap();
     };
-    wait_for("the zone to be missing", LIMIT, waits).await.unwrap();
+    waits_for(0, "waitingFor", "a source of the newest catalog").await;
+    source.named.thaw().unwrap();
+    waits_for(1, "missingZones", "late.example.").await;
     let clients = from_outside(&rig);
     let asked = dns::ask(clients, Transport::Udp, &name(ZONE), Rtype::SOA).await;
     assert!(asked.is_err(), "{asked:?}");
