@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use bindy_model::{AgentConfig, ConfigState, SourceConfig, SourceKind};
+use bindy_model::{AgentConfig, ConfigState, ConfigStates, SourceConfig, SourceKind};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
@@ -40,8 +40,7 @@ pub(crate) struct Agent {
     /// Why each lost source was lost.
     errors: Mutex<HashMap<String, String>>,
     readiness: Mutex<Readiness>,
-    /// Which configuration named runs with, as far as that is known.
-    config_state: Mutex<Option<ConfigState>>,
+    configs: Mutex<Configs>,
     pub(crate) metrics: Metrics,
     /// Somebody should look at named's catalog now.
     pub(crate) look: Notify,
@@ -49,6 +48,13 @@ pub(crate) struct Agent {
     pub(crate) compare: Notify,
     /// A lost source has returned.
     pub(crate) returned: Notify,
+}
+
+/// Which configurations are in force, as far as that is known.
+#[derive(Debug, Default)]
+struct Configs {
+    named: Option<ConfigState>,
+    own: Option<ConfigState>,
 }
 
 /// The body of `/readyz`.
@@ -100,7 +106,7 @@ impl Agent {
             local_key,
             zones: Mutex::default(),
             readiness: Mutex::default(),
-            config_state: Mutex::default(),
+            configs: Mutex::default(),
             metrics: Metrics::new(),
             look: Notify::new(),
             compare: Notify::new(),
@@ -154,15 +160,27 @@ impl Agent {
         self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which configuration named runs with, as far as that is known.
-    pub(crate) fn config_state(&self) -> Option<ConfigState> {
-        self.config_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Which configuration this server runs with, as soon as that is known of named.
+    pub(crate) fn configs(&self) -> Option<ConfigStates> {
+        let configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(ConfigStates { named: configs.named.clone()?, agent: configs.own.clone() })
     }
 
     /// named has taken or refused a configuration.
-    pub(crate) fn set_config_state(&self, state: ConfigState) {
-        self.metrics.config_refused.set(i64::from(matches!(state, ConfigState::Refused { .. })));
-        *self.config_state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    pub(crate) fn set_named_config(&self, state: ConfigState) {
+        self.change_configs(|configs| configs.named = Some(state));
+    }
+
+    /// The agent has taken or refused one of its own.
+    pub(crate) fn set_own_config(&self, state: ConfigState) {
+        self.change_configs(|configs| configs.own = Some(state));
+    }
+
+    fn change_configs(&self, change: impl FnOnce(&mut Configs)) {
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut configs);
+        let refused = |state: &Option<ConfigState>| matches!(state, Some(ConfigState::Refused { .. }));
+        self.metrics.config_refused.set(i64::from(refused(&configs.named) || refused(&configs.own)));
     }
 
     pub(crate) fn pool(&self, source: &str) -> Option<Arc<Pool>> {

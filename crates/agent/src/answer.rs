@@ -27,14 +27,16 @@ fn message_octets(message: &Relayed) -> &Bytes {
     }
 }
 
-/// An answer to `request` of one TXT record with this RDATA.
-pub(crate) fn txt(request: &Bytes, rdata: &[u8]) -> Option<Bytes> {
+/// An answer to `request` of TXT records with this RDATA.
+pub(crate) fn txt<R: AsRef<[u8]>>(request: &Bytes, rdata: &[R]) -> Option<Bytes> {
     let request = Message::from_octets(request.as_ref()).ok()?;
     let mut answer = MessageBuilder::new_vec().start_answer(&request, Rcode::NOERROR).ok()?;
     answer.header_mut().set_aa(true);
     let question = request.sole_question().ok()?;
-    let data = UnknownRecordData::from_octets(Rtype::TXT, rdata).ok()?;
-    answer.push((question.qname(), 0, data)).ok()?;
+    for rdata in rdata {
+        let data = UnknownRecordData::from_octets(Rtype::TXT, rdata.as_ref()).ok()?;
+        answer.push((question.qname(), 0, data)).ok()?;
+    }
     Some(answer.finish().into())
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bindy_model::AgentConfig;
+use tracing::warn;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,18 +40,30 @@ pub enum ConfigError {
         /// Its value.
         address: SocketAddr,
     },
+    /// Another address, instance or catalog than the agent was started with.
+    #[error("addresses, instance and catalog change with a restart of the agent only")]
+    Bound,
     /// Two sources of one name.
     #[error("two sources are called {0:?}")]
     DuplicateSource(String),
 }
 
-/// Reads and checks a file.
-pub(crate) fn load(path: &Path) -> Result<AgentConfig, ConfigError> {
-    let read = |error| ConfigError::Read { path: path.to_owned(), error };
-    let text = std::fs::read(path).map_err(read)?;
-    let config: AgentConfig =
-        serde_json::from_slice(&text).map_err(|error| ConfigError::Json { path: path.to_owned(), error })?;
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+}
+
+/// Reads and checks what the file says.
+pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<AgentConfig, ConfigError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut unknown = Vec::new();
+    let config = serde_ignored::deserialize(&mut json, |field| unknown.push(field.to_string()));
+    let config: AgentConfig = config
+        .and_then(|config| json.end().map(|()| config))
+        .map_err(|error| ConfigError::Json { path: path.to_owned(), error })?;
     check(&config)?;
+    if !unknown.is_empty() {
+        warn!(fields = unknown.join(", "), "fields of the configuration that this version does not know");
+    }
     Ok(config)
 }
 
@@ -79,19 +92,24 @@ mod tests {
         "keys":["/keys/a","/keys/b"],
         "sources":[{"name":"operator","kind":"operator","address":"127.0.0.1:5353","key":"a.dns.prod.key.bindy."}]}"#;
 
-    fn load(text: &str) -> Result<AgentConfig, ConfigError> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.json");
-        std::fs::write(&path, text).unwrap();
-        super::load(&path)
+    fn parse(text: &str) -> Result<AgentConfig, ConfigError> {
+        super::parse(Path::new("agent.json"), text.as_bytes())
     }
 
     #[test]
     fn the_documented_form_is_read() {
-        let config = load(EXAMPLE).unwrap();
+        let config = parse(EXAMPLE).unwrap();
         assert_eq!(config.instance_parts(), Some(("prod", "dns")));
         assert_eq!(config.key_base().unwrap().to_string(), "dns.prod.key.bindy.");
         assert_eq!(config.sources[0].kind, SourceKind::Operator);
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_passed_over_so_that_an_older_agent_starts() {
+        let later = EXAMPLE
+            .replace("\"keys\"", "\"later\":{\"a\":1},\"keys\"")
+            .replace("\"kind\"", "\"tls\":true,\"kind\"");
+        assert_eq!(parse(&later).unwrap(), parse(EXAMPLE).unwrap());
     }
 
     #[test]
@@ -100,11 +118,12 @@ mod tests {
             ("prod/dns", "dns", "namespace/name"),
             ("127.0.0.1:5300", "0.0.0.0:5300", "relay is 0.0.0.0:5300"),
             ("\"127.0.0.1:53\"", "\"192.0.2.1:53\"", "named.dns"),
-            ("\"keys\"", "\"kees\"", "unknown field `kees`"),
+            ("\"keys\":[", "\"keys\":[1,", "expected path string"),
+            ("}]}", "}]}}", "trailing characters"),
             ("dns.prod.catalog.bindy.", "dns..bindy.", "empty label"),
             ("\"operator\",\"address\"", "\"boss\",\"address\"", "unknown variant `boss`"),
         ] {
-            let error = load(&EXAMPLE.replace(from, to)).unwrap_err().to_string();
+            let error = parse(&EXAMPLE.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }
@@ -113,6 +132,6 @@ mod tests {
     fn two_sources_of_one_name_are_refused() {
         let source = r#"{"name":"operator","kind":"sibling","address":"127.0.0.1:1","key":"k."},"#;
         let text = EXAMPLE.replace("\"sources\":[", &format!("\"sources\":[{source}"));
-        assert!(matches!(load(&text), Err(ConfigError::DuplicateSource(_))));
+        assert!(matches!(parse(&text), Err(ConfigError::DuplicateSource(_))));
     }
 }

@@ -8,6 +8,7 @@
 //!   at rest      named.conf that it has taken, listen.conf: loopback ──► what a named starts with
 //!   for a moment named.conf that it shall take, listen.conf: loopback until it has everything, any from then on ──► rndc reconfig
 //! ```
+//! For that moment named.conf.before keeps the one that it has taken: an agent that finds it was killed meanwhile, and puts it back.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,7 +21,7 @@ use bindy_wire::{Rndc, RndcError};
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 use crate::local_key::replace;
 use crate::watch::{boot_time, control};
 
@@ -50,12 +51,13 @@ impl Given {
         // It cannot have started without its configuration, and the local key that this includes.
         let fresh = !(named.key_file.exists() && named.copy().exists());
         let cannot = |path: PathBuf| move |error| ConfigError::Give(path, error);
+        put_back(named).map_err(cannot(named.copy()))?;
         listen(named, false).map_err(cannot(named.listen_file()))?;
         if !fresh {
             return Ok(Self::default());
         }
         let file = &named.config_file;
-        let text = std::fs::read(file).map_err(|error| ConfigError::Read { path: file.clone(), error })?;
+        let text = config::read(file)?;
         give(named, &text).map_err(cannot(named.copy()))?;
         Ok(Self { starts: Some(ConfigState::digest(&text)), ..Self::default() })
     }
@@ -71,7 +73,7 @@ impl Given {
             return;
         }
         if let Some(digest) = self.starts.take() {
-            agent.set_config_state(ConfigState::Taken(digest.clone()));
+            agent.set_named_config(ConfigState::Taken(digest.clone()));
             self.read = Some(digest);
         }
         if let Some(text) = text {
@@ -105,12 +107,12 @@ impl Given {
             Ok(()) => {
                 agent.metrics.reconfigurations.inc();
                 info!("named reads its configuration again");
-                agent.set_config_state(ConfigState::Taken(digest.clone()));
+                agent.set_named_config(ConfigState::Taken(digest.clone()));
                 self.read = Some(digest);
             }
             Err(GiveError::Named(RndcError::Failed { code, text })) => {
                 warn!(code, text, "named refuses its configuration and keeps the previous one");
-                agent.set_config_state(ConfigState::Refused { digest: digest.clone(), text });
+                agent.set_named_config(ConfigState::Refused { digest: digest.clone(), text });
                 (self.read, self.refused) = (Some(digest), Some(Instant::now()));
             }
             Err(error) => {
@@ -162,14 +164,19 @@ async fn try_change(agent: &Agent, text: &[u8]) -> Result<(), GiveError> {
     let named = &config.named;
     let mut control = control(agent, READS).await?;
     let process = boot_time(&mut control).await?;
-    let before = std::fs::read(named.copy())?;
+    // What could not be put back before.
+    put_back(named)?;
+    keep(named)?;
     give(named, text)?;
     let open = agent.readiness().is_open(&process);
-    let told = read_again(&mut control, named, open).await;
-    if told.is_err() {
-        give(named, &before)?;
+    match read_again(&mut control, named, open).await {
+        Ok(()) => forget(named)?,
+        Err(error) => {
+            put_back(named)?;
+            return Err(error);
+        }
     }
-    told
+    Ok(())
 }
 
 /// `process`: the boot time of the one that has everything.
@@ -196,6 +203,27 @@ async fn read_again(control: &mut Rndc, named: &NamedConfig, open: bool) -> Resu
 
 fn give(named: &NamedConfig, text: &[u8]) -> io::Result<()> {
     if named.is_given() { replace(&named.copy(), text) } else { Ok(()) }
+}
+
+/// Keeps the configuration that named has taken, until it has taken or refused another one.
+fn keep(named: &NamedConfig) -> io::Result<()> {
+    if named.is_given() { replace(&before(named), &std::fs::read(named.copy())?) } else { Ok(()) }
+}
+
+fn put_back(named: &NamedConfig) -> io::Result<()> {
+    if_there(std::fs::rename(before(named), named.copy()))
+}
+
+fn forget(named: &NamedConfig) -> io::Result<()> {
+    if_there(std::fs::remove_file(before(named)))
+}
+
+fn before(named: &NamedConfig) -> PathBuf {
+    named.copy().with_added_extension("before")
+}
+
+fn if_there(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 fn listen(named: &NamedConfig, open: bool) -> io::Result<()> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::agent::Agent;
+use crate::readiness::Listens;
 use crate::survey::Survey;
 use crate::watch::tick;
 
@@ -65,11 +66,11 @@ impl Members {
     /// named is a new process: nothing that was seen of the previous one counts. See [`Readiness::named_started`].
     ///
     /// [`Readiness::named_started`]: crate::readiness::Readiness::named_started
-    pub(crate) fn forget(&self, agent: &Agent, boot_time: String, open: bool) {
+    pub(crate) fn forget(&self, agent: &Agent, boot_time: String, listens: Listens) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        agent.readiness().named_started(boot_time, open);
+        agent.readiness().named_started(boot_time, listens);
         agent.retain_zones(|_| false);
     }
 

@@ -86,7 +86,7 @@ impl Metrics {
         );
         registry.register(
             "config_refused",
-            "1 while named refuses its configuration",
+            "1 while named or the agent refuses its configuration",
             self.config_refused.clone(),
         );
         registry.register("source_live", "1 while a source is reachable", self.source_live.clone());

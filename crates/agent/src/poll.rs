@@ -120,13 +120,19 @@ async fn ask_catalog(agent: &Agent, source: &str) -> Option<Serial> {
     let serial = result.ok()?;
     let newer = agent.serial(&catalog).is_none_or(|own| serial.is_after(own));
     if newer {
-        agent.metrics.missed_notifies.inc();
-        drop(agent.nudge(&catalog, serial).await);
+        nudge(agent, source, &catalog, serial).await;
     }
     if returned {
         agent.returned.notify_one();
     }
     outside.is_none().then_some(serial)
+}
+
+/// Tells named of a version that `source` has and nobody told of. named asks the relay, which has to ask that source.
+async fn nudge(agent: &Agent, source: &str, zone: &Name, serial: Serial) {
+    agent.metrics.missed_notifies.inc();
+    agent.sources().found(zone, serial, source, Instant::now());
+    drop(agent.nudge(zone, serial).await);
 }
 
 /// Asks the best source for members, a slice after the other.
@@ -191,8 +197,7 @@ async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Na
             match answer {
                 // Zones that are not loaded are looked after elsewhere.
                 Ok(serial) if agent.serial(&zone).is_some_and(|own| serial.is_after(own)) => {
-                    agent.metrics.missed_notifies.inc();
-                    drop(agent.nudge(&zone, serial).await);
+                    nudge(agent, source, &zone, serial).await;
                 }
                 Ok(_) => {}
                 Err(error) => agent.source_failed(source, &zone, &error),

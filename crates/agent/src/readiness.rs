@@ -50,6 +50,17 @@ pub(crate) struct Readiness {
     excused: BTreeMap<Name, Excuse>,
 }
 
+/// Whether a named that an agent sees for the first time listens to others than the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listens {
+    /// It waits for the agent to open it.
+    NotYet,
+    /// An agent before this one has opened it.
+    Opened,
+    /// Always, whatever it has: nobody gives it its configuration.
+    Always,
+}
+
 /// How far a named has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -107,10 +118,12 @@ impl Readiness {
         &self.boot_time
     }
 
-    /// named is another process than before, started at `boot_time`: what it has is unknown. `open`: whether it listens to others
-    /// than the agent, which it does once it was complete.
-    pub(crate) fn named_started(&mut self, boot_time: String, open: bool) {
-        *self = Self { boot_time, open, current: open, ..Self::default() };
+    /// named is another process than before, started at `boot_time`: what it has is unknown. One that an agent has opened had
+    /// everything once.
+    pub(crate) fn named_started(&mut self, boot_time: String, listens: Listens) {
+        let open = listens != Listens::NotYet;
+        let phase = if listens == Listens::Opened { Phase::Open } else { Phase::Starting };
+        *self = Self { boot_time, open, current: open, phase, ..Self::default() };
     }
 
     /// The version of the catalog that named has, with its members as they are known here.
@@ -248,7 +261,7 @@ mod tests {
     /// Of a named that answers everybody.
     fn open() -> Readiness {
         let mut readiness = Readiness::default();
-        readiness.named_started(String::new(), true);
+        readiness.named_started(String::new(), Listens::Always);
         readiness
     }
 
@@ -280,7 +293,7 @@ mod tests {
     #[test]
     fn a_named_that_answers_nobody_else_may_open_once_it_has_everything_and_is_ready_then() {
         let mut readiness = Readiness::default();
-        readiness.named_started("now".to_owned(), false);
+        readiness.named_started("now".to_owned(), Listens::NotYet);
         readiness.named_answered(true);
         readiness.catalog_is_current("now");
         readiness.catalog_has(SERIAL, &members(), |_| false);
@@ -301,7 +314,7 @@ mod tests {
     #[test]
     fn a_named_that_starts_with_an_old_catalog_may_open_once_it_has_the_members_of_the_newest() {
         let mut readiness = Readiness::default();
-        readiness.named_started("now".to_owned(), false);
+        readiness.named_started("now".to_owned(), Listens::NotYet);
         readiness.named_answered(true);
         readiness.catalog_has(SERIAL, &[name("a.example")].into(), |_| true);
         readiness.catalog_is_current("before");
@@ -354,7 +367,7 @@ mod tests {
     fn a_named_that_is_about_to_stop_is_not_ready_until_another_one_runs() {
         let mut readiness = open();
         let start = |readiness: &mut Readiness| {
-            readiness.named_started(String::new(), true);
+            readiness.named_started(String::new(), Listens::Always);
             readiness.named_answered(true);
             readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
         };
@@ -374,7 +387,7 @@ mod tests {
         let mut readiness = open();
         readiness.named_answered(true);
         readiness.catalog_has(SERIAL, &BTreeSet::new(), |_| true);
-        readiness.named_started(String::new(), true);
+        readiness.named_started(String::new(), Listens::Always);
         readiness.named_answered(true);
         assert!(!readiness.is_ready());
     }

@@ -131,7 +131,7 @@ impl Sources {
         live.into_iter().map(|source| source.name.clone()).collect()
     }
 
-    /// The serial that the last NOTIFY for `zone` announced.
+    /// The serial that the last NOTIFY for `zone` announced, or a source that was asked.
     pub(crate) fn announced(&self, zone: &Name, now: Instant) -> Option<Serial> {
         let (_, serial, until) = self.zones.get(zone)?.notified.as_ref()?;
         (*until > now).then_some(*serial)
@@ -146,6 +146,13 @@ impl Sources {
         }
         let state = self.zone(zone, now);
         *state = ZoneState { notified: Some((sender, serial, now + ANNOUNCED)), ..ZoneState::default() };
+    }
+
+    /// `source` said, when it was asked, that it has this version: what is older is not good enough meanwhile.
+    pub(crate) fn found(&mut self, zone: &Name, serial: Serial, source: &str, now: Instant) {
+        if self.announced(zone, now).is_none_or(|known| serial.is_after(known)) {
+            self.zone(zone, now).notified = Some((Some(source.to_owned()), serial, now + ANNOUNCED));
+        }
     }
 
     /// `source` answered a question about `zone` that was put to it at `asked`; its transfer goes there too, unless another

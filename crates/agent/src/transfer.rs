@@ -101,10 +101,10 @@ impl TransferPort {
         }
     }
 
-    /// Which configuration named runs with.
+    /// Which configuration this server runs with.
     fn tell_config(&self, request: &Request) -> Reply {
-        let state = self.agent.config_state();
-        let answer = state.and_then(|state| crate::answer::txt(&request.message, &state.to_rdata()));
+        let configs = self.agent.configs();
+        let answer = configs.and_then(|configs| crate::answer::txt(&request.message, &configs.to_rdata()));
         answer.map_or(Reply::ServFail, |message| only(Relayed::Last(message)))
     }
 

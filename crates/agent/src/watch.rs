@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bindy_model::AgentConfig;
+use bindy_model::{AgentConfig, ConfigState};
 use bindy_wire::{Rndc, RndcError};
 use bindy_zone::Serial;
 use tokio::time::MissedTickBehavior;
@@ -20,8 +20,10 @@ use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::config::{self, ConfigError};
+use crate::everywhere;
 use crate::given::{self, Given};
 use crate::members::Members;
+use crate::readiness::Listens;
 
 /// How often files are compared.
 const FILES: Duration = Duration::from_millis(500);
@@ -30,17 +32,27 @@ const NAMED: Duration = Duration::from_millis(500);
 /// How long named may take to say when it was started.
 const STATUS: Duration = Duration::from_secs(30);
 
-/// Digests of the agent's own configuration and of its keys, as they were before somebody read them, so that a change meanwhile is
-/// one.
-pub(crate) type Digests = (u64, u64);
+/// Digests of the agent's own configuration, while it can be read, and of its keys, as they were before somebody read them, so
+/// that a change meanwhile is one.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Digests {
+    config: Option<String>,
+    keys: u64,
+}
+
+impl Digests {
+    fn new(text: Option<&[u8]>, config: &AgentConfig) -> Self {
+        Self { config: text.map(ConfigState::digest), keys: digest(&config.keys) }
+    }
+}
 
 /// Reads the agent's configuration, before its keys are read and its local key is made.
 pub(crate) fn load(path: &Path) -> Result<(AgentConfig, Digests, Given), ConfigError> {
-    let before = digest(&[path]);
-    let config = config::load(path)?;
-    let keys = digest(&config.keys);
+    let text = config::read(path)?;
+    let config = config::parse(path, &text)?;
+    let seen = Digests::new(Some(&text), &config);
     let given = Given::new(&config.named)?;
-    Ok((config, (before, keys), given))
+    Ok((config, seen, given))
 }
 
 /// Follows the agent's configuration, the keys and named's configuration.
@@ -53,10 +65,13 @@ pub(crate) async fn files(
 ) {
     let mut ticks = tokio::time::interval(FILES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    seen.config.iter().cloned().for_each(|digest| agent.set_own_config(ConfigState::Taken(digest)));
     while tick(&mut ticks, &cancel).await {
-        let now = (digest(&[&path]), digest(&agent.config().keys));
+        let text = config::read(&path);
+        let now = Digests::new(text.as_deref().ok(), &agent.config());
         if now != seen {
-            reload(&agent, &path);
+            let config = text.and_then(|text| config::parse(&path, &text));
+            reload(&agent, config, now.config.clone());
             seen = now;
         }
         given.follow(&agent).await;
@@ -71,29 +86,26 @@ fn digest<P: AsRef<Path>>(files: &[P]) -> u64 {
     hasher.finish()
 }
 
-fn reload(agent: &Agent, path: &Path) {
-    match config::load(path) {
-        Ok(config) => {
-            let bound = |config: &AgentConfig| {
-                let named = &config.named;
-                (
-                    config.instance.clone(),
-                    config.catalog.clone(),
-                    config.relay,
-                    config.transfer,
-                    config.http,
-                    named.dns,
-                )
-            };
-            if bound(&config) != bound(&agent.config()) {
-                warn!("addresses, instance and catalog change with a restart of the agent only");
-                return;
-            }
-            agent.configure(Some(config));
-            info!("configuration read again");
-        }
-        Err(error) => warn!(%error, "the previous configuration stays"),
+/// Takes what the configuration has become, of this digest; where that is of no use the one before stays. Keys are read anew.
+fn reload(agent: &Agent, config: Result<AgentConfig, ConfigError>, digest: Option<String>) {
+    let bound = |config: &AgentConfig| {
+        let addresses =
+            [config.relay, everywhere(config.transfer), everywhere(config.http), config.named.dns];
+        (config.instance.clone(), config.catalog.clone(), addresses)
+    };
+    let as_started = |config: &AgentConfig| bound(config) == bound(&agent.config());
+    let config = config.and_then(|config| as_started(&config).then_some(config).ok_or(ConfigError::Bound));
+    let refusal = config.as_ref().err().map(ConfigError::to_string);
+    agent.configure(config.ok());
+    match &refusal {
+        None => info!("configuration read again"),
+        Some(error) => warn!(error, "the previous configuration stays"),
     }
+    let Some(digest) = digest else { return };
+    agent.set_own_config(match refusal {
+        None => ConfigState::Taken(digest),
+        Some(text) => ConfigState::Refused { digest, text },
+    });
 }
 
 /// A control channel to named, on which each command may take so long.
@@ -178,8 +190,8 @@ impl Named {
             match process.look(agent).await {
                 Seen::Unknown => return Look::Unknown,
                 Seen::Same(lifeline) => *self.lifeline() = Some(lifeline),
-                Seen::Another { lifeline, boot_time, open } => {
-                    self.members.forget(agent, boot_time, open);
+                Seen::Another { lifeline, boot_time, listens } => {
+                    self.members.forget(agent, boot_time, listens);
                     *self.lifeline() = Some(lifeline);
                 }
             }
@@ -221,12 +233,7 @@ impl Life {
 /// Whether named still is that process, and a control channel to it.
 enum Seen {
     Same(Rndc),
-    /// `open`: it listens to others than the agent.
-    Another {
-        lifeline: Rndc,
-        boot_time: String,
-        open: bool,
-    },
+    Another { lifeline: Rndc, boot_time: String, listens: Listens },
     Unknown,
 }
 
@@ -252,12 +259,16 @@ impl Process {
                 let config = agent.config();
                 // One that an agent before this one has opened; what this one opens, it knows.
                 let opened = self.life.is_none() && given::is_opened(&config.named, &boot_time);
-                let open = opened || !config.named.is_given();
+                let listens = match config.named.is_given() {
+                    false => Listens::Always,
+                    true if opened => Listens::Opened,
+                    true => Listens::NotYet,
+                };
                 if Life::see(&mut self.life, &boot_time, now) {
                     return Seen::Same(named);
                 }
                 info!(boot_time, "named has started");
-                Seen::Another { lifeline: named, boot_time, open }
+                Seen::Another { lifeline: named, boot_time, listens }
             }
             Err(error) => {
                 if !self.complained {

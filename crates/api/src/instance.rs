@@ -63,8 +63,8 @@ impl fmt::Display for Role {
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "version of BIND"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1),
-    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must be a DNS label (lower-case letters, digits and '-', a letter first): it becomes the name of Services and part of names in DNS"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 52")
+        .message("metadata.name must be a DNS label (lower-case letters, digits and '-', a letter first) of at most 52 characters: it becomes part of the names of Services, of pods' labels and of names in DNS"),
     validation = Rule::new("!has(self.spec.upstreams) || self.spec.upstreams.all(u, u.name != self.metadata.name)")
         .message("an instance cannot be its own upstream")
 )]

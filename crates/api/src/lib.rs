@@ -78,5 +78,5 @@ pub const BIND_IMAGE: &str = "ghcr.io/firestoned/bindy-bind9";
 /// Version of BIND of instances that name none.
 pub const BIND_VERSION: &str = "9.18";
 
-/// Servers that a status names at most.
+/// Servers, and addresses, that a status names at most.
 pub const MAX_NAMED: usize = 16;

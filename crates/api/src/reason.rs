@@ -87,11 +87,11 @@ reasons! {
     ZoneNotAccepted: "Accepted=False on records",
         "The record's zone is itself not accepted.",
         "See the Accepted condition of the DNSZone that the message names.";
-    ZoneFileMissing: "Accepted=False on DNSZones",
-        "A ConfigMap or key of spec.zoneFilesFrom does not exist, or the ConfigMap lacks the label bindy.firestoned.io/zone-file. What was served of the file before is still served.",
+    ZoneFileMissing: "Accepted=False on DNSZones, and Ready=False on new ones",
+        "A ConfigMap or key of spec.zoneFilesFrom does not exist, or the ConfigMap lacks the label bindy.firestoned.io/zone-file. What was served of the file before is still served; a zone that was never served is not served without it.",
         "Create it, label it with bindy.firestoned.io/zone-file: \"true\", or remove the entry from spec.zoneFilesFrom.";
-    InvalidZoneFile: "Accepted=False on DNSZones",
-        "A zone file has an error at the line that the message names. What was last good of this file is still served.",
+    InvalidZoneFile: "Accepted=False on DNSZones, and Ready=False on new ones",
+        "A zone file has an error at the line that the message names. What was last good of this file is still served; a zone that was never served is not served without it.",
         "Correct the line; named-checkzone helps.";
     NoInstances: "Ready=False on DNSZones and records",
         "No Bind9Instance serves the zone: the namespace has none, or none matches spec.bind9InstancesFrom.",
@@ -136,8 +136,8 @@ reasons! {
         "Pods of the instance cannot run: no node takes them, their image cannot be pulled, a container ends again and again or is not ready two minutes after its start, or their node is lost and they have storage. A roll-out waits at the first such pod; the others go on serving.",
         "See the message; correct spec.image, spec.version, spec.resources, spec.placement or spec.storage, make room, or say that the node is lost for good.";
     ConfigRefused: "Ready=False and Degraded=True on Bind9Instances",
-        "BIND does not take the settings of this generation, and goes on with those before.",
-        "See the message, which quotes BIND; correct spec.config, or use an image of BIND 9.18.28 or later.";
+        "BIND, or an agent, does not take the settings of this generation, and goes on with those before.",
+        "See the message, which quotes it; for BIND correct spec.config, or use an image of BIND 9.18.28 or later; for an agent delete its pods, one after the other.";
     ServersMisplaced: "Degraded=True on Bind9Instances",
         "Servers run outside of the region of the instance, for it had no room when they were made.",
         "Make room in the region and delete the pods that the message names, or set spec.placement.region to required.";

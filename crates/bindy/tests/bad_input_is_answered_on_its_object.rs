@@ -5,8 +5,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_testing::dns::Transport;
+use bindy_testing::dns::{self, Transport};
 use bindy_testing::manifest::manifest;
+use bindy_wire::Rcode;
 use bindy_zone::{Name, Rtype};
 use common::{Up, a, condition, instance, texts, zone};
 
@@ -158,6 +159,27 @@ async fn a_broken_or_emptied_zone_file_keeps_its_last_good_records_over_restarts
     up.answers("file2.example.com", Rtype::A, &["NXDOMAIN"]).await?;
     no_problems(&mut up).await?;
     up.contents_are_equal().await?;
+    up.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_zone_is_not_served_before_its_zone_file_can_be_read_and_denies_no_name_of_it() -> Result<()> {
+    let mut up = served("new-zone-without-file").await?;
+    let servers = up.settled().await?.servers;
+    let spec = "zoneName: example.org, zoneFilesFrom: [{configMap: {name: files, key: zone}}]";
+    up.write("org.yaml", &(manifest("DNSZone", "org", spec) + &a("www", "org", "www", "192.0.2.2")))?;
+    problem(&mut up, "DNSZone default/org", "files[zone] does not exist").await?;
+    up.write("more.yaml", &a("more", "z", "more", "192.0.2.3"))?;
+    up.answers("more.example.com", Rtype::A, &["192.0.2.3"]).await?;
+    let name = Name::parse("file.example.org")?;
+    for server in servers {
+        let answer = dns::ask(server.dns, Transport::Udp, &name, Rtype::A).await?;
+        ensure!(answer.rcode == Rcode::REFUSED, "{answer:?}");
+    }
+    up.write("file.yaml", &zone_file("file A 192.0.2.4"))?;
+    up.answers("file.example.org", Rtype::A, &["192.0.2.4"]).await?;
+    up.answers("www.example.org", Rtype::A, &["192.0.2.2"]).await?;
+    no_problems(&mut up).await?;
     up.stop().await
 }
 

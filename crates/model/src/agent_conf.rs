@@ -11,67 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// when nobody is sent there any more.
 pub const STOP_QUESTION: &str = "stopping.agent.bindy.";
 
-/// The question (type TXT, over TCP) at the transfer port, signed with an own key, for the configuration that named runs with;
-/// a [`ConfigState`] answers it.
-pub const CONFIG_QUESTION: &str = "config.agent.bindy.";
-
-/// Which configuration a named runs with, in the strings of one TXT record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigState {
-    /// It has taken the one of this digest.
-    Taken(String),
-    /// It refuses the one of this digest, and goes on with the one before.
-    Refused {
-        /// See [`ConfigState::digest`].
-        digest: String,
-        /// Why, in its own words, of which a record takes 255 octets.
-        text: String,
-    },
-}
-
-impl ConfigState {
-    /// The SHA-256 of a named.conf, in hexadecimal.
-    pub fn digest(config: &[u8]) -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, config);
-        digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
-    }
-
-    /// The RDATA that says so.
-    pub fn to_rdata(&self) -> Vec<u8> {
-        let strings = match self {
-            Self::Taken(digest) => vec!["taken", digest],
-            Self::Refused { digest, text } => vec!["refused", digest, text],
-        };
-        let mut rdata = Vec::new();
-        for string in strings {
-            let octets: Vec<u8> = string.bytes().take(usize::from(u8::MAX)).collect();
-            rdata.extend(u8::try_from(octets.len()));
-            rdata.extend(octets);
-        }
-        rdata
-    }
-
-    /// Reads RDATA of that form.
-    pub fn from_rdata(mut rdata: &[u8]) -> Option<Self> {
-        let mut strings = Vec::new();
-        while let Some((length, rest)) = rdata.split_first() {
-            let (string, rest) = rest.split_at_checked(usize::from(*length))?;
-            strings.push(String::from_utf8_lossy(string).into_owned());
-            rdata = rest;
-        }
-        match &strings[..] {
-            [what, digest] if what == "taken" => Some(Self::Taken(digest.clone())),
-            [what, digest, text] if what == "refused" => {
-                Some(Self::Refused { digest: digest.clone(), text: text.clone() })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What the agent of one server is told.
+/// What the agent of one server is told. Fields that it does not know are of a later version, which its pod is about to get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AgentConfig {
     /// The instance as `namespace/name`.
     pub instance: String,
@@ -104,7 +46,7 @@ pub struct AgentConfig {
 
 /// Where named is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NamedConfig {
     /// A loopback address on which it answers DNS.
     pub dns: SocketAddr,
@@ -141,7 +83,7 @@ impl NamedConfig {
 
 /// One source of zones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SourceConfig {
     /// What logs and metrics call it; unique.
     pub name: String,
@@ -211,25 +153,5 @@ impl AgentConfig {
     pub fn key_base(&self) -> Option<Name> {
         let (namespace, name) = self.instance_parts()?;
         Name::parse(&format!("{name}.{namespace}.key.bindy.")).ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_of_a_configuration_is_read_as_it_was_meant() {
-        let digest = ConfigState::digest(b"");
-        assert!(digest.starts_with("e3b0c44298fc1c14") && digest.len() == 64, "{digest}");
-        let refused = |text: &str| ConfigState::Refused { digest: digest.clone(), text: text.to_owned() };
-        for state in [ConfigState::Taken(digest.clone()), refused(""), refused("unknown option")] {
-            assert_eq!(ConfigState::from_rdata(&state.to_rdata()), Some(state));
-        }
-        let long = ConfigState::from_rdata(&refused(&"x".repeat(300)).to_rdata());
-        assert_eq!(long, Some(refused(&"x".repeat(255))));
-        for foreign in [&b""[..], b"\x05taken", b"\x09taken", b"\x03abc\x03def"] {
-            assert_eq!(ConfigState::from_rdata(foreign), None);
-        }
     }
 }

@@ -288,7 +288,7 @@ impl Compiler<'_> {
         (!rdatas.is_empty()).then_some(Claim { source: Source::NameServers, rtype: Rtype::NS, ttl, rdatas })
     }
 
-    /// What was served before a restart, for types that nobody claims, while a zone file cannot be read.
+    /// What was served before, for types that nobody claims, while a zone file cannot be read.
     fn add_residue(&self, owner: &OwnerName, claims: &mut Vec<Claim<Source>>) {
         let Some(rrsets) = self.zone.residue.as_ref().and_then(|content| content.get(owner)) else { return };
         for rrset in rrsets.iter() {

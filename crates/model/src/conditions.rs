@@ -128,6 +128,16 @@ fn zone_ready(report: &ZoneReport) -> Condition {
     if report.paused && report.pending {
         return Condition::unknown(Ready, Reason::Paused, "changes wait until spec.paused is false");
     }
+    let mut problems = report.problems.iter();
+    if report.published.is_none()
+        && let Some(problem) = problems
+            .find(|problem| matches!(problem, ZoneProblem::FileMissing(..) | ZoneProblem::File { .. }))
+    {
+        return no(
+            problem_reason(problem),
+            format!("nothing is served before all zone files can be read: {problem}"),
+        );
+    }
     let Some(published) = report.published.filter(|_| report.proven || !report.pending) else {
         return no(Reason::Publishing, "a version with the latest changes is being published".to_owned());
     };

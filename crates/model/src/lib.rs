@@ -10,6 +10,7 @@ mod agent_conf;
 mod claim;
 mod compile;
 pub mod conditions;
+mod config_state;
 mod core;
 mod decode;
 mod delivery;
@@ -28,11 +29,10 @@ pub mod workload;
 mod world;
 mod zone_state;
 
-pub use agent_conf::{
-    AgentConfig, CONFIG_QUESTION, ConfigState, NamedConfig, STOP_QUESTION, SourceConfig, SourceKind,
-};
+pub use agent_conf::{AgentConfig, NamedConfig, STOP_QUESTION, SourceConfig, SourceKind};
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
+pub use config_state::{CONFIG_QUESTION, ConfigDigests, ConfigState, ConfigStates};
 pub use core::{
     Core, Input, InstanceNotice, InstanceReport, LedgerKind, Notices, ObjectEvent, Output, RecordNotice,
     ServerId, ServerReport, ServerState, Target, UnreadableNotice, ZoneNotice, ZoneReport,

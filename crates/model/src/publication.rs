@@ -291,6 +291,11 @@ impl Publication {
         self.served.is_some() || self.ledger.is_some() || self.overheard.is_some()
     }
 
+    /// Whether nothing is served, and nothing was wanted yet.
+    pub fn is_new(&self) -> bool {
+        self.served.is_none() && self.wanted.is_none()
+    }
+
     /// Whether what is wanted is what is served.
     pub fn is_settled(&self) -> bool {
         let digest = |content: &Content| content.digest();
@@ -338,6 +343,11 @@ impl Publication {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Nobody had the version that the ledger names; somebody who has come may.
+    pub fn ask_again(&mut self) {
+        self.recovery_failed = false;
     }
 
     /// Takes the answer to a [`Command::Fetch`]: the version, or `None` when no server has it.

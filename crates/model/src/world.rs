@@ -445,9 +445,22 @@ impl World {
                 && object.key.namespace == key.namespace
                 && !self.is_known(object)
         };
-        self.obscured
-            || self.zones.get(key).is_some_and(ZoneState::is_incomplete)
-            || self.unreadable.keys().any(in_namespace)
+        self.obscured || self.lacks_file(key) || self.unreadable.keys().any(in_namespace)
+    }
+
+    /// Whether one of the zone's files was never readable since the start.
+    pub fn lacks_file(&self, key: &NamespacedName) -> bool {
+        self.zones.get(key).is_some_and(ZoneState::lacks_file)
+    }
+
+    /// The same of a zone that was not compiled since then.
+    pub fn is_new_without_file(&self, key: &NamespacedName) -> bool {
+        self.zones.get(key).is_some_and(|zone| zone.content.is_none() && zone.lacks_file())
+    }
+
+    /// Has a zone settled again although nothing changed in it.
+    pub fn look_again(&mut self, key: &NamespacedName) {
+        self.dirty.insert(key.clone());
     }
 
     fn is_known(&self, object: &ObjectKey) -> bool {

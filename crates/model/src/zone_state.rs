@@ -85,7 +85,7 @@ pub(crate) struct ZoneState {
     pub(crate) file_refusals: BTreeMap<OwnerName, Vec<(ZoneFileRef, Refusal)>>,
     /// Name servers and their addresses at the last compilation.
     pub(crate) servers: Vec<(Name, Vec<IpAddr>)>,
-    /// What was served before a restart, while something that may have been part of it cannot be read.
+    /// What was served before a restart, or an object before this one, while something that may have been part of it cannot be read.
     pub(crate) residue: Option<Content>,
     hasher: RandomState,
 }
@@ -228,8 +228,8 @@ impl ZoneState {
         }
     }
 
-    /// Whether something that was part of the zone before a restart may be missing from what is known now.
-    pub(crate) fn is_incomplete(&self) -> bool {
+    /// Whether one of its files was never readable since the start.
+    pub(crate) fn lacks_file(&self) -> bool {
         self.files.values().any(|part| part.records.is_none())
     }
 }

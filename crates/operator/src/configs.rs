@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server, sleep_until};
-use bindy_model::{CONFIG_QUESTION, ConfigState, NamespacedName, ServerId};
+use bindy_model::{CONFIG_QUESTION, ConfigDigests, ConfigStates, NamespacedName, ServerId};
 use bindy_wire::{ClientError, Connection, Endpoint};
 use bindy_zone::{Name, Rtype};
 use futures::{StreamExt, stream};
@@ -33,7 +33,7 @@ const SILENCES: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     /// This.
-    Said(ConfigState),
+    Said(ConfigStates),
     /// It gives no answer, for this reason.
     Nothing(String),
 }
@@ -45,8 +45,8 @@ pub(crate) type AllHeard = Arc<BTreeMap<ServerId, Heard>>;
 #[derive(Clone, Debug)]
 struct Asked {
     server: Server,
-    /// The digest of what it should run with.
-    wanted: String,
+    /// What it should run with.
+    wanted: ConfigDigests,
     heard: Option<Heard>,
     /// Questions since something else was wanted.
     attempt: usize,
@@ -55,12 +55,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(server: &Server, wanted: &str, heard: Option<Heard>, now: Instant) -> Self {
-        let due = (!has(heard.as_ref(), wanted)).then_some(now);
-        Self { server: server.clone(), wanted: wanted.to_owned(), heard, attempt: 0, due }
+    fn new(server: &Server, wanted: &ConfigDigests, heard: Option<Heard>, now: Instant) -> Self {
+        Self { server: server.clone(), wanted: wanted.clone(), heard, attempt: 0, due: Some(now) }
     }
 
-    fn take(&mut self, answer: Result<ConfigState, ClientError>, now: Instant) {
+    fn take(&mut self, answer: Result<ConfigStates, ClientError>, now: Instant) {
         let pause = PAUSES_MS.get(self.attempt).or(PAUSES_MS.last()).copied().unwrap_or_default();
         self.attempt += 1;
         match answer {
@@ -70,13 +69,13 @@ impl Asked {
             }
             Err(_) => {}
         }
-        let has = has(self.heard.as_ref(), &self.wanted);
+        let has = self.heard.as_ref().is_some_and(|heard| has(heard, &self.wanted));
         self.due = (!has).then_some(now + Duration::from_millis(pause));
     }
 }
 
-fn has(heard: Option<&Heard>, wanted: &str) -> bool {
-    matches!(heard, Some(Heard::Said(ConfigState::Taken(digest))) if digest == wanted)
+fn has(heard: &Heard, wanted: &ConfigDigests) -> bool {
+    matches!(heard, Heard::Said(states) if states.has(wanted))
 }
 
 /// Asks the servers of the instances that are reported on.
@@ -149,29 +148,33 @@ fn follow(
     let ready = servers.iter().filter(|server| server.state.ready);
     let asked = ready.filter_map(|server| {
         let id = &server.state.id;
-        let wanted = reports.get(&id.instance)?.config.as_deref()?;
+        let wanted = reports.get(&id.instance)?.config.as_ref()?;
         let known = before.remove(id).filter(|one| one.server.state.incarnation == server.state.incarnation);
         let asked = match known {
-            Some(known) if known.wanted == wanted => Asked { server: server.clone(), ..known },
-            known => Asked::new(server, wanted, known.and_then(|known| known.heard), now),
+            Some(known) if known.wanted == *wanted => Asked { server: server.clone(), ..known },
+            // Who was heard to have it may have something else by now.
+            known => {
+                let heard = known.and_then(|known| known.heard);
+                Asked::new(server, wanted, heard.filter(|heard| !has(heard, wanted)), now)
+            }
         };
         Some((id.clone(), asked))
     });
     asked.collect()
 }
 
-async fn ask(endpoint: &Endpoint, question: &Name) -> Result<ConfigState, ClientError> {
+async fn ask(endpoint: &Endpoint, question: &Name) -> Result<ConfigStates, ClientError> {
     let answer = Connection::open(endpoint, TIMEOUTS).await?.query(question, Rtype::TXT).await?;
-    let mut texts = answer.records.iter().filter(|record| record.rtype == Rtype::TXT);
-    let state = texts.find_map(|record| ConfigState::from_rdata(&record.rdata));
-    state.ok_or(ClientError::Malformed("it does not say which configuration it runs with"))
+    let texts = answer.records.iter().filter(|record| record.rtype == Rtype::TXT);
+    let states = ConfigStates::from_rdata(texts.map(|record| &*record.rdata));
+    states.ok_or(ClientError::Malformed("it does not say which configuration it runs with"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fleet::WorkloadReport;
-    use bindy_model::ServerState;
+    use bindy_model::{ConfigState, ServerState};
 
     fn reports(config: &str) -> Reports {
         let report = WorkloadReport {
@@ -179,7 +182,7 @@ mod tests {
             generation: 1,
             problems: Vec::new(),
             waits: false,
-            config: Some(config.to_owned()),
+            config: Some(digests(config)),
             addresses: None,
             pods: None,
             former: None,
@@ -197,8 +200,13 @@ mod tests {
         }
     }
 
-    fn taken(digest: &str) -> ConfigState {
-        ConfigState::Taken(digest.to_owned())
+    fn digests(of: &str) -> ConfigDigests {
+        ConfigDigests { named: of.to_owned(), agent: of.to_owned() }
+    }
+
+    fn taken(digest: &str) -> ConfigStates {
+        let state = ConfigState::Taken(digest.to_owned());
+        ConfigStates { named: state.clone(), agent: Some(state) }
     }
 
     #[test]
@@ -222,6 +230,8 @@ mod tests {
         assert_eq!(one(&after(&asked, server(1, true), "first")).due, None, "asked for what it has");
         let changed = one(&after(&asked, server(1, true), "second"));
         assert_eq!((changed.due, changed.heard), (Some(now), Some(Heard::Said(taken("first")))));
+        let again = one(&after(&after(&asked, server(1, true), "second"), server(1, true), "first"));
+        assert_eq!((again.due, again.heard), (Some(now), None), "it may have taken the second one meanwhile");
         let anew = one(&after(&asked, server(2, true), "first"));
         assert_eq!((anew.due, anew.heard), (Some(now), None));
         assert!(after(&asked, server(1, false), "first").is_empty(), "it is not ready");
@@ -230,7 +240,7 @@ mod tests {
     #[test]
     fn one_question_without_an_answer_says_nothing_and_three_do() {
         let now = Instant::now();
-        let mut asked = Asked::new(&server(1, true), "first", None, now);
+        let mut asked = Asked::new(&server(1, true), &digests("first"), None, now);
         let heard = [(); SILENCES].map(|()| {
             asked.take(Err(ClientError::Closed), now);
             asked.heard.is_some()

@@ -11,7 +11,7 @@ use bindy_api::{
 use bindy_engine::{EngineHandle, View};
 use bindy_model::conditions::instance_conditions;
 use bindy_model::workload::{bind_version, pod_selector};
-use bindy_model::{ConfigState, Instance, InstanceNotice, NamespacedName, ServerId, ServerReport, told};
+use bindy_model::{Instance, InstanceNotice, NamespacedName, ServerId, ServerReport, told};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -192,7 +192,7 @@ struct Lacking {
     servers: usize,
     /// Those of which it is known why.
     because: Vec<String>,
-    /// Those whose BIND refuses it, with its words.
+    /// Those whose BIND or agent refuses it, with its words.
     refused: Vec<String>,
 }
 
@@ -207,11 +207,10 @@ fn configs(
     for server in servers.iter().filter(|server| server.ready) {
         let name = &server.id.name;
         match heard.get(&server.id)? {
-            Heard::Said(ConfigState::Taken(digest)) if digest == wanted => continue,
-            Heard::Said(ConfigState::Refused { digest, text }) if digest == wanted => {
-                lacking.refused.push(format!("{name}: {text}"));
+            Heard::Said(states) if states.has(wanted) => continue,
+            Heard::Said(states) => {
+                lacking.refused.extend(states.refusal(wanted).map(|refusal| format!("{name}: {refusal}")));
             }
-            Heard::Said(_) => {}
             Heard::Nothing(error) => lacking.because.push(format!("{name} cannot be asked: {error}")),
         }
         lacking.servers += 1;
@@ -307,7 +306,7 @@ fn unready(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking, 
         } else if !configs.refused.is_empty() {
             (Reason::ConfigRefused, refused(configs))
         } else if configs.servers > 0 {
-            let message = "settings of this generation are not in force on every server yet";
+            let message = "the present settings are not in force on every server yet";
             let because = configs.because.iter().take(NAMED).map(String::as_str);
             (Reason::ServersStarting, joined(std::iter::once(message).chain(because)))
         } else {
@@ -332,10 +331,10 @@ fn missing(instance: &Instance, report: &WorkloadReport) -> Option<String> {
     (few && instance.pods.storage.is_some()).then(said)
 }
 
-/// The words with which BIND refuses the settings.
+/// The words with which BIND or an agent refuses the settings.
 fn refused(configs: &Lacking) -> String {
     let named = joined(configs.refused.iter().take(NAMED));
-    format!("BIND refuses the settings of this generation and goes on with those before: {named}")
+    format!("the settings of this generation are refused, and those before stay in force: {named}")
 }
 
 /// What is wrong with the pods, their settings, or where they run, while all servers that answer have everything.
@@ -384,7 +383,9 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
 mod tests {
     use super::*;
     use crate::fleet::{Outside, PodsReport};
-    use bindy_model::{InstanceReport, Object, ServerId, ServerReport, World};
+    use bindy_model::{
+        ConfigDigests, ConfigState, ConfigStates, InstanceReport, Object, ServerId, ServerReport, World,
+    };
     use serde_json::json;
 
     fn notice(replicas: u32, ready: &[&str]) -> InstanceNotice {
@@ -571,14 +572,17 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_ready_when_every_server_runs_with_its_settings_and_says_why_bind_refuses_them() {
+    fn an_instance_is_ready_when_every_server_runs_with_its_settings_and_says_who_refuses_them_and_why() {
         let notice = notice(2, &["dns-1", "dns-2"]);
-        let report = WorkloadReport { config: Some("new".to_owned()), ..report(2, 2) };
+        let wanted = ConfigDigests { named: "new".to_owned(), agent: "new".to_owned() };
+        let report = WorkloadReport { config: Some(wanted), ..report(2, 2) };
         let (one, two) = (notice.servers[0].id.clone(), notice.servers[1].id.clone());
-        let taken = |digest: &str| Heard::Said(ConfigState::Taken(digest.to_owned()));
-        let refusal = |digest: &str| {
+        let state = |digest: &str| ConfigState::Taken(digest.to_owned());
+        let said = |named, agent| Heard::Said(ConfigStates { named, agent: Some(agent) });
+        let taken = |digest: &str| said(state(digest), state(digest));
+        let refused = |digest: &str| {
             let (digest, text) = (digest.to_owned(), "unknown option".to_owned());
-            Heard::Said(ConfigState::Refused { digest, text })
+            ConfigState::Refused { digest, text }
         };
         let told = |second: Heard| {
             let heard = [(one.clone(), taken("new")), (two.clone(), second)].into();
@@ -590,7 +594,7 @@ mod tests {
         let unasked = [(one.clone(), taken("new"))].into();
         assert!(configs(&report, &notice.servers, &unasked).is_none(), "told of what was not asked");
         assert_eq!(told(taken("new")).0.reason, Reason::ServersReady);
-        for older in [taken("old"), refusal("old")] {
+        for older in [taken("old"), said(refused("old"), state("new")), said(state("new"), state("old"))] {
             let (ready, degraded) = told(older);
             assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ServersStarting));
             assert_eq!(degraded.status, ConditionStatus::False);
@@ -598,10 +602,15 @@ mod tests {
         let (ready, _) = told(Heard::Nothing("no answer".to_owned()));
         assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ServersStarting));
         assert!(ready.message.ends_with("dns-2 cannot be asked: no answer"), "{}", ready.message);
-        let (ready, degraded) = told(refusal("new"));
-        assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ConfigRefused));
-        assert_eq!((degraded.status, degraded.reason), (ConditionStatus::True, Reason::ConfigRefused));
-        assert!(degraded.message.ends_with("dns-2: unknown option"), "{}", degraded.message);
+        for (refusal, words) in [
+            (said(refused("new"), state("new")), "dns-2: BIND: unknown option"),
+            (said(state("new"), refused("new")), "dns-2: agent: unknown option"),
+        ] {
+            let (ready, degraded) = told(refusal);
+            assert_eq!((ready.status, ready.reason), (ConditionStatus::False, Reason::ConfigRefused));
+            assert_eq!((degraded.status, degraded.reason), (ConditionStatus::True, Reason::ConfigRefused));
+            assert!(degraded.message.ends_with(words), "{}", degraded.message);
+        }
     }
 
     #[test]

@@ -137,15 +137,15 @@ impl Master {
         let mut found = false;
         while let Some(event) = events.next().await {
             match event {
-                None => {}
-                Some(Event::Init) => found = false,
-                Some(Event::InitApply(secret)) => {
+                Err(_) => {}
+                Ok(Event::Init) => found = false,
+                Ok(Event::InitApply(secret)) => {
                     found = true;
                     self.see(&secret);
                 }
-                Some(Event::Apply(secret)) => self.see(&secret),
-                Some(Event::InitDone) if found => {}
-                Some(Event::InitDone | Event::Delete(_)) => self.lost(),
+                Ok(Event::Apply(secret)) => self.see(&secret),
+                Ok(Event::InitDone) if found => {}
+                Ok(Event::InitDone | Event::Delete(_)) => self.lost(),
             }
         }
     }

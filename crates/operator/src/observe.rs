@@ -114,17 +114,26 @@ pub(crate) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
-/// What a watch brings, for ever: after each failure, which the log names and which is a `None` here, it begins again.
+/// Why a watch brings nothing for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// The right to read is missing.
+    Forbidden,
+    /// Anything else, which passes by itself.
+    Passing,
+}
+
+/// What a watch brings, for ever: after each failure, which the log names, it begins again.
 pub(crate) fn watched<K>(
     api: Api<K>,
     config: watcher::Config,
     what: impl Display + Send + 'static,
-) -> BoxStream<'static, Option<Event<K>>>
+) -> BoxStream<'static, Result<Event<K>, Interruption>>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let events = watcher(api, config).backoff(pauses());
-    events.map(move |event| event.inspect_err(|error| complain(&what, error)).ok()).boxed()
+    events.map(move |event| event.map_err(|error| complain(&what, &error))).boxed()
 }
 
 /// Pauses between attempts: short enough that everything has converged soon after an API server is back.
@@ -161,10 +170,10 @@ async fn follow<K>(
             else => return,
         };
         let observed = match event {
-            Some(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
-            Some(Event::Init) | None => Vec::new(),
-            Some(Event::InitApply(object) | Event::Apply(object)) => convert(object),
-            Some(Event::InitDone) => {
+            Ok(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
+            Ok(Event::Init) | Err(_) => Vec::new(),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => convert(object),
+            Ok(Event::InitDone) => {
                 let again = std::mem::replace(&mut listed, true);
                 if !again {
                     tracing::info!(%kind, "listed");
@@ -172,7 +181,7 @@ async fn follow<K>(
                 let relisted = again.then(|| Observed::Objects(vec![ObjectEvent::Relisted(kind)]));
                 relisted.into_iter().chain([Observed::Listed(kind, number)]).collect()
             }
-            Some(Event::Delete(object)) => {
+            Ok(Event::Delete(object)) => {
                 let key = key_of(&object);
                 vec![Observed::Objects(vec![ObjectEvent::Removed(ObjectKey { kind, key }, Removal::Deleted)])]
             }
@@ -208,19 +217,21 @@ where
 }
 
 /// One line for a watch that failed: it is tried again with growing pauses, so it is no line a second.
-fn complain(what: &impl Display, error: &watcher::Error) {
-    let hint = match error {
+fn complain(what: &impl Display, error: &watcher::Error) -> Interruption {
+    let code = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => match status.code {
-            404 => "install the custom resource definitions: kubectl apply --server-side -f deploy/crds.yaml",
-            401 | 403 => "give the service account the rights of deploy/install.yaml",
-            410 => "the server has forgotten where the watch was: everything is listed again",
-            _ => "tried again",
-        },
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        _ => 0,
+    };
+    let hint = match code {
+        404 => "install the custom resource definitions: kubectl apply --server-side -f deploy/crds.yaml",
+        401 | 403 => "give the service account the rights of deploy/install.yaml",
+        410 => "the server has forgotten where the watch was: everything is listed again",
         _ => "tried again",
     };
     tracing::warn!(%what, %error, hint, "watch interrupted");
+    if code == 403 { Interruption::Forbidden } else { Interruption::Passing }
 }
 
 /// What an object means; one that cannot be read is told apart from one that does not exist.

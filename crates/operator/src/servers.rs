@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::{PodStates, is_over};
 use crate::key::key_of;
 use crate::metrics::Metrics;
-use crate::observe;
+use crate::observe::{self, Interruption};
 use crate::rbac::{Access, Scope, Verb};
 
 /// What is read here.
@@ -87,14 +87,14 @@ struct Servers {
 }
 
 impl Servers {
-    async fn follow(&mut self, mut events: impl Stream<Item = Option<Event<Pod>>> + Unpin) {
+    async fn follow(&mut self, mut events: impl Stream<Item = Result<Event<Pod>, Interruption>> + Unpin) {
         let mut keys = self.keys.clone();
         let (mut relisted, mut tell_at) = (BTreeMap::new(), None);
         loop {
             let changed = tokio::select! {
                 event = events.next() => match event {
-                    Some(Some(event)) => self.take(event, &mut relisted),
-                    Some(None) => false,
+                    Some(Ok(event)) => self.take(event, &mut relisted),
+                    Some(Err(_)) => false,
                     None => return,
                 },
                 Ok(()) = keys.changed() => self.known.borrow().is_some(),
@@ -224,7 +224,7 @@ mod tests {
         let events = stream::iter([Event::Init, Event::InitDone].into_iter().chain(changes));
         let events = events.then(async |event| {
             tokio::task::yield_now().await;
-            Some(event)
+            Ok(event)
         });
         let (known, mut told) = watch::channel(None);
         let keys = MasterKeys::new(Generation::A, MasterSecret::from_bytes([7; 32]));

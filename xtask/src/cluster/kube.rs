@@ -93,7 +93,7 @@ fn compile(binary: &Binary) -> Result<Command> {
     let mut command = Command::new("go");
     command.args(["build", "-trimpath", "-mod=readonly", "-ldflags", &linker_flags(&binary.version)]);
     // A fifth less work for 2 800 small packages: no debugging information, which the linker would leave out; one thread for each
-    // package, as many are compiled at once; and fewer collections of garbage.
+    // package, since packages are compiled side by side; and fewer collections of garbage.
     command.args(["-gcflags", "all=-dwarf=false -c=1"]).env("GOGC", "400");
     command.arg("-o").arg(binary.next()).arg(".").current_dir(&binary.sources);
     Ok(command)

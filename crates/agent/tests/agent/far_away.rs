@@ -39,13 +39,10 @@ async fn changes_among_many_zones_are_found_within_seconds_of_the_return_of_a_so
     let rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
     rig.until_ready().await;
     proxy.set(Fault::Cut);
-    wait_for("the loss of the source", LIMIT, async || {
-        let (_, report) = rig.readyz().await?;
-        ensure!(report["sources"]["operator"]["live"] == false, "{report}");
-        Ok(())
+    rig.until_report("the loss of the source", LIMIT, |_, report| {
+        report["sources"]["operator"]["live"] == false
     })
-    .await
-    .unwrap();
+    .await;
     let edited = BTreeSet::from([3, 333, 500, 777, 999]);
     source.change(&content(&edited)).await;
     for n in &edited {
@@ -75,13 +72,7 @@ async fn is_soon_ready(label: &str, there: usize) {
     proxy.set(Fault::Delay(ONE_WAY));
     let begun = Instant::now();
     let rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
-    wait_for("readiness", WITHIN, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!(status == 200, "{report}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("readiness", WITHIN, |status, _| status == 200).await;
     assert_eq!(rig.readyz().await.unwrap().1["excused"], ZONES - there);
     println!("{there} of {ZONES} zones: {:?}", begun.elapsed());
 }

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use bindy_model::named_conf::{LogLevel, Text};
 use bindy_model::{CONFIG_QUESTION, ConfigState};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Scratch, wait_for};
-use bindy_wire::{ClientError, Connection, Key, Rcode};
+use bindy_wire::{ClientError, Connection, Generation, Key, MasterSecret, Rcode};
 use bindy_zone::{Name, Rtype, Serial};
 
 use crate::support::{LIMIT, Rig, Source, catalog, catalog_text, name, own_key, www, zone_text};
-use crate::{ZONE, content, timeouts};
+use crate::{ZONE, content, timeouts, until_source_has};
 
 async fn until_called(rig: &Rig, server: &str) {
     wait_for("the new configuration", Duration::from_secs(5), async || {
@@ -38,23 +38,26 @@ async fn a_changed_configuration_is_read_by_named() {
     assert_eq!(rig.readyz().await.unwrap().0, 200);
 }
 
-/// What the agent says of the configuration of its named.
-async fn config_state(rig: &Rig) -> Result<ConfigState> {
-    let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await?;
-    let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await?;
-    let record = answer.records.first().with_context(|| format!("{}", answer.rcode))?;
-    ConfigState::from_rdata(&record.rdata).context("another form")
+/// What is said of a file that is in force.
+fn taken(file: &Path) -> ConfigState {
+    ConfigState::Taken(ConfigState::digest(&std::fs::read(file).unwrap()))
 }
 
-async fn until_config(rig: &Rig, file: &Path, wanted: impl Fn(&str, &ConfigState) -> bool) {
-    let digest = ConfigState::digest(&std::fs::read(file).unwrap());
-    wait_for("what the agent says of the configuration", LIMIT, async || {
-        let state = config_state(rig).await?;
-        ensure!(wanted(&digest, &state), "{state:?}, and the file has {digest}");
-        Ok(())
+/// Whether this is said of a file that is refused, with these words.
+fn is_refusal(state: &ConfigState, file: &Path, words: &str) -> bool {
+    let wanted = ConfigState::digest(&std::fs::read(file).unwrap());
+    matches!(state, ConfigState::Refused { digest, text } if *digest == wanted && text.contains(words))
+}
+
+async fn until_named_has(rig: &Rig, state: ConfigState) {
+    rig.until_configs("named to have taken its configuration", |configs| configs.named == state).await;
+}
+
+async fn until_agent_has(rig: &Rig, state: ConfigState) {
+    rig.until_configs("the agent to have taken its configuration", |configs| {
+        configs.agent.as_ref() == Some(&state)
     })
-    .await
-    .unwrap();
+    .await;
 }
 
 #[tokio::test]
@@ -65,31 +68,101 @@ async fn a_refused_configuration_is_told_with_its_reason_and_named_keeps_the_one
     let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
     let file = rig.named_config.clone();
-    let taken = |digest: &str, state: &ConfigState| *state == ConfigState::Taken(digest.to_owned());
-    until_config(&rig, &file, taken).await;
+    until_named_has(&rig, taken(&file)).await;
     rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
-    until_config(&rig, &file, taken).await;
+    until_named_has(&rig, taken(&file)).await;
     assert_eq!(dns::server_name(rig.named.address(), Transport::Udp).await.unwrap(), "changed");
 
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{good}\nno-such-statement yes;\n")).unwrap();
-    until_config(&rig, &file, |digest, state| {
-        matches!(state, ConfigState::Refused { digest: of, text } if of == digest && !text.is_empty())
-    })
-    .await;
+    rig.until_configs("the refusal", |configs| is_refusal(&configs.named, &file, "failure")).await;
     assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(1.0));
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
     rig.named.restart().await.unwrap();
     let called = dns::server_name(rig.named.address(), Transport::Udp).await.unwrap();
     assert_eq!(called, "changed", "named is started with the one that it has taken");
     std::fs::write(&file, good).unwrap();
-    until_config(&rig, &file, taken).await;
+    until_named_has(&rig, taken(&file)).await;
     assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(0.0));
 
     let downstream = own_key().derive("far", "edge").unwrap();
     let mut connection = Connection::open(&rig.transfer_port(Some(downstream)), timeouts()).await.unwrap();
     let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await.unwrap();
     assert_eq!((answer.rcode, answer.records.len()), (Rcode::REFUSED, 0), "it is told to somebody else");
+}
+
+#[tokio::test]
+async fn a_configuration_of_its_own_that_an_agent_refuses_is_told_with_its_reason_and_the_one_before_stays() {
+    let scratch = Scratch::new("agent-own-config").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let file = rig.config.clone();
+    until_agent_has(&rig, taken(&file)).await;
+    // One of a later version.
+    rig.json["later"] = true.into();
+    rig.write_config();
+    until_agent_has(&rig, taken(&file)).await;
+    let good = rig.json.clone();
+    rig.json["instance"] = "prod/other".into();
+    rig.write_config();
+    rig.until_configs("the refusal", |configs| {
+        configs.agent.as_ref().is_some_and(|state| is_refusal(state, &file, "with a restart of the agent"))
+    })
+    .await;
+    assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(1.0));
+    source.change(&content(2, "192.0.2.20")).await;
+    rig.until_serial(ZONE, 2, LIMIT).await;
+    let next = MasterSecret::from_bytes([8; 32]).instance_key("prod", "dns", Generation::B).unwrap();
+    scratch.write("keys/a", &[&own_key(), &next].map(Key::to_file).concat()).unwrap();
+    wait_for("the new key to be known", LIMIT, async || {
+        let mut connection = Connection::open(&rig.transfer_port(Some(next.clone())), timeouts()).await?;
+        ensure!(connection.soa(&name(ZONE)).await? == Serial::new(2));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    rig.json = good;
+    rig.write_config();
+    until_agent_has(&rig, taken(&file)).await;
+    assert_eq!(rig.metric("bindy_agent_config_refused").await.unwrap(), Some(0.0));
+}
+
+/// named takes its time to refuse what is as long as this, and the agent does not live to see it.
+#[tokio::test]
+async fn a_configuration_that_named_refused_while_its_agent_was_killed_is_not_what_named_is_started_with() {
+    let scratch = Scratch::new("agent-killed-midway").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let (file, copy) = (rig.named_config.clone(), rig.named_copy());
+    until_named_has(&rig, taken(&file)).await;
+    let good = std::fs::read_to_string(&copy).unwrap();
+    let refused =
+        format!("{good}\nacl long {{ {} }};\nno-such-statement yes;\n", "192.0.2.1; ".repeat(1_000_000));
+    std::fs::write(&file, &refused).unwrap();
+    wait_for("the agent to give it to named", LIMIT, async || {
+        ensure!(std::fs::metadata(&copy)?.len() == refused.len() as u64);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    rig.kill_agent();
+    assert_eq!(std::fs::read_to_string(&copy).unwrap().len(), refused.len(), "named has refused it already");
+    rig.start_agent().await;
+    rig.until_configs("the refusal", |configs| is_refusal(&configs.named, &file, "failure")).await;
+    assert!(std::fs::read_to_string(&copy).unwrap() == good, "the copy is not what named has taken");
+    rig.named.restart().await.unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+}
+
+const LATE: &str = "late.example";
+
+/// The second version of the catalog, with one more zone.
+fn with_a_late_zone(late: String) -> [(Name, String); 3] {
+    let catalog_text = catalog_text(&catalog(), 2, &[ZONE, LATE]);
+    [(catalog(), catalog_text), (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")), (name(LATE), late)]
 }
 
 /// named as clients reach it: by an address of this machine that is not loopback. Nothing leaves the machine.
@@ -114,12 +187,10 @@ async fn a_named_that_starts_answers_nobody_before_it_has_everything() {
     rig.named.restart().await.unwrap();
     let asked = dns::ask(rig.named.address(), Transport::Udp, &name(ZONE), Rtype::SOA).await.unwrap();
     assert_eq!(asked.rcode, Rcode::REFUSED, "what clients must not be told");
-    let waits = async || {
-        let (status, body) = rig.readyz().await?;
-        ensure!(status == 503 && body["waitingFor"][0] == "the catalog zone", "{body}");
-        Ok(())
-    };
-    wait_for("the agent to notice it", LIMIT, waits).await.unwrap();
+    rig.until_report("the agent to notice it", LIMIT, |status, report| {
+        status == 503 && report["waitingFor"][0] == "the catalog zone"
+    })
+    .await;
     let asked = dns::ask(clients, Transport::Udp, &name(ZONE), Rtype::SOA).await;
     assert!(asked.is_err(), "{asked:?}");
     source.named.thaw().unwrap();
@@ -134,6 +205,24 @@ async fn a_named_that_starts_answers_nobody_before_it_has_everything() {
 }
 
 #[tokio::test]
+async fn a_server_that_had_everything_once_is_ready_as_soon_as_its_agent_is_back_whatever_is_missing_now() {
+    let scratch = Scratch::new("agent-back").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    source.change(&with_a_late_zone(String::new())).await;
+    rig.until_report("the zone to be missing", LIMIT, |_, report| report["missing"] == 1).await;
+    source.named.freeze().await.unwrap();
+    rig.kill_agent();
+    rig.start_agent().await;
+    rig.until_report("readiness without an excuse", LIMIT, |status, report| {
+        status == 200 && report["missing"] == 1 && report["excused"] == 0
+    })
+    .await;
+    source.named.thaw().unwrap();
+}
+
+#[tokio::test]
 async fn a_key_that_gets_another_name_is_used_by_that_name_although_its_secret_stays() {
     let scratch = Scratch::new("agent-key-renamed").unwrap();
     let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
@@ -142,64 +231,47 @@ async fn a_key_that_gets_another_name_is_used_by_that_name_although_its_secret_s
     rig.until_ready().await;
     let other = Key::new(name("other.key."), own_key().secret());
     rig.add_key(&scratch.write("keys/other", &other.to_file()).unwrap());
-    let is_live = async |rig: &Rig, wanted: bool| {
-        wait_for("the source to be lost or there", LIMIT, async || {
-            let (_, report) = rig.readyz().await?;
-            ensure!(report["sources"]["operator"]["live"] == wanted, "{report}");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    };
     rig.json["sources"][0]["key"] = "other.key.".into();
     rig.write_config();
-    is_live(&rig, false).await;
+    rig.until_report("the loss of the source", LIMIT, |_, report| {
+        report["sources"]["operator"]["live"] == false
+    })
+    .await;
     rig.set_sources(&sources);
-    is_live(&rig, true).await;
+    rig.until_report("the return of the source", LIMIT, |_, report| {
+        report["sources"]["operator"]["live"] == true
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_named_that_starts_with_an_old_catalog_answers_nobody_before_it_has_the_zones_of_the_newest() {
-    const LATE: &str = "late.example";
     let scratch = Scratch::new("agent-old-catalog").unwrap();
     let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
     let mut rig = Rig::start_as_in_a_pod(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
     let configuration = new_pod(&mut rig).await;
-    let zones = |late: String| {
-        let catalog_text = catalog_text(&catalog(), 2, &[ZONE, LATE]);
-        [(catalog(), catalog_text), (name(ZONE), zone_text(ZONE, 1, "192.0.2.10")), (name(LATE), late)]
-    };
     // The operator knows the zone and has not got it yet.
-    source.change(&zones(String::new())).await;
-    wait_for("the new catalog", LIMIT, async || {
-        let found = dns::serial(source.named.address(), Transport::Tcp, &catalog()).await?;
-        ensure!(found == Serial::new(2), "{found}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    source.change(&with_a_late_zone(String::new())).await;
+    until_source_has(&source, &catalog(), 2).await;
     // Until it says so, named has what is on the volume only.
     source.named.freeze().await.unwrap();
     rig.start_agent().await;
     until_given(&rig, &configuration).await;
     rig.named.restart().await.unwrap();
-    let waits_for = async |missing: usize, key: &str, wanted: &str| {
-        wait_for(wanted, LIMIT, async || {
-            let (status, body) = rig.readyz().await?;
-            ensure!(status == 503 && body["missing"] == missing && body[key][0] == wanted, "{body}");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    };
-    waits_for(0, "waitingFor", "a source of the newest catalog").await;
+    rig.until_report("a source to be waited for", LIMIT, |status, report| {
+        status == 503 && report["missing"] == 0 && report["waitingFor"][0] == "a source of the newest catalog"
+    })
+    .await;
     source.named.thaw().unwrap();
-    waits_for(1, "missingZones", "late.example.").await;
+    rig.until_report("the zone to be missing", LIMIT, |status, report| {
+        status == 503 && report["missing"] == 1 && report["missingZones"][0] == "late.example."
+    })
+    .await;
     let clients = from_outside(&rig);
     let asked = dns::ask(clients, Transport::Udp, &name(ZONE), Rtype::SOA).await;
     assert!(asked.is_err(), "{asked:?}");
-    source.change(&zones(zone_text(LATE, 1, "192.0.2.20"))).await;
+    source.change(&with_a_late_zone(zone_text(LATE, 1, "192.0.2.20"))).await;
     rig.until_ready().await;
     assert_eq!(www(clients, LATE).await.unwrap(), [192, 0, 2, 20]);
 }

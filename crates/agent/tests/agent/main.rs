@@ -43,9 +43,9 @@ async fn notify(rig: &Rig, zone: &str, serial: u32) {
     connection.notify(&name(zone), Serial::new(serial)).await.unwrap();
 }
 
-async fn until_source_has(source: &Source, serial: u32) {
+async fn until_source_has(source: &Source, zone: &Name, serial: u32) {
     wait_for("the source", LIMIT, async || {
-        let found = dns::serial(source.named.address(), Transport::Tcp, &name(ZONE)).await?;
+        let found = dns::serial(source.named.address(), Transport::Tcp, zone).await?;
         ensure!(found == Serial::new(serial), "{found}");
         Ok(())
     })
@@ -62,7 +62,7 @@ async fn a_zone_arrives_and_a_change_follows_by_ixfr() {
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
 
     source.change(&content(2, "192.0.2.20")).await;
-    until_source_has(&source, 2).await;
+    until_source_has(&source, &name(ZONE), 2).await;
     notify(&rig, ZONE, 2).await;
     rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
     assert_eq!(rig.metric("bindy_agent_notifies_total").await.unwrap(), Some(1.0));
@@ -113,13 +113,10 @@ async fn change_arrives_in_spite_of(label: &str, fault: Fault) {
     assert_eq!(report["sources"]["bad"]["live"], false, "{report}");
     assert_eq!(report["ready"], true, "{report}");
     proxy.set(Fault::None);
-    wait_for("the return of the source", Duration::from_secs(3), async || {
-        let (_, report) = rig.readyz().await?;
-        ensure!(report["sources"]["bad"]["live"] == true, "{report}");
-        Ok(())
+    rig.until_report("the return of the source", Duration::from_secs(3), |_, report| {
+        report["sources"]["bad"]["live"] == true
     })
-    .await
-    .unwrap();
+    .await;
 }
 
 #[tokio::test]
@@ -208,15 +205,9 @@ async fn an_upstream_that_lies_or_refuses_is_passed_over() {
         ("refusing", "upstream", refusing.named.address()),
         ("good", "upstream", good.named.address()),
     ]);
-    wait_for("the new sources", LIMIT, async || {
-        let (_, report) = rig.readyz().await?;
-        ensure!(report["sources"]["lying"]["live"] == true, "{report}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("the new sources", LIMIT, |_, report| report["sources"]["lying"]["live"] == true).await;
     good.change(&content(11, "192.0.2.11")).await;
-    until_source_has(&good, 11).await;
+    until_source_has(&good, &name(ZONE), 11).await;
     notify(&rig, ZONE, 11).await;
     rig.until_serial(ZONE, 11, Duration::from_secs(2)).await;
     let metrics = rig.metrics().await.unwrap();
@@ -233,11 +224,28 @@ async fn an_upstream_behind_the_announced_version_is_passed_over() {
     let rig = Rig::start(&scratch, &sources).await;
     rig.until_ready().await;
     good.change(&content(2, "192.0.2.20")).await;
-    until_source_has(&good, 2).await;
+    until_source_has(&good, &name(ZONE), 2).await;
     notify(&rig, ZONE, 2).await;
     rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
     let metrics = rig.metrics().await.unwrap();
     assert!(metrics.contains(r#"relayed_total{source="behind",outcome="behind"}"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_catalog_that_only_the_operator_has_is_taken_without_a_notify_although_the_upstream_comes_first() {
+    const LATE: &str = "late.example";
+    let scratch = Scratch::new("agent-operator-ahead").unwrap();
+    let upstream = Source::start(&scratch, "upstream", &content(1, "192.0.2.10")).await;
+    let mut operator = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let sources = [
+        ("upstream", "upstream", upstream.named.address()),
+        ("operator", "operator", operator.named.address()),
+    ];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_ready().await;
+    let more = (catalog(), catalog_text(&catalog(), 2, &[ZONE, LATE]));
+    operator.change(&[more, (name(LATE), zone_text(LATE, 1, "192.0.2.30"))]).await;
+    rig.until_serial(LATE, 1, LIMIT).await;
 }
 
 #[tokio::test]
@@ -252,13 +260,10 @@ async fn a_key_that_appears_later_is_used_without_a_restart() {
     std::fs::remove_file(&key_file).unwrap();
     rig.set_sources(&[("operator", "operator", source.named.address())]);
     rig.start_agent().await;
-    wait_for("the agent", LIMIT, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!((status, &report["sources"]) == (503, &serde_json::json!({})), "{report}");
-        Ok(())
+    rig.until_report("the agent", LIMIT, |status, report| {
+        (status, &report["sources"]) == (503, &serde_json::json!({}))
     })
-    .await
-    .unwrap();
+    .await;
     std::fs::write(&key_file, text).unwrap();
     rig.until_ready().await;
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
@@ -271,13 +276,10 @@ async fn readiness_waits_for_the_catalog_and_each_member() {
     let proxy = Proxy::start(source.named.address()).await.unwrap();
     proxy.set(Fault::Cut);
     let rig = Rig::start(&scratch, &[("operator", "operator", proxy.address())]).await;
-    wait_for("named to be seen", LIMIT, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!(status == 503 && report["waitingFor"][0] == "the catalog zone", "{report}");
-        Ok(())
+    rig.until_report("named to be seen", LIMIT, |status, report| {
+        status == 503 && report["waitingFor"][0] == "the catalog zone"
     })
-    .await
-    .unwrap();
+    .await;
     // The catalog names a zone that the only source refuses: it is excused, by name.
     proxy.set(Fault::None);
     rig.until_ready().await;
@@ -368,14 +370,10 @@ async fn a_member_that_no_source_has_does_not_keep_its_server_from_clients_for_e
     assert_eq!(report["excusedZones"], serde_json::json!([[format!("{OTHER}."), "NoSource"]]), "{report}");
     proxy.set(Fault::None);
     rig.until_serial(OTHER, 1, Duration::from_secs(10)).await;
-    wait_for("the excuse to be taken back", LIMIT, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!(status == 200, "{report}");
-        ensure!(report["excused"] == 0, "{report}");
-        Ok(())
+    rig.until_report("the excuse to be taken back", LIMIT, |status, report| {
+        status == 200 && report["excused"] == 0
     })
-    .await
-    .unwrap();
+    .await;
 }
 
 #[tokio::test]
@@ -385,13 +383,7 @@ async fn one_refusal_excuses_no_member() {
     let full = Source::start(&scratch, "full", &two_zones(&zone_text(OTHER, 1, "192.0.2.30"))).await;
     let service = Proxy::start(without.named.address()).await.unwrap();
     let rig = Rig::start(&scratch, &[("sibling", "sibling", service.address())]).await;
-    wait_for("the catalog", LIMIT, async || {
-        let (_, report) = rig.readyz().await?;
-        ensure!(report["missing"] != 0, "{report}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("the catalog", LIMIT, |_, report| report["missing"] != 0).await;
     // Long enough for one survey, which may be the second.
     tokio::time::sleep(Duration::from_millis(1_300)).await;
     service.redirect(full.named.address());
@@ -418,13 +410,7 @@ async fn a_member_that_a_reachable_source_has_is_waited_for() {
     let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
     rig.named.kill().await.unwrap();
-    wait_for("named missed", LIMIT, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!(status == 503, "{report}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("named missed", LIMIT, |status, _| status == 503).await;
     rig.named.restart().await.unwrap();
     rig.until_ready().await;
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
@@ -451,7 +437,7 @@ async fn a_killed_agent_comes_back_known_to_its_named() {
     rig.until_ready().await;
     rig.kill_agent();
     source.change(&content(2, "192.0.2.20")).await;
-    until_source_has(&source, 2).await;
+    until_source_has(&source, &name(ZONE), 2).await;
     rig.start_agent().await;
     rig.until_ready().await;
     rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
@@ -572,13 +558,10 @@ async fn a_server_that_is_about_to_stop_is_not_ready_while_it_still_answers() {
     let rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
     rig.until_ready().await;
     let mut farewell = say_farewell(&rig);
-    wait_for("the server not to be ready", Duration::from_secs(5), async || {
-        let (status, body) = rig.readyz().await?;
-        ensure!(status == 503 && body["waitingFor"][0] == "named to stop", "{status} {body}");
-        Ok(())
+    rig.until_report("the server not to be ready", Duration::from_secs(5), |status, report| {
+        status == 503 && report["waitingFor"][0] == "named to stop"
     })
-    .await
-    .unwrap();
+    .await;
     assert!(farewell.try_wait().unwrap().is_none(), "it waits until nobody is sent there any more");
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
     farewell.kill().unwrap();
@@ -606,13 +589,7 @@ async fn a_server_that_alone_answers_for_its_node_stays_ready_for_a_while_when_i
     rig.until_ready().await;
     let begun = std::time::Instant::now();
     let mut farewell = say_farewell(&rig);
-    wait_for("the server not to be ready", LIMIT, async || {
-        let (status, _) = rig.readyz().await?;
-        ensure!(status == 503, "{status}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("the server not to be ready", LIMIT, |status, _| status == 503).await;
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
     farewell.kill().unwrap();
     farewell.wait().unwrap();

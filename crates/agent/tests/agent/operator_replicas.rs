@@ -3,7 +3,7 @@
 use bindy_testing::Scratch;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{LIMIT, Rig, Source};
+use super::support::{LIMIT, Rig, Source, name};
 use super::{ZONE, content, notify, until_source_has};
 
 /// Connections to `address` come to a replica that is somewhere else.
@@ -33,13 +33,13 @@ async fn the_replica_that_tells_of_a_version_is_asked_for_it_and_another_one_whe
     rig.until_ready().await;
 
     leader.change(&content(2, "192.0.2.20")).await;
-    until_source_has(&leader, 2).await;
+    until_source_has(&leader, &name(ZONE), 2).await;
     notify(&rig, ZONE, 2).await;
     rig.until_serial(ZONE, 2, LIMIT).await;
 
     leader.named.kill().await.unwrap();
     standby.change(&content(3, "192.0.2.30")).await;
-    until_source_has(&standby, 3).await;
+    until_source_has(&standby, &name(ZONE), 3).await;
     notify(&rig, ZONE, 3).await;
     rig.until_serial(ZONE, 3, LIMIT).await;
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
-use bindy_model::{CONFIG_QUESTION, ConfigState};
+use bindy_model::ConfigState;
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Scratch, wait_for};
 use bindy_wire::{Connection, Transfer};
@@ -83,15 +83,7 @@ async fn narrow(rig: &Rig) {
     assert_ne!(text, narrow, "tcp-clients is not set as it was");
     std::fs::write(file, &narrow).unwrap();
     let taken = ConfigState::Taken(ConfigState::digest(narrow.as_bytes()));
-    wait_for("named to have fewer places", LIMIT, async || {
-        let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await?;
-        let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await?;
-        let state = answer.records.first().and_then(|record| ConfigState::from_rdata(&record.rdata));
-        ensure!(state.as_ref() == Some(&taken), "{state:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_configs("named to have fewer places", |configs| configs.named == taken).await;
 }
 
 /// Another server asks for the zone, and gets it.
@@ -135,7 +127,7 @@ async fn strangers_that_take_every_connection_of_named_hold_up_neither_edits_nor
     stays_ready_for(&rig, QUIET).await;
     for serial in 2..=4 {
         source.change(&grown(serial)).await;
-        until_source_has(&source, serial).await;
+        until_source_has(&source, &name(ZONE), serial).await;
         notify(&rig, ZONE, serial).await;
         rig.until_serial(ZONE, serial, Duration::from_secs(2)).await;
         notify(&rig, &catalog().to_string(), serial).await;
@@ -148,10 +140,10 @@ async fn strangers_that_take_every_connection_of_named_hold_up_neither_edits_nor
     strangers.until_full(rig.named.address()).await;
 }
 
-/// Its connections are gone, and strangers have their places: what needs none goes on at once, and readiness, which needs the
-/// whole catalog, comes with the first place.
+/// Its connections are gone, and strangers have their places: what needs none goes on at once, and the catalog, of which the
+/// agent asks for the whole, comes with the first place.
 #[tokio::test]
-async fn an_agent_that_starts_among_strangers_gets_edits_at_once_and_is_ready_with_the_first_place() {
+async fn an_agent_that_starts_among_strangers_is_ready_and_gets_edits_at_once() {
     let scratch = Scratch::new("agent-strangers-start").unwrap();
     let mut source = Source::start(&scratch, "operator", &grown(1)).await;
     let mut rig = Rig::start(&scratch, &[("operator", "operator", source.named.address())]).await;
@@ -161,20 +153,15 @@ async fn an_agent_that_starts_among_strangers_gets_edits_at_once_and_is_ready_wi
     let strangers = Strangers::come(rig.named.address());
     strangers.until_full(rig.named.address()).await;
     rig.start_agent().await;
-    wait_for("named to be known", Duration::from_secs(3), async || {
-        let (_, report) = rig.readyz().await?;
-        ensure!(report["waitingFor"] == serde_json::json!(["the catalog zone"]), "{report}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    rig.until_report("readiness", Duration::from_secs(3), |status, _| status == 200).await;
+    assert_eq!(rig.metric("bindy_agent_members").await.unwrap(), Some(0.0));
     source.change(&grown(2)).await;
-    until_source_has(&source, 2).await;
+    until_source_has(&source, &name(ZONE), 2).await;
     notify(&rig, ZONE, 2).await;
     rig.until_serial(ZONE, 2, Duration::from_secs(2)).await;
-    wait_for("readiness", 2 * QUIET, async || {
-        let (status, report) = rig.readyz().await?;
-        ensure!(status == 200, "{report}");
+    wait_for("the catalog", 2 * QUIET, async || {
+        let members = rig.metric("bindy_agent_members").await?;
+        ensure!(members == Some(2.0), "{members:?} members");
         Ok(())
     })
     .await

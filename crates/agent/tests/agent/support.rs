@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bindy_model::named_conf::{Listen, NamedSettings, Paths, Text, Wishes, instance_config};
+use bindy_model::{CONFIG_QUESTION, ConfigStates};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Key, Named, NamedConfig, Place, Port, Scratch, ZoneSource, http, wait_for};
-use bindy_wire::{Endpoint, MasterSecret};
+use bindy_wire::{Connection, Endpoint, MasterSecret};
 use bindy_zone::{MemberLabel, Name, Rtype, Serial};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use crate::timeouts;
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 /// How long readiness waits for zones that no source has.
@@ -95,7 +98,8 @@ pub struct Rig {
     pub relay: Port,
     pub transfer: Port,
     pub http: Port,
-    config: PathBuf,
+    /// The agent's own configuration.
+    pub config: PathBuf,
     /// The configuration that named is to have; it reads a copy.
     pub named_config: PathBuf,
     pub json: Value,
@@ -189,6 +193,11 @@ impl Rig {
         Self { agent, named, relay, transfer, http, config, named_config, json, settings }
     }
 
+    /// The copy of its configuration that named reads.
+    pub fn named_copy(&self) -> PathBuf {
+        PathBuf::from(self.json["named"]["keyFile"].as_str().unwrap()).with_file_name("named.conf")
+    }
+
     /// Gives named another configuration.
     pub fn configure_named(&mut self, change: impl FnOnce(&mut NamedSettings)) {
         change(&mut self.settings);
@@ -238,6 +247,25 @@ impl Rig {
         Ok((status, serde_json::from_str(body)?))
     }
 
+    /// What the agent says of the configuration of this server.
+    pub async fn configs(&self) -> Result<ConfigStates> {
+        let mut connection = Connection::open(&self.transfer_port(Some(own_key())), timeouts()).await?;
+        let answer = connection.query(&name(CONFIG_QUESTION), Rtype::TXT).await?;
+        let records = answer.records.iter().map(|record| &*record.rdata);
+        ConfigStates::from_rdata(records).with_context(|| format!("{}", answer.rcode))
+    }
+
+    /// Waits until that holds of what the agent says of the configuration of this server.
+    pub async fn until_configs(&self, what: &str, holds: impl Fn(&ConfigStates) -> bool) {
+        wait_for(what, LIMIT, async || {
+            let configs = self.configs().await?;
+            ensure!(holds(&configs), "{configs:?}");
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.named.log()));
+    }
+
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String> {
         http::get(self.http.address(), "/metrics").await
@@ -249,9 +277,14 @@ impl Rig {
     }
 
     pub async fn until_ready(&self) {
-        wait_for("readiness", LIMIT, async || {
-            let (status, body) = self.readyz().await?;
-            ensure!(status == 200, "{body}");
+        self.until_report("readiness", LIMIT, |status, _| status == 200).await;
+    }
+
+    /// Waits until that holds of status and body of `/readyz`.
+    pub async fn until_report(&self, what: &str, limit: Duration, holds: impl Fn(u16, &Value) -> bool) {
+        wait_for(what, limit, async || {
+            let (status, report) = self.readyz().await?;
+            ensure!(holds(status, &report), "{status} {report}");
             Ok(())
         })
         .await

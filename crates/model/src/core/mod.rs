@@ -136,6 +136,8 @@ pub struct Core {
     current: Current,
     /// Publications that no object wants any more, but a served catalog may still name: one that was seen to.
     retiring: BTreeMap<(Name, NamespacedName), Option<NamespacedName>>,
+    /// Zones that lack a file and of which nobody has a version.
+    withheld: BTreeSet<NamespacedName>,
     orphans: BTreeMap<Name, Orphan>,
     /// The last serial that each zone name was published with for each instance, by whichever object.
     serials: BTreeMap<Name, BTreeMap<NamespacedName, Serial>>,
@@ -172,6 +174,7 @@ impl Core {
             zones: BTreeMap::new(),
             current: Current::default(),
             retiring: BTreeMap::new(),
+            withheld: BTreeSet::new(),
             orphans: BTreeMap::new(),
             serials: BTreeMap::new(),
             catalogs: BTreeMap::new(),

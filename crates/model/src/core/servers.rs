@@ -138,6 +138,7 @@ impl Core {
         }
         let after = self.parts();
         if before != after {
+            self.ask_again_for_withheld();
             self.mark_served_by(&before, &after, now);
         }
     }

@@ -116,16 +116,40 @@ impl Core {
         if !incomplete {
             self.world.set_residue(key, None);
         }
+        // An object that is made again has not seen the files of which servers still have the records.
+        if let Some(served) = zone.publication.served()
+            && self.world.is_new_without_file(key)
+        {
+            self.world.set_residue(key, Some(served.content.clone()));
+        }
         let Some(compiled) = self.world.compile(key) else { return };
         let (paused, release) =
             self.world.zone(key).map_or((false, None), |zone| (zone.paused, zone.metadata.release.clone()));
         self.gather(key, apex, &compiled.touched, now);
         let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
         zone.problems = compiled.problems;
+        // Without one of its files a zone would deny names that it has, and nobody has anything better yet.
+        if zone.publication.is_new() && self.world.lacks_file(key) {
+            self.withheld.insert(key.clone());
+            return;
+        }
+        self.withheld.remove(key);
         zone.publication.set_floor(compiled.serial_floor);
         zone.publication.set_word(paused, release);
         let commands = zone.publication.want(compiled.content, compiled.relisted, now);
         self.carry_out(target, commands, now, outputs);
+    }
+
+    /// Other servers are there, which may have versions of zones that nobody had before.
+    pub(super) fn ask_again_for_withheld(&mut self) {
+        for key in std::mem::take(&mut self.withheld) {
+            if let Some(apex) = self.current.get(&key)
+                && let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone()))
+            {
+                zone.publication.ask_again();
+                self.world.look_again(&key);
+            }
+        }
     }
 
     /// No object wants this zone under the name that it had.
@@ -145,10 +169,11 @@ impl Core {
         version: Option<Version>,
         now: Now,
     ) -> Option<Vec<Command>> {
-        if self.world.is_incomplete(key)
-            && let Some(version) = &version
-        {
-            self.world.set_residue(key, Some(version.content.clone()));
+        if self.world.is_incomplete(key) {
+            match &version {
+                Some(version) => self.world.set_residue(key, Some(version.content.clone())),
+                None => self.world.look_again(key),
+            }
         }
         let zone = self.zones.get_mut(&(key.clone(), apex.clone()))?;
         Some(zone.publication.fetched(version, now))

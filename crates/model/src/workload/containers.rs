@@ -22,7 +22,7 @@ pub(super) const CONFIG_DIRECTORY: &str = "/etc/bindy";
 /// File in it that named reads a copy of.
 pub const NAMED_CONFIG: &str = "named.conf";
 /// File in it that the agent reads.
-pub(super) const AGENT_CONFIG: &str = "agent.json";
+pub const AGENT_CONFIG: &str = "agent.json";
 /// Mounted Secrets.
 pub(super) const KEY_DIRECTORY: &str = "/etc/bindy-keys";
 /// The file with the instance's own keys; absent while the Secret is being replaced.

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_zone::{Name, NameError};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{Deployment, RollingUpdateStatefulSetStrategy, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -40,7 +40,7 @@ use crate::links::Link;
 use crate::named_conf::{AccessError, TextError};
 use crate::object::{Instance, NamespacedName};
 
-pub use containers::{NAMED_CONFIG, bind_image, bind_version};
+pub use containers::{AGENT_CONFIG, NAMED_CONFIG, bind_image, bind_version};
 pub use desired::{
     APPLIED_ANNOTATION, Desired, HANDOUT_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus,
     desired, ownership, surplus,
@@ -147,6 +147,19 @@ pub struct Workload {
     pub pods: Pods,
     /// How many of them may be missing by intent; `None` for no limit.
     pub disruption_budget: Option<PodDisruptionBudget>,
+}
+
+impl Workload {
+    /// The same with a StatefulSet that replaces no pod: new ones, for more servers, are of the template before.
+    pub fn held(mut self) -> Self {
+        if let Pods::StatefulSet(set) = &mut self.pods
+            && let Some(strategy) = set.spec.as_mut().and_then(|spec| spec.update_strategy.as_mut())
+        {
+            let none = RollingUpdateStatefulSetStrategy { partition: Some(i32::MAX), max_unavailable: None };
+            strategy.rolling_update = Some(none);
+        }
+        self
+    }
 }
 
 /// What makes the pods.

@@ -72,10 +72,11 @@ pub fn keep_address(live: &Value, wanted: &mut Value) -> Option<FixedAddress> {
     (parsed(kept) != parsed(&asked)).then(|| FixedAddress { name, live: kept.to_owned(), wanted: asked })
 }
 
-/// Where other servers get zones: from the ready ones only, which have them all. A BIND outside asks for serials by UDP.
+/// Where other servers get zones: from the ready ones only, which have them all. A BIND outside asks for serials, and tells of new
+/// ones, by UDP.
 pub(super) fn transfer_service(metadata: ObjectMeta, instance: &Instance) -> Service {
     let mut ports = vec![port("transfer", "TCP", TRANSFER_PORT, TRANSFER_PORT)];
-    if !instance.downstreams.is_empty() {
+    if !instance.downstreams.is_empty() || !instance.outside.is_empty() {
         ports.push(port("transfer-udp", "UDP", TRANSFER_PORT, TRANSFER_PORT));
     }
     Service { metadata, spec: Some(selecting(instance, ports)), ..Service::default() }

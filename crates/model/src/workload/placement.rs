@@ -1,7 +1,7 @@
 //! Where pods run: node affinity, spread, tolerations; and what nodes have to do with it.
 //!
-//! Whether zones are a hard limit depends on the nodes, and nodes come and go: so it is decided once a generation and noted
-//! on the workload. A later look, or another operator, finds the note and asks no node.
+//! Whether zones are a hard limit depends on the nodes, and nodes come and go: so it is decided once a generation, where that
+//! replaces servers anyway, and noted on the workload. A later look, or another operator, finds the note and asks no node.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub const REGION: &str = "topology.kubernetes.io/region";
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation of the workload: how strictly its pods are spread over zones, and for what that was decided.
 pub const SPREAD_ANNOTATION: &str = "bindy.firestoned.io/spread";
+
+/// What the note says before the word that the instance asked for itself.
+const ASKED: &str = " asked";
 
 /// What zones may differ by in servers before that weighs against a preferred region, where the scheduler gives each of region
 /// and zones the same weight (`NodeAffinity` and `PodTopologySpread`: 2 of 100 each). It tells a soft spread's zones apart by
@@ -62,14 +65,26 @@ impl Spread {
         let about = format!("{} {}", instance.metadata.generation, region.unwrap_or("-"));
         let before = noted.and_then(|note| note.rsplit_once(' '));
         let noted = before.and_then(|(noted_about, word)| Some((noted_about, strictness(word)?)));
-        let strictness = match (instance.pods.placement.spread, noted, nodes) {
-            (Some(wish), _, _) => wish,
-            (None, Some((noted_about, strictness)), _) if noted_about == about => strictness,
-            (None, _, Some(nodes)) => by_nodes(instance, nodes),
-            (None, Some((_, strictness)), None) => strictness,
-            (None, None, None) => Strictness::Preferred,
+        if let Some(strictness) = instance.pods.placement.spread {
+            return Self { note: format!("{about}{ASKED} {}", word(strictness)), strictness };
+        }
+        let strictness = match (noted, nodes) {
+            (Some((noted_about, strictness)), _) if noted_about == about => strictness,
+            (_, Some(nodes)) => by_nodes(instance, nodes),
+            (Some((_, strictness)), None) => strictness,
+            (None, None) => Strictness::Preferred,
         };
         Self { note: format!("{about} {}", word(strictness)), strictness }
+    }
+
+    /// As decided for whichever generation, unless the instance asks for something, or did: what holds while no server is replaced.
+    pub fn keep(instance: &Instance, noted: Option<&str>) -> Option<Self> {
+        let noted = noted.filter(|_| instance.pods.placement.spread.is_none())?;
+        let (about, word) = noted.rsplit_once(' ')?;
+        if about.ends_with(ASKED) {
+            return None;
+        }
+        Some(Self { strictness: strictness(word)?, note: noted.to_owned() })
     }
 }
 
@@ -258,6 +273,18 @@ mod tests {
         assert_eq!(Spread::decide(&any, None, None).strictness, Preferred);
         let wish = instance(1, None, serde_json::json!({ "spread": "preferred" }));
         assert_eq!(decided(&wish, &zoned), Preferred);
+    }
+
+    #[test]
+    fn what_was_decided_is_kept_and_what_was_asked_for_can_be_taken_back() {
+        let zoned = nodes(&[(Some("eu"), Some("eu-a")), (Some("us"), Some("us-a"))]);
+        let any = |generation| instance(generation, None, serde_json::json!({}));
+        let decided = Spread::decide(&any(1), None, Some(&zoned));
+        assert_eq!(Spread::keep(&any(2), Some(&decided.note)), Some(decided));
+        let asking = instance(2, None, serde_json::json!({ "spread": "preferred" }));
+        let asked = Spread::decide(&asking, None, Some(&zoned));
+        assert_eq!(Spread::keep(&any(3), Some(&asked.note)), None);
+        assert_eq!(Spread::decide(&any(3), Some(&asked.note), Some(&zoned)).strictness, Strictness::Required);
     }
 
     #[test]

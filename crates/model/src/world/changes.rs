@@ -253,14 +253,18 @@ impl World {
     fn read_files(&mut self, key: &NamespacedName) {
         let Some(zone) = self.zones.get_mut(key) else { return };
         let wanted: BTreeSet<ZoneFileRef> = zone.spec.zone_files.iter().cloned().collect();
+        for file in &wanted {
+            let map = self.config_maps.get(&NamespacedName::new(&*key.namespace, &*file.config_map));
+            zone.read_file(file, map.and_then(|map| map.data.get(&file.key)).map(String::as_str));
+        }
+        // One that takes the place of another has to be there first.
+        let is_there = |file: &ZoneFileRef| zone.files.get(file).is_some_and(|part| part.records.is_some());
+        let all_there = wanted.iter().all(is_there);
+        let unwanted = zone.files.keys().filter(|file| !wanted.contains(file));
         let dropped: Vec<ZoneFileRef> =
-            zone.files.keys().filter(|file| !wanted.contains(file)).cloned().collect();
+            unwanted.filter(|file| all_there || !is_there(file)).cloned().collect();
         for file in dropped {
             zone.drop_file(&file);
-        }
-        for file in wanted {
-            let map = self.config_maps.get(&NamespacedName::new(&*key.namespace, &*file.config_map));
-            zone.read_file(&file, map.and_then(|map| map.data.get(&file.key)).map(String::as_str));
         }
     }
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, NAMED_CONFIG, ObjectKind, ObjectNames,
-    Ownership, SPREAD_ANNOTATION, Spread, Surplus, desired, ownership, plan, pods_kind, surplus,
+    AGENT_CONFIG, APPLIED_ANNOTATION, Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile,
+    NAMED_CONFIG, ObjectKind, ObjectNames, Ownership, PlanError, SPREAD_ANNOTATION, Spread, Surplus,
+    Workload, desired, ownership, plan, pods_kind, surplus,
 };
-use bindy_model::{ConfigState, Instance, Link, NamespacedName};
+use bindy_model::{ConfigDigests, ConfigState, Instance, Link, NamespacedName};
 use bindy_zone::Name;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -16,10 +17,11 @@ use tracing::{info, warn};
 
 use super::calls::{self, Created, Failure, Mode};
 use super::observed::{Observed, client_addresses};
-use super::report::{PodsReport, Problem, WorkloadReport, replica_failure};
+use super::pods::Trouble;
+use super::report::{PodsReport, Problem, WAITS, WorkloadReport, is_held, is_steady, replica_failure, short};
 use super::restraint::Restraint;
 use super::secrets::{Step, step};
-use super::settle::{State, Stop, differs};
+use super::settle::{State, Stop, differs, replaces};
 use super::{Context, View};
 use crate::Term;
 
@@ -29,6 +31,14 @@ const RESYNC: Duration = Duration::from_secs(600);
 const RESYNC_UNREADY: Duration = Duration::from_secs(30);
 /// Between two pods that are told of a changed configuration: a kubelet brings it in about a second.
 const TELL_APART: Duration = Duration::from_secs(2);
+
+/// A wait for servers that are not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) until: Instant,
+    /// It did not begin in the middle of a roll-out, which may be what keeps them away.
+    steady: bool,
+}
 
 /// What is remembered of an instance between two looks.
 #[derive(Debug, Default)]
@@ -41,6 +51,8 @@ pub(super) struct Memory {
     to_tell: Vec<String>,
     /// When the next one may be.
     tell_next: Option<Instant>,
+    /// That settings which replace servers wait for those that are not there.
+    pub(super) hold: Option<Hold>,
     /// It was said that pods may not be told.
     complained: bool,
     /// Objects that could not be applied: what is known of them may not be so any more.
@@ -90,6 +102,7 @@ impl Parts {
 
 /// The objects that there should be, and those that there should not.
 struct Planned {
+    workload: Box<Workload>,
     objects: Vec<Desired>,
     surplus: Vec<Surplus>,
 }
@@ -137,7 +150,7 @@ impl Pass<'_> {
     /// Whether the instance asks for other objects than there are. Secrets cannot be read.
     fn differs(&mut self) -> bool {
         let planned = self.parts().and_then(|parts| self.plan(&parts));
-        let Ok(Planned { objects, surplus }) = planned else { return true };
+        let Ok(Planned { objects, surplus, .. }) = planned else { return true };
         surplus.iter().any(|one| self.ours(one.kind, &one.name).is_some())
             || objects.iter().filter(|object| object.kind != ObjectKind::Secret).any(|object| {
                 match self.ours(object.kind, &object.name) {
@@ -160,7 +173,7 @@ impl Pass<'_> {
                 self.settle(&object).await?;
             }
         }
-        let Planned { objects, surplus } = self.plan(&parts)?;
+        let Planned { workload, objects, surplus } = self.plan(&parts)?;
         for one in surplus.iter().filter(|one| one.after.is_none()) {
             self.remove(one.kind, &one.name).await?;
         }
@@ -182,7 +195,9 @@ impl Pass<'_> {
         if settled {
             // New pods start with what is there now.
             self.memory.untold &= ObjectKind::PODS.iter().any(|kind| self.pods(*kind).is_some());
-            self.settle(pods).await?;
+            let held = self.has_to_wait(pods).then(|| desired(&workload.held()));
+            let held = held.iter().flatten().find(|object| object.kind == pods.kind);
+            self.settle(held.unwrap_or(pods)).await?;
             self.tell_pods().await?;
             self.hand_over(&surplus).await?;
         }
@@ -199,6 +214,30 @@ impl Pass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether these settings may replace no server of a StatefulSet now, since others are not available; see [`short`]. What is to
+    /// correct pods that cannot run waits for none of them.
+    fn has_to_wait(&mut self, pods: &Desired) -> bool {
+        let live = self.ours(pods.kind, &pods.name).filter(|_| pods.kind == ObjectKind::StatefulSet);
+        let applied = |object: &Value| annotation(object, APPLIED_ANNOTATION).map(str::to_owned);
+        let changes = |live: &Value| is_held(live) || applied(live) != applied(&pods.body);
+        let live = live.filter(|live| changes(live));
+        let Some((live, problem)) = live.and_then(|live| Some((live.clone(), short(&live)?))) else {
+            self.memory.hold = None;
+            return false;
+        };
+        let (troubles, _) = self.context.pods.troubles(self.key(), Timestamp::now());
+        let is_lost = |(_, trouble): &(String, Trouble)| matches!(trouble, Trouble::Lingers { .. });
+        let is_lost = !troubles.is_empty() && troubles.iter().all(is_lost);
+        // Of a hold from before a restart it is not known how it began.
+        let begun = Hold { until: self.now + WAITS, steady: is_held(&live) || is_steady(&live) };
+        let hold = *self.memory.hold.get_or_insert(begun);
+        let waits = is_lost || (self.now < hold.until && (hold.steady || troubles.is_empty()));
+        if waits {
+            self.problems.push(problem);
+        }
+        waits
     }
 
     /// What the Deployment or StatefulSet of the instance says of itself.
@@ -228,31 +267,46 @@ impl Pass<'_> {
             operator: self.observed.hidden_primary(),
             transfer: self.observed.transfer_addresses(fleet, &neighbours).into_iter().collect(),
         };
-        let spread = self.spread();
-        let inputs = Inputs {
-            instance: self.instance,
-            links: &parts.links,
-            keys: &parts.keys,
-            handouts: &parts.handouts,
-            cluster: &cluster,
-            spread: &spread,
+        let planned = |spread: &Spread| {
+            plan(&Inputs {
+                instance: self.instance,
+                links: &parts.links,
+                keys: &parts.keys,
+                handouts: &parts.handouts,
+                cluster: &cluster,
+                spread,
+            })
         };
-        match plan(&inputs) {
+        match self.spread(planned) {
             Ok(workload) => Ok(Planned {
                 objects: desired(&workload),
                 surplus: surplus(&workload, &ObjectNames::new(self.key())),
+                workload: Box::new(workload),
             }),
             Err(error) => self.stop(Problem::Plan(error)),
         }
     }
 
-    /// How strictly pods are spread over zones: as was decided before, or by the nodes.
-    fn spread(&self) -> Spread {
+    /// What is planned with pods spread over zones as strictly as was decided before, or as the nodes are now, if other wishes replace
+    /// servers anyway: `kubectl scale` alone does not.
+    fn spread(
+        &self,
+        planned: impl Fn(&Spread) -> Result<Workload, PlanError>,
+    ) -> Result<Workload, PlanError> {
         let wanted = pods_kind(self.instance);
         let kinds = [wanted].into_iter().chain(ObjectKind::PODS);
         let live = kinds.filter_map(|kind| self.ours(kind, &ObjectNames::new(self.key()).pods)).next();
         let noted = live.as_deref().and_then(|live| annotation(live, SPREAD_ANNOTATION));
-        Spread::decide(self.instance, noted, self.observed.nodes().as_deref())
+        let decided = Spread::decide(self.instance, noted, self.observed.nodes().as_deref());
+        let kept = Spread::keep(self.instance, noted).filter(|kept| kept.strictness != decided.strictness);
+        if let (Some(kept), Some(live)) = (kept, &live) {
+            let workload = planned(&kept)?;
+            let pods = desired(&workload).into_iter().find(|object| object.kind == wanted);
+            if pods.is_some_and(|pods| !replaces(live, &pods.body)) {
+                return Ok(workload);
+            }
+        }
+        planned(&decided)
     }
 
     /// Whether the configuration that is there has to stay: a neighbour that cannot be read would be missing in a new
@@ -422,7 +476,7 @@ impl Pass<'_> {
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
                 waits: self.waits,
-                config: config.as_deref().and_then(config_digest),
+                config: config.as_deref().and_then(config_digests),
                 addresses: service.as_deref().and_then(client_addresses),
                 pods: live.as_deref().map(PodsReport::of),
                 former,
@@ -437,8 +491,8 @@ pub(super) fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(name)?.as_str()
 }
 
-/// The digest of the named.conf in a ConfigMap.
-fn config_digest(config: &Value) -> Option<String> {
-    let text = config.get("data")?.get(NAMED_CONFIG)?.as_str()?;
-    Some(ConfigState::digest(text.as_bytes()))
+/// The digests of the files in a ConfigMap.
+fn config_digests(config: &Value) -> Option<ConfigDigests> {
+    let digest = |file| Some(ConfigState::digest(config.get("data")?.get(file)?.as_str()?.as_bytes()));
+    Some(ConfigDigests { named: digest(NAMED_CONFIG)?, agent: digest(AGENT_CONFIG)? })
 }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bindy_api::Reason;
 use bindy_engine::HandoutError;
-use bindy_model::NamespacedName;
 use bindy_model::workload::{FixedAddress, FixedVolumes, ObjectKind, PlanError};
+use bindy_model::{ConfigDigests, NamespacedName};
 use bindy_wire::KeyError;
 use serde_json::Value;
 
 use super::pods::{Outside, Trouble};
+
+/// How long settings that replace servers with volumes wait for those that are not available, unless their node is lost. They may
+/// be what brings them back.
+pub(super) const WAITS: Duration = Duration::from_secs(300);
 
 /// The last report of every instance.
 pub type Reports = BTreeMap<NamespacedName, WorkloadReport>;
@@ -26,8 +31,8 @@ pub struct WorkloadReport {
     pub problems: Vec<Problem>,
     /// Whether the instance is paused and asks for other objects than there are.
     pub waits: bool,
-    /// Digest of the configuration that its servers are given; `None` before there is one.
-    pub config: Option<String>,
+    /// Digests of the configuration that its servers are given; `None` before there is one.
+    pub config: Option<ConfigDigests>,
     /// Addresses of the Service that clients use, empty when it has names only; `None`: it has none yet.
     pub addresses: Option<Vec<IpAddr>>,
     /// The Deployment or StatefulSet, while there is one.
@@ -123,6 +128,17 @@ pub enum Problem {
     /// Another address within the cluster is asked for than there is.
     #[error("{0}")]
     Address(FixedAddress),
+    /// Servers are not there, and others would be taken away.
+    #[error(
+        "settings that replace servers wait while {available} of {replicas} servers are available: a StatefulSet would take away one \
+         that answers. Without a lost node they wait {} minutes at most", WAITS.as_secs() / 60
+    )]
+    Short {
+        /// Servers that have been ready for long enough.
+        available: u32,
+        /// How many there should be.
+        replicas: u32,
+    },
     /// The Deployment cannot make its pods.
     #[error("pods cannot be made: {0}")]
     Pods(String),
@@ -140,6 +156,7 @@ impl Problem {
             | Self::Volumes(_)
             | Self::Address(_) => Reason::WorkloadRefused,
             Self::Leaving { .. }
+            | Self::Short { .. }
             | Self::Unavailable(_)
             | Self::NoHiddenPrimary(_)
             | Self::UnknownNeighbour(_) => Reason::WorkloadPending,
@@ -165,6 +182,27 @@ impl PodsReport {
     pub(super) fn is_complete(&self, replicas: u32) -> bool {
         self.observed_generation >= self.generation && self.updated >= replicas && self.available >= replicas
     }
+}
+
+/// What a StatefulSet lacks of its servers, while some are available. It would replace the one with the highest ordinal first, also
+/// where one with a lower ordinal is not available: perhaps the last that answers.
+pub(super) fn short(live: &Value) -> Option<Problem> {
+    let available = PodsReport::of(live).available;
+    let replicas = live.pointer("/spec/replicas").and_then(Value::as_u64);
+    let replicas = u32::try_from(replicas?).ok()?;
+    (1..replicas).contains(&available).then_some(Problem::Short { available, replicas })
+}
+
+/// Whether a StatefulSet has been told to replace no pod.
+pub(super) fn is_held(live: &Value) -> bool {
+    live.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).unwrap_or_default()
+        > 0
+}
+
+/// Whether all pods of a StatefulSet are of the last template that it was given.
+pub(super) fn is_steady(live: &Value) -> bool {
+    let revision = |pointer: &str| live.pointer(pointer).and_then(Value::as_str);
+    revision("/status/currentRevision") == revision("/status/updateRevision")
 }
 
 /// Why a Deployment cannot make pods, in its own words.

@@ -6,7 +6,7 @@ use bindy_model::NamespacedName;
 use bindy_model::workload::{
     APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_address, keep_volumes, ownership,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::info;
 
 use super::calls::{self, Created, Failure, Mode};
@@ -31,6 +31,12 @@ pub(super) struct Stop;
 pub(super) fn differs(live: &Value, desired: &Desired) -> bool {
     let mut body = desired.body.clone();
     keep_fixed(live, desired.kind, &mut body).is_some() || difference(live, &body).is_some()
+}
+
+/// Whether a Deployment or StatefulSet is to make other pods than it does.
+pub(super) fn replaces(live: &Value, wanted: &Value) -> bool {
+    let template = wanted.pointer("/spec/template");
+    template.is_some_and(|template| difference(live, &json!({ "spec": { "template": template } })).is_some())
 }
 
 /// Gives a wanted object what nobody can change of the live one; `Some` when that is not what is asked for.

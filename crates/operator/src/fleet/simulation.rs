@@ -5,11 +5,12 @@ mod handouts;
 mod neighbours;
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use axum::http::StatusCode;
 use bindy_engine::View;
 use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
-use bindy_model::{ConfigState, Core, Input, NamespacedName, Now, ObjectEvent};
+use bindy_model::{ConfigDigests, ConfigState, Core, Input, NamespacedName, Now, ObjectEvent};
 use bindy_wire::{Generation, MasterKeys, MasterSecret};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -155,7 +156,8 @@ async fn the_report_says_which_configuration_servers_are_given() {
     let mut world = World::settled().await;
     let given = |world: &World| {
         let config = world.api.get("configmaps", "dns-config").unwrap();
-        ConfigState::digest(config["data"]["named.conf"].as_str().unwrap().as_bytes())
+        let digest = |file: &str| ConfigState::digest(config["data"][file].as_str().unwrap().as_bytes());
+        ConfigDigests { named: digest("named.conf"), agent: digest("agent.json") }
     };
     let before = given(&world);
     assert_eq!(world.look().await.config.as_ref(), Some(&before));
@@ -506,7 +508,7 @@ async fn a_budget_of_somebody_else_counts_instead_of_ours() {
 }
 
 #[tokio::test]
-async fn neither_new_nodes_nor_a_restart_make_new_pods() {
+async fn neither_new_nodes_nor_a_restart_nor_scaling_make_other_pods() {
     let spread = |world: &World| {
         let deployment = world.api.get("deployments", "dns").unwrap();
         deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"].clone()
@@ -522,12 +524,19 @@ async fn neither_new_nodes_nor_a_restart_make_new_pods() {
     world.restart();
     world.look().await;
     assert_eq!(world.api.take_log(), ["post secrets dns-keys"], "nor does a restart that knows no node");
-    let mut changed = instance("u", &json!({ "replicas": 2 }));
-    changed["metadata"]["generation"] = json!(2);
-    world.view = view(&[changed]);
     world.zones([Some("a"), None]);
-    world.look().await;
-    assert_eq!(spread(&world), "ScheduleAnyway", "a change of the spec decides anew");
+    for (generation, spec, wanted) in [
+        (2, json!({ "replicas": 3 }), "DoNotSchedule"),
+        (3, json!({ "replicas": 3, "version": "9.20" }), "ScheduleAnyway"),
+    ] {
+        let mut changed = instance("u", &spec);
+        changed["metadata"]["generation"] = json!(generation);
+        world.view = view(&[changed]);
+        for _ in 0..2 {
+            world.look().await;
+            assert_eq!(spread(&world), wanted, "{spec}");
+        }
+    }
 }
 
 /// Has all pods of a Deployment or StatefulSet be there, as its controller would say.
@@ -605,6 +614,126 @@ async fn without_the_right_to_patch_pods_all_else_goes_on() {
         finish(&world, "statefulsets");
         assert_eq!(world.look().await.problems, [], "{refused}");
         assert!(world.api.get("deployments", "dns").is_none(), "the former servers stay: {refused}");
+    }
+}
+
+/// A StatefulSet of two servers, of which so many are available. All its pods are of revision a; of the last template is `revision`.
+async fn with_volumes(spec: &Value, available: u32, revision: &str) -> World {
+    let mut world = World::new();
+    world.view = view(&[instance("u", spec)]);
+    world.look().await;
+    available_are(&world, available, revision);
+    assert_eq!(world.look().await.problems, []);
+    world.api.take_log();
+    world
+}
+
+fn available_are(world: &World, available: u32, revision: &str) {
+    let mut set = world.api.get("statefulsets", "dns").unwrap();
+    set["status"] = json!({ "replicas": 2, "availableReplicas": available, "currentRevision": "a", "updateRevision": revision });
+    world.api.put("statefulsets", set);
+    world.watch();
+}
+
+/// Whether the StatefulSet replaces no pod.
+fn is_held(world: &World) -> bool {
+    let set = world.api.get("statefulsets", "dns").unwrap();
+    set["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == i32::MAX
+}
+
+#[tokio::test]
+async fn servers_with_volumes_are_not_replaced_while_one_is_missing_and_all_other_wishes_are_followed() {
+    let wish = |more: Value| {
+        let mut spec = json!({ "replicas": 2, "storage": { "size": "1Gi" } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let plain = wish(json!({}));
+    let short = [Problem::Short { available: 1, replicas: 2 }];
+    let limits = wish(json!({ "resources": { "limits": { "cpu": "1" } } }));
+    // Something else, and something less.
+    for (before, after) in [(&plain, &wish(json!({ "version": "9.20" }))), (&limits, &plain)] {
+        let mut world = with_volumes(before, 1, "a").await;
+        world.view = view(&[instance("u", after)]);
+        assert_eq!(world.look().await.problems, short);
+        assert!(is_held(&world), "{after}");
+        available_are(&world, 1, "b");
+        world.api.take_log();
+        assert_eq!(world.look().await.problems, short);
+        assert_eq!(world.api.take_log(), [""; 0]);
+        available_are(&world, 2, "b");
+        assert_eq!(world.look().await.problems, []);
+        assert!(!is_held(&world), "{after}");
+        world.watch();
+        world.api.take_log();
+        assert_eq!(world.look().await.problems, []);
+        assert_eq!(world.api.take_log(), [""; 0]);
+    }
+    // A wish that is never fulfilled is none that waits.
+    let mut world = with_volumes(&plain, 2, "a").await;
+    world.view = view(&[instance("u", &wish(json!({ "storage": { "size": "2Gi" }, "version": "9.20" })))]);
+    assert!(matches!(world.look().await.problems[..], [Problem::Volumes(_)]));
+    available_are(&world, 1, "b");
+    world.api.take_log();
+    assert!(matches!(world.look().await.problems[..], [Problem::Volumes(_)]));
+    assert_eq!((world.api.take_log(), is_held(&world)), (vec![], false));
+    let mut world = with_volumes(&plain, 1, "a").await;
+    world.view = view(&[instance("u", &wish(json!({ "replicas": 3, "version": "9.20" })))]);
+    assert_eq!(world.look().await.problems, short);
+    assert!(is_held(&world));
+    assert_eq!(world.api.get("statefulsets", "dns").unwrap()["spec"]["replicas"], 3);
+}
+
+#[tokio::test]
+async fn servers_with_volumes_are_replaced_when_all_are_there_or_none_or_what_is_missing_may_come_by_that() {
+    let stored = json!({ "replicas": 2, "storage": { "size": "1Gi" } });
+    let next = json!({ "replicas": 2, "version": "9.20", "storage": { "size": "1Gi" } });
+    let begin = async |available: u32, revision: &str| {
+        let mut world = with_volumes(&stored, available, revision).await;
+        world.view = view(&[instance("u", &next)]);
+        world
+    };
+    let pod = |more: Value| {
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "dns", "uid": "s" });
+        let mut pod = json!({
+            "metadata": { "name": "dns-0", "namespace": "default", "labels": { "instance": "dns" }, "ownerReferences": [owner] },
+            "spec": { "nodeName": "node1", "containers": [] },
+        });
+        for (field, value) in more.as_object().unwrap() {
+            match pod[field].as_object_mut() {
+                Some(known) => known.extend(value.as_object().unwrap().clone()),
+                None => pod[field] = value.clone(),
+            }
+        }
+        serde_json::from_value(pod).unwrap()
+    };
+    for (available, revision) in [(2, "a"), (0, "a"), (2, "b")] {
+        let mut world = begin(available, revision).await;
+        assert_eq!(world.look().await.problems, []);
+        assert!(!is_held(&world), "{available} {revision}");
+    }
+    // Neither is a second template held up that corrects the first one.
+    let waiting = json!({ "waiting": { "reason": "ImagePullBackOff" } });
+    let container = json!({ "name": "named", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": waiting });
+    let ill = pod(json!({ "status": { "containerStatuses": [container] } }));
+    for (revision, held) in [("a", true), ("b", false)] {
+        let mut world = begin(1, revision).await;
+        world.context.pods.put(&ill);
+        world.look().await;
+        assert_eq!(is_held(&world), held, "{revision}");
+    }
+    // What lasts may be what the template is to heal, but for a node that is lost.
+    let lost = pod(json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }));
+    for (pods, held) in [(vec![], false), (vec![lost], true)] {
+        let mut world = begin(1, "a").await;
+        pods.iter().for_each(|pod| world.context.pods.put(pod));
+        world.look().await;
+        available_are(&world, 1, "b");
+        world.look().await;
+        assert!(is_held(&world));
+        world.memory.hold.as_mut().unwrap().until = Instant::now();
+        world.look().await;
+        assert_eq!(is_held(&world), held);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use super::kinds::resource;
 use super::observed::{Observed, instances_of, key_of};
-use crate::observe;
+use crate::observe::{self, Interruption};
 
 /// What a watch tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(super) async fn objects(
     let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &resource(kind));
     let config = observe::config().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let mut listed = HashSet::new();
-    let take = |event: Option<Event<Value>>| {
-        let Some(event) = event else { return Vec::new() };
+    let take = |event: Result<Event<Value>, _>| {
+        let Ok(event) = event else { return Vec::new() };
         let (concerned, done) = take(kind, observed, event, &mut listed);
         concerned.into_iter().map(News::Instance).chain(done.then_some(News::Listed)).collect()
     };
@@ -93,10 +93,10 @@ pub(super) async fn hidden_primary(
         Api::namespaced_with(context.client.clone(), &service.namespace, &resource(ObjectKind::Service));
     let config = observe::config().fields(&format!("metadata.name={}", service.name));
     let take = |event| match event {
-        Some(Event::Apply(object) | Event::InitApply(object)) if observed.set_hidden_primary(&object) => {
+        Ok(Event::Apply(object) | Event::InitApply(object)) if observed.set_hidden_primary(&object) => {
             vec![News::Everything]
         }
-        Some(Event::InitDone) => vec![News::Listed],
+        Ok(Event::InitDone) => vec![News::Listed],
         _ => Vec::new(),
     };
     let events = observe::watched(api, config, format!("Service {service}"));
@@ -124,23 +124,22 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn take(&mut self, event: Option<Event<PartialObjectMeta<Node>>>) -> Vec<News> {
+    fn take(&mut self, event: Result<Event<PartialObjectMeta<Node>>, Interruption>) -> Vec<News> {
         let before = self.observed.nodes();
         let known = || before.as_deref().cloned().unwrap_or_default();
         let (mut now, mut complete) = (None, false);
         match event {
-            // It may be a right that is missing.
-            None => complete = true,
-            Some(Event::Init) => self.listed.clear(),
-            Some(Event::InitApply(node)) => drop(self.listed.insert(node.name_any(), topology(&node))),
-            Some(Event::InitDone) => {
+            Err(why) => complete = why == Interruption::Forbidden,
+            Ok(Event::Init) => self.listed.clear(),
+            Ok(Event::InitApply(node)) => drop(self.listed.insert(node.name_any(), topology(&node))),
+            Ok(Event::InitDone) => {
                 (now, complete) = (Some(std::mem::take(&mut self.listed)), true);
             }
-            Some(Event::Apply(node)) => {
+            Ok(Event::Apply(node)) => {
                 let nodes: &mut Nodes = now.insert(known());
                 nodes.insert(node.name_any(), topology(&node));
             }
-            Some(Event::Delete(node)) => drop(now.insert(known()).remove(&node.name_any())),
+            Ok(Event::Delete(node)) => drop(now.insert(known()).remove(&node.name_any())),
         }
         let mut news = Vec::new();
         if let Some(nodes) = now.filter(|now| before.as_deref() != Some(now)) {
@@ -158,11 +157,11 @@ fn topology(node: &PartialObjectMeta<Node>) -> Topology {
     Topology { region: label(REGION), zone: label(ZONE) }
 }
 
-/// Hands on what `take` makes of the events, and of failures, which are `None`. A watch is listed once only: whoever waits for
-/// all of them counts.
+/// Hands on what `take` makes of the events, and of interruptions. A watch is listed once only: whoever waits for all of them
+/// counts.
 async fn follow<T>(
-    mut events: impl Stream<Item = Option<Event<T>>> + Unpin + Send,
-    mut take: impl FnMut(Option<Event<T>>) -> Vec<News> + Send,
+    mut events: impl Stream<Item = Result<Event<T>, Interruption>> + Unpin + Send,
+    mut take: impl FnMut(Result<Event<T>, Interruption>) -> Vec<News> + Send,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
 ) {
@@ -229,20 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_news_when_they_are_elsewhere_and_nobody_waits_for_those_that_cannot_be_read() {
+    fn nodes_are_news_when_they_are_elsewhere_and_only_those_that_may_not_be_read_are_not_waited_for() {
         let node = |name: &str, zone: &str| -> PartialObjectMeta<Node> {
             serde_json::from_value(json!({ "metadata": { "name": name, "labels": { ZONE: zone } } })).unwrap()
         };
         let observed = Observed::default();
         let mut seen = Seen { observed: &observed, listed: Nodes::new() };
-        assert_eq!(seen.take(None), [News::Listed]);
+        assert_eq!(seen.take(Err(Interruption::Passing)), [], "the API server is busy");
+        assert_eq!(seen.take(Err(Interruption::Forbidden)), [News::Listed]);
         assert!(observed.nodes().is_none());
-        assert_eq!(seen.take(Some(Event::Init)), []);
-        assert_eq!(seen.take(Some(Event::InitApply(node("a", "1")))), []);
-        assert_eq!(seen.take(Some(Event::InitDone)), [News::Everything, News::Listed]);
-        assert_eq!(seen.take(Some(Event::Apply(node("a", "1")))), [], "a heartbeat");
-        assert_eq!(seen.take(Some(Event::Apply(node("b", "2")))), [News::Everything]);
-        assert_eq!(seen.take(Some(Event::Delete(node("b", "2")))), [News::Everything]);
+        assert_eq!(seen.take(Ok(Event::Init)), []);
+        assert_eq!(seen.take(Ok(Event::InitApply(node("a", "1")))), []);
+        assert_eq!(seen.take(Ok(Event::InitDone)), [News::Everything, News::Listed]);
+        assert_eq!(seen.take(Ok(Event::Apply(node("a", "1")))), [], "a heartbeat");
+        assert_eq!(seen.take(Ok(Event::Apply(node("b", "2")))), [News::Everything]);
+        assert_eq!(seen.take(Ok(Event::Delete(node("b", "2")))), [News::Everything]);
         assert_eq!(observed.nodes().unwrap()["a"].zone.as_deref(), Some("1"));
     }
 
@@ -251,12 +251,12 @@ mod tests {
         let (sender, mut news) = mpsc::channel(9);
         let object = || DynamicObject::new("a", &resource(ObjectKind::ConfigMap));
         let twice = [Event::Init, Event::InitDone, Event::Init, Event::InitDone, Event::Apply(object())];
-        let take = |event: Option<Event<DynamicObject>>| match event {
-            Some(Event::InitDone) => vec![News::Listed],
-            Some(Event::Apply(_)) => vec![News::Everything],
+        let take = |event: Result<Event<DynamicObject>, Interruption>| match event {
+            Ok(Event::InitDone) => vec![News::Listed],
+            Ok(Event::Apply(_)) => vec![News::Everything],
             _ => Vec::new(),
         };
-        let events = futures::stream::iter(twice.map(Some));
+        let events = futures::stream::iter(twice.map(Ok));
         follow(events, take, sender, CancellationToken::new()).await;
         assert_eq!(news.recv().await, Some(News::Listed));
         assert_eq!(news.recv().await, Some(News::Everything));
