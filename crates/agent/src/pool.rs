@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bindy_wire::{ClientError, Connection, Endpoint, Question, Relayed, SerialOf, Timeouts, Transfer};
 use bindy_zone::{Name, Serial, Version};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Connections for short questions, and those for transfers: a rush of transfers must not delay SOA queries. As many again are
 /// for zones that the server does not have yet, since a rush of these must not delay news of those that it has.
@@ -53,6 +53,8 @@ pub(crate) struct Pool {
     preferred: Mutex<Preferred>,
     /// Connections of an earlier one are not kept.
     generation: AtomicU64,
+    /// Tells those that wait for a place that the server keeps silent.
+    silent: Notify,
 }
 
 /// Which one is asked of those behind the address.
@@ -105,6 +107,7 @@ impl Pool {
             first_transfers: Arc::new(Semaphore::new(TRANSFERS)),
             preferred: Mutex::default(),
             generation: AtomicU64::new(0),
+            silent: Notify::new(),
         }
     }
 
@@ -160,31 +163,45 @@ impl Pool {
         ask!(self, connection => connection.transfer(zone, base))
     }
 
-    /// Sends `message` as it is and returns when the first answer message is there.
+    /// Sends `message` as it is and returns when the first answer message is there. When the server keeps silent, those that wait
+    /// for a place fail as well: others may have the answer at once.
     pub(crate) async fn exchange(
         self: &Arc<Self>,
         message: &Bytes,
         purpose: Use,
     ) -> Result<Stream, ClientError> {
         loop {
-            let permit = self.permit(purpose).await?;
-            let generation = self.generation();
-            let (connection, reused) = self.connect().await?;
-            let (sender, mut rest) = mpsc::channel(WAITING_MESSAGES);
-            let run = Arc::clone(self).run((connection, generation), message.clone(), sender, permit);
-            let running = tokio::spawn(run);
-            let error = match tokio::time::timeout(SILENCE, rest.recv()).await {
-                Ok(Some(first)) => return Ok(Stream { first, rest }),
-                Ok(None) => running.await.ok().flatten().unwrap_or(ClientError::Closed),
-                Err(_) => {
-                    running.abort();
-                    return Err(ClientError::Timeout(SILENCE));
+            let permit = tokio::select! {
+                permit = self.permit(purpose) => permit?,
+                () = self.silent.notified() => return Err(ClientError::Timeout(SILENCE)),
+            };
+            let (mut reused, generation) = (false, self.generation());
+            let asked = async {
+                let (connection, was_idle) = self.connect().await?;
+                reused = was_idle;
+                let (sender, mut rest) = mpsc::channel(WAITING_MESSAGES);
+                let run = Arc::clone(self).run((connection, generation), message.clone(), sender, permit);
+                let running = tokio::spawn(run);
+                match tokio::time::timeout(SILENCE, rest.recv()).await {
+                    Ok(Some(first)) => Ok(Stream { first, rest }),
+                    Ok(None) => Err(running.await.ok().flatten().unwrap_or(ClientError::Closed)),
+                    Err(_) => {
+                        running.abort();
+                        Err(ClientError::Timeout(SILENCE))
+                    }
                 }
             };
-            if !(reused && is_broken(&error)) {
-                return Err(error);
+            match asked.await {
+                Err(error) if reused && is_broken(&error) && !matches!(error, ClientError::Timeout(_)) => {
+                    self.forget_idle();
+                }
+                answer => {
+                    if matches!(answer, Err(ClientError::Timeout(_))) {
+                        self.silent.notify_waiters();
+                    }
+                    return answer;
+                }
             }
-            self.forget_idle();
         }
     }
 
@@ -320,7 +337,24 @@ pub(crate) fn is_broken(error: &ClientError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt;
+    use futures::{FutureExt, future};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn questions_that_wait_for_a_place_at_a_silent_server_do_not_wait_for_their_turn() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = Arc::new(Pool::new(Endpoint { address: silent.local_addr().unwrap(), key: None }));
+        // SOA of the root.
+        let question = Bytes::from_static(b"\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01");
+        let ask = |_| pool.exchange(&question, Use::Question);
+        let mut connections = Vec::new();
+        let answers = tokio::select! {
+            answers = future::join_all((0..3 * QUESTIONS).map(ask)) => answers,
+            () = async { while let Ok((one, _)) = silent.accept().await { connections.push(one); } } => unreachable!(),
+        };
+        assert!(answers.iter().all(|answer| matches!(answer, Err(ClientError::Timeout(_)))));
+        assert_eq!(connections.len(), QUESTIONS, "no one else was sent there");
+    }
 
     #[tokio::test]
     async fn zones_that_are_new_take_no_room_from_those_that_are_there() {

@@ -37,6 +37,11 @@ const FEW: u32 = 50;
 /// How often questions are sent, several at once where the rate asks for it.
 const TICK: Duration = Duration::from_millis(2);
 
+/// An answer that took longer than this is worth telling where others were lost.
+const SLOW: Duration = Duration::from_millis(100);
+/// For a client with one port: room for what comes while the client itself has to wait for a processor.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
 /// Which source ports the questions come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
@@ -57,6 +62,8 @@ pub struct Tally {
     pub lost: Vec<Loss>,
     /// What was wrong with the wrong answers.
     pub wrong: Vec<String>,
+    /// Those that took longer than [`SLOW`], in the order in which they came: when they were sent, and how long they took.
+    slow: Vec<(Duration, Duration)>,
 }
 
 /// A question without an answer.
@@ -77,38 +84,17 @@ pub struct Load {
 impl Tally {
     /// An error unless every question was answered, and rightly so.
     pub fn nothing_missed(&self) -> Result<()> {
-        ensure!(
-            self.lost.is_empty(),
-            "{} of {} questions were lost: {:?}",
-            self.lost.len(),
-            self.asked,
-            self.lost
-        );
+        ensure!(self.lost.is_empty(), "{}", self.losses());
         self.nothing_wrong()
     }
 
     /// The same for a client with [`Ports::Kept`] when that many servers were taken away: for each of them kube-proxy makes the
     /// node forget the connections to it, and answers that are on their way at that moment find no way back.
     pub fn only_answers_under_way_missed(&self, servers: usize) -> Result<()> {
-        let bursts = 1 + self
-            .lost
-            .windows(2)
-            .filter(|pair| matches!(pair, [first, second] if second.sent > first.sent + BURST))
-            .count();
-        let bursts = if self.lost.is_empty() { 0 } else { bursts };
-        ensure!(
-            bursts <= servers,
-            "{} questions were lost at {bursts} times: {:?}",
-            self.lost.len(),
-            self.lost
-        );
+        let bursts = self.lost.chunk_by(|first, second| second.sent <= first.sent + BURST).count();
         let under_way = (f64::from(self.rate) * UNDER_WAY.as_secs_f64()).ceil() as usize;
-        ensure!(
-            self.lost.len() <= servers * under_way,
-            "{} questions were lost: {:?}",
-            self.lost.len(),
-            self.lost
-        );
+        let expected = bursts <= servers && self.lost.len() <= servers * under_way;
+        ensure!(expected, "{}, where {servers} times {under_way} are expected", self.losses());
         self.nothing_wrong()
     }
 
@@ -125,10 +111,31 @@ impl Tally {
     }
 
     fn new(rate: u32) -> Self {
-        Self { rate, asked: 0, lost: Vec::new(), wrong: Vec::new() }
+        Self { rate, asked: 0, lost: Vec::new(), wrong: Vec::new(), slow: Vec::new() }
     }
 
-    fn judge(&mut self, answer: &Answer) {
+    /// How many were lost, when, and which answers were slow: a server that stands still shows as answers of two seconds next to
+    /// lost ones.
+    fn losses(&self) -> String {
+        let times =
+            self.lost.chunk_by(|first, second| second.sent <= first.sent + BURST).filter_map(|burst| {
+                let (first, last) = (burst.first()?, burst.last()?);
+                Some(format!("{} from {:?} to {:?}: {}", burst.len(), first.sent, last.sent, first.end))
+            });
+        let times: Vec<_> = times.collect();
+        let slow: Vec<_> = self.slow.iter().map(|(sent, took)| format!("{took:?} at {sent:?}")).collect();
+        let (lost, asked) = (self.lost.len(), self.asked);
+        format!(
+            "{lost} of {asked} questions were lost, {}; slow answers: {}",
+            times.join("; "),
+            slow.join(", ")
+        )
+    }
+
+    fn judge(&mut self, sent: Duration, took: Duration, answer: &Answer) {
+        if took > SLOW {
+            self.slow.push((sent, took));
+        }
         let address: Option<Ipv4Addr> = STEADY_ADDRESS.parse().ok();
         let octets = address.map(|address| address.octets());
         let is_right = |one: &AnswerRecord| octets.is_some_and(|octets| one.rdata[..] == octets);
@@ -231,39 +238,46 @@ impl Pace {
 
 async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
     let socket = bind(service, 0).await?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
     let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
     let (mut waiting, mut next): (HashMap<u16, Instant>, u16) = (HashMap::new(), 0);
     let (mut buffer, mut ticks) = ([0; 4096], tokio::time::interval(TICK));
     let mut last = None;
     loop {
-        tokio::select! {
-            received = socket.recv(&mut buffer) => {
+        ticks.tick().await;
+        // First of all what has come: nothing of it is lost because this client had to wait.
+        loop {
+            let length = match socket.try_recv(&mut buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // Refused: nobody is behind the Service at the moment; the question is lost by its time.
-                let Ok(length) = received else { continue };
-                let octets = buffer.get(..length).unwrap_or_default();
-                let id = octets.first_chunk().map(|id| u16::from_be_bytes(*id)).context("a short answer")?;
-                if waiting.remove(&id).is_some() {
-                    tally.judge(&dns::parse_answer(octets)?);
-                }
+                Err(_) => continue,
+            };
+            let octets = buffer.get(..length).unwrap_or_default();
+            let id = octets.first_chunk().map(|id| u16::from_be_bytes(*id)).context("a short answer")?;
+            if let Some(sent) = waiting.remove(&id) {
+                tally.judge(sent - pace.begun, sent.elapsed(), &dns::parse_answer(octets)?);
             }
-            _ = ticks.tick() => {
-                for (_, sent) in waiting.extract_if(|_, sent| sent.elapsed() >= LIMIT) {
-                    tally.lost.push(Loss { sent: sent - pace.begun, end: "no answer".to_owned() });
-                }
+        }
+        for (_, sent) in waiting.extract_if(|_, sent| sent.elapsed() >= LIMIT) {
+            tally.lost.push(Loss { sent: sent - pace.begun, end: "no answer".to_owned() });
+        }
+        if stopped.is_cancelled() {
+            last.get_or_insert_with(Instant::now);
+        }
+        match last {
+            Some(_) if waiting.is_empty() => {
                 tally.lost.sort();
-                if stopped.is_cancelled() {
-                    last.get_or_insert_with(Instant::now);
-                }
-                match last {
-                    Some(_) if waiting.is_empty() => return Ok(tally),
-                    Some(_) => {}
-                    None => for _ in 0..pace.due() {
-                        tally.asked += 1;
-                        waiting.insert(next, Instant::now());
-                        // What cannot be sent is lost by its time.
-                        let _ = socket.send(&dns::query_message(next, &question, Rtype::A)?).await;
-                        next = next.wrapping_add(1);
-                    },
+                return Ok(tally);
+            }
+            Some(_) => {}
+            None => {
+                for _ in 0..pace.due() {
+                    tally.asked += 1;
+                    waiting.insert(next, Instant::now());
+                    // What cannot be sent is lost by its time.
+                    let _ = socket.send(&dns::query_message(next, &question, Rtype::A)?).await;
+                    next = next.wrapping_add(1);
                 }
             }
         }
@@ -273,8 +287,8 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
 async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
     let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
     let (mut asking, mut ticks) = (JoinSet::new(), tokio::time::interval(TICK));
-    let take = |tally: &mut Tally, (sent, answer): (Duration, Result<Answer>)| match answer {
-        Ok(answer) => tally.judge(&answer),
+    let take = |tally: &mut Tally, (sent, took, answer): (Duration, Duration, Result<Answer>)| match answer {
+        Ok(answer) => tally.judge(sent, took, &answer),
         Err(error) => tally.lost.push(Loss { sent, end: format!("{error:#}") }),
     };
     while !stopped.is_cancelled() {
@@ -284,7 +298,11 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
                 tally.asked += 1;
                 let socket = new_socket(service).await?;
                 let (question, sent) = (question.clone(), pace.begun.elapsed());
-                asking.spawn(async move { (sent, ask_once(&socket, &question).await) });
+                asking.spawn(async move {
+                    let asked = Instant::now();
+                    let answer = ask_once(&socket, &question).await;
+                    (sent, asked.elapsed(), answer)
+                });
             },
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! What we start is in `PLACE/daemons`, containers are in `PLACE/pods`: on version 2 only leaves have processes. On
 //! version 1 what we start is put into two hierarchies only: one to find it, and that of the processors, which daemons and
-//! pods of a node share alike. In the root cgroup each thread of a daemon would weigh as much as all pods together.
+//! pods of a node share alike. In the root cgroup each thread of a daemon would weigh as much as all pods together. All
+//! clusters together weigh as much as a few threads of what asks them, where they would weigh as much as one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +15,9 @@ use anyhow::{Context, Result};
 use crate::cluster::layout::Name;
 
 const TOP: &str = "bindy-cluster";
+/// How much the clusters weigh against threads in the root cgroup, for versions 1 and 2, whose defaults are 1024 and 100:
+/// nodes have processors of their own elsewhere, and a busy test would take two thirds of what there is here.
+const WEIGHTS: [(&str, &str); 2] = [("cpu.shares", "16384"), ("cpu.weight", "1600")];
 const MOUNTS: &str = "/proc/self/mounts";
 
 /// Where containers of a node go, as the kubelet names it.
@@ -26,6 +30,12 @@ pub(crate) fn ensure_pods(cluster: &Name, node: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let directory = hierarchy.join(of_pods(cluster, node).trim_start_matches('/'));
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        for (file, weight) in WEIGHTS {
+            let file = hierarchy.join(TOP).join(file);
+            if file.is_file() {
+                fs::write(&file, weight).with_context(|| file.display().to_string())?;
+            }
+        }
     }
     Ok(())
 }
