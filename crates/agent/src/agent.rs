@@ -189,7 +189,8 @@ impl Agent {
 
     /// The live sources for `zone`, best first, with their connections.
     pub(crate) fn candidates(&self, zone: &Name) -> Vec<(String, Arc<Pool>)> {
-        let names = self.sources().candidates(zone, Instant::now());
+        let own = self.serial(zone);
+        let names = self.sources().candidates(zone, own, Instant::now());
         names.into_iter().filter_map(|name| self.pool(&name).map(|pool| (name, pool))).collect()
     }
 

@@ -16,6 +16,7 @@
 mod agent;
 mod answer;
 mod config;
+mod farewell;
 mod given;
 mod http;
 mod keys;

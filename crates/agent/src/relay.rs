@@ -20,15 +20,13 @@ use tracing::{debug, info};
 
 use crate::agent::Agent;
 use crate::answer::{Verdict, judge};
+use crate::farewell::until_few_ask;
 use crate::metrics::Asked;
 use crate::pool::{Stream, Use};
 use crate::transfer::only;
 
 /// How long sources are tried for one question; named waits longer than this.
 const PATIENCE: Duration = Duration::from_millis(3_500);
-/// How long it takes until nobody is sent to a server that has said that it is not ready: three probes, and what the
-/// control plane and every node's proxy need.
-const FAREWELL: Duration = Duration::from_secs(8);
 
 /// The service on loopback for named.
 pub(crate) struct Relay {
@@ -95,7 +93,8 @@ impl Relay {
         let process = self.agent.readiness().boot_time().to_owned();
         tokio::time::sleep(Duration::from_secs(self.agent.config().ready_while_stopping_seconds)).await;
         self.agent.readiness().stopping(&process);
-        tokio::time::sleep(FAREWELL).await;
+        until_few_ask().await;
+        info!("named may be stopped");
         Reply::Refused
     }
 

@@ -7,8 +7,8 @@
 //!    └─ that zone only, for a few seconds ◄──────────────┘
 //! ```
 //!
-//! Order for a zone: the source that answered its last SOA query (so SOA and transfer meet the same version), the
-//! sender of its last NOTIFY, then by kind, then as configured. Sources passed over come last; lost ones not at all.
+//! Order for a zone: the source that answered its last SOA query (so SOA and transfer meet the same version), whoever told of a
+//! version that named does not have yet, then by kind, then as configured. Sources passed over come last; lost ones not at all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -100,13 +100,13 @@ impl Sources {
         self.list = list;
     }
 
-    /// The sources to ask for `zone`, best first; empty when none is live.
-    pub(crate) fn candidates(&self, zone: &Name, now: Instant) -> Vec<String> {
+    /// The sources to ask for `zone`, which named has at serial `own`, best first; empty when none is live.
+    pub(crate) fn candidates(&self, zone: &Name, own: Option<Serial>, now: Instant) -> Vec<String> {
         let state = self.zones.get(zone);
         let sticky = state.and_then(|state| state.sticky.as_ref()).filter(|(_, until)| *until > now);
         let notifier = state
             .and_then(|state| state.notified.as_ref())
-            .filter(|(_, _, until)| *until > now)
+            .filter(|(_, serial, until)| *until > now && own.is_none_or(|own| serial.is_after(own)))
             .and_then(|(name, ..)| name.as_ref());
         let passed = |name: &String| {
             state.is_some_and(|state| {
@@ -283,22 +283,25 @@ mod tests {
             assert!(sources.failed(upstream, &zone(), Failure::Unreachable, now));
         }
         sources.answered("sibling", &zone(), now, now);
-        assert_eq!(sources.candidates(&zone(), now)[0], "sibling");
+        assert_eq!(sources.candidates(&zone(), None, now)[0], "sibling");
         assert!(sources.probed("up-2", true, now + MS));
-        assert_eq!(sources.candidates(&zone(), now + MS)[0], "up-2");
+        assert_eq!(sources.candidates(&zone(), None, now + MS)[0], "up-2");
         // An answer that was under way then changes nothing.
         sources.answered("sibling", &zone(), now, now + 2 * MS);
-        assert_eq!(sources.candidates(&zone(), now + 2 * MS)[0], "up-2");
+        assert_eq!(sources.candidates(&zone(), None, now + 2 * MS)[0], "up-2");
         sources.answered("sibling", &zone(), now + 2 * MS, now + 3 * MS);
-        assert_eq!(sources.candidates(&zone(), now + 3 * MS)[0], "sibling");
+        assert_eq!(sources.candidates(&zone(), None, now + 3 * MS)[0], "sibling");
     }
 
     #[test]
     fn upstreams_come_first_and_downstreams_last() {
         let now = Instant::now();
-        assert_eq!(secondary().candidates(&zone(), now), ["up-1", "up-2", "sibling", "operator", "down"]);
+        assert_eq!(
+            secondary().candidates(&zone(), None, now),
+            ["up-1", "up-2", "sibling", "operator", "down"]
+        );
         let primary = sources(&[("sibling", Kind::Sibling), ("operator", Kind::Operator)]);
-        assert_eq!(primary.candidates(&zone(), now), ["operator", "sibling"]);
+        assert_eq!(primary.candidates(&zone(), None, now), ["operator", "sibling"]);
     }
 
     #[test]
@@ -306,9 +309,9 @@ mod tests {
         let now = Instant::now();
         let list = [("operator", Kind::Upstream), ("hq", Kind::Outside), ("sibling", Kind::Sibling)];
         let sources = sources(&list);
-        assert_eq!(sources.candidates(&zone(), now), ["operator", "hq", "sibling"]);
+        assert_eq!(sources.candidates(&zone(), None, now), ["operator", "hq", "sibling"]);
         let other = Name::parse("example.org").unwrap();
-        assert_eq!(sources.candidates(&other, now), ["operator", "sibling"]);
+        assert_eq!(sources.candidates(&other, None, now), ["operator", "sibling"]);
     }
 
     #[test]
@@ -316,10 +319,10 @@ mod tests {
         let now = Instant::now();
         let mut sources = secondary();
         sources.answered("sibling", &zone(), now, now);
-        assert_eq!(sources.candidates(&zone(), now + 4_000 * MS)[0], "sibling");
-        assert_eq!(sources.candidates(&zone(), now + STICKY)[0], "up-1");
+        assert_eq!(sources.candidates(&zone(), None, now + 4_000 * MS)[0], "sibling");
+        assert_eq!(sources.candidates(&zone(), None, now + STICKY)[0], "up-1");
         let other = Name::parse("example.org").unwrap();
-        assert_eq!(sources.candidates(&other, now)[0], "up-1");
+        assert_eq!(sources.candidates(&other, None, now)[0], "up-1");
     }
 
     #[test]
@@ -328,7 +331,8 @@ mod tests {
         let mut sources = secondary();
         sources.answered("up-2", &zone(), now, now);
         sources.notified(&zone(), Serial::new(7), Some("operator".to_owned()), now);
-        assert_eq!(sources.candidates(&zone(), now)[0], "operator");
+        assert_eq!(sources.candidates(&zone(), Some(Serial::new(6)), now)[0], "operator");
+        assert_eq!(sources.candidates(&zone(), Some(Serial::new(7)), now)[0], "up-1", "it has it");
         assert_eq!(sources.announced(&zone(), now), Some(Serial::new(7)));
         assert_eq!(sources.announced(&zone(), now + ANNOUNCED), None);
     }
@@ -339,9 +343,9 @@ mod tests {
         let mut sources = secondary();
         sources.answered("up-1", &zone(), now, now);
         assert!(!sources.failed("up-1", &zone(), Failure::PassOver, now));
-        assert_eq!(sources.candidates(&zone(), now), ["up-2", "sibling", "operator", "down", "up-1"]);
-        assert_eq!(sources.candidates(&Name::root(), now)[0], "up-1");
-        assert_eq!(sources.candidates(&zone(), now + PASSED_OVER)[0], "up-1");
+        assert_eq!(sources.candidates(&zone(), None, now), ["up-2", "sibling", "operator", "down", "up-1"]);
+        assert_eq!(sources.candidates(&Name::root(), None, now)[0], "up-1");
+        assert_eq!(sources.candidates(&zone(), None, now + PASSED_OVER)[0], "up-1");
     }
 
     #[test]
@@ -350,7 +354,7 @@ mod tests {
         let mut sources = secondary();
         assert!(sources.failed("up-1", &zone(), Failure::Unreachable, now));
         assert!(!sources.failed("up-1", &zone(), Failure::Unreachable, now));
-        assert_eq!(sources.candidates(&zone(), now)[0], "up-2");
+        assert_eq!(sources.candidates(&zone(), None, now)[0], "up-2");
         assert!(sources.due_probes(now).is_empty());
         for _ in 0..20 {
             let asked = now;
@@ -362,7 +366,7 @@ mod tests {
         }
         assert!(sources.probed("up-1", true, now));
         assert!(!sources.probed("up-1", true, now));
-        assert_eq!(sources.candidates(&zone(), now)[0], "up-1");
+        assert_eq!(sources.candidates(&zone(), None, now)[0], "up-1");
     }
 
     #[test]
@@ -370,7 +374,7 @@ mod tests {
         let now = Instant::now();
         let mut sources = sources(&[("operator", Kind::Operator)]);
         sources.failed("operator", &zone(), Failure::Unreachable, now);
-        assert!(sources.candidates(&zone(), now).is_empty());
+        assert!(sources.candidates(&zone(), None, now).is_empty());
     }
 
     #[test]
@@ -388,7 +392,7 @@ mod tests {
         let mut sources = secondary();
         sources.failed("up-1", &zone(), Failure::Unreachable, now);
         configure(&mut sources, &[("up-1", Kind::Upstream), ("up-3", Kind::Upstream)]);
-        assert_eq!(sources.candidates(&zone(), now), ["up-3"]);
+        assert_eq!(sources.candidates(&zone(), None, now), ["up-3"]);
     }
 
     #[test]

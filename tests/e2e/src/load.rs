@@ -149,6 +149,11 @@ impl Load {
     /// Starts asking a Service from the first node, `rate` questions a second.
     pub async fn start(namespace: &Namespace, service: &str, rate: u32, ports: Ports) -> Result<Self> {
         let address = SocketAddr::new(namespace.service_address(service).await?, 53);
+        Self::start_at(namespace, address, rate, ports)
+    }
+
+    /// Starts asking whoever is at this address.
+    pub fn start_at(namespace: &Namespace, address: SocketAddr, rate: u32, ports: Ports) -> Result<Self> {
         let node = namespace.cluster().description().nodes.first().context("no nodes")?.netns.clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone();

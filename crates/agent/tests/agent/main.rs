@@ -97,6 +97,25 @@ async fn a_new_member_of_the_catalog_arrives() {
     assert_eq!(rig.readyz().await.unwrap().0, 200);
 }
 
+#[tokio::test]
+async fn a_version_that_a_sibling_had_first_does_not_hold_up_the_next_one_of_the_upstream() {
+    let scratch = Scratch::new("agent-sibling-first").unwrap();
+    let mut upstream = Source::start(&scratch, "upstream", &content(1, "192.0.2.10")).await;
+    let mut sibling = Source::start(&scratch, "sibling", &content(1, "192.0.2.10")).await;
+    let proxy = Proxy::start(upstream.named.address()).await.unwrap();
+    let sources =
+        [("upstream", "upstream", proxy.address()), ("sibling", "sibling", sibling.named.address())];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_ready().await;
+    proxy.set(Fault::Drop);
+    sibling.change(&content(2, "192.0.2.20")).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(5)).await;
+    upstream.change(&content(3, "192.0.2.30")).await;
+    until_source_has(&upstream, &name(ZONE), 3).await;
+    proxy.set(Fault::None);
+    rig.until_serial(ZONE, 3, Duration::from_secs(5)).await;
+}
+
 /// Two sources; the first one gets a fault, the change comes from the second.
 async fn change_arrives_in_spite_of(label: &str, fault: Fault) {
     let scratch = Scratch::new(&format!("agent-{label}")).unwrap();

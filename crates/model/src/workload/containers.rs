@@ -83,9 +83,9 @@ pub(super) fn named(pods: &PodSettings) -> Container {
     };
     // Asks the agent on loopback, which says that this server is not ready and answers when nobody comes any more. A
     // mere pause is not enough: kube-proxy sends clients that keep their port to a server that stops but is ready. The agent
-    // answers within 23 s; without an agent the question fails at once.
+    // answers within 43 s; without an agent the question fails at once.
     let relay = RELAY_PORT.to_string();
-    let farewell = ["dig", "@127.0.0.1", "-p", &relay, "+tcp", "+time=30", "+tries=1", STOP_QUESTION, "TXT"];
+    let farewell = ["dig", "@127.0.0.1", "-p", &relay, "+tcp", "+time=50", "+tries=1", STOP_QUESTION, "TXT"];
     let stop = LifecycleHandler {
         exec: Some(ExecAction { command: Some(farewell.map(str::to_owned).to_vec()) }),
         ..LifecycleHandler::default()

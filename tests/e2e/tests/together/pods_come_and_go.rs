@@ -1,12 +1,17 @@
 //! Pods are made, deleted one by one and all at once: no server gives a wrong, empty or older answer at any time, and
 //! none is ready without its zone. What remains answers every question.
 
-use anyhow::{Result, ensure};
-use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bindy_e2e::{Clients, Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_zone::Rtype;
 use serde_json::json;
+
+/// How long a node sends questions to a server that is stopping.
+const BUSY_NODE: Duration = Duration::from_secs(14);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_pod_and_one_less_disturb_nobody() -> Result<()> {
@@ -57,6 +62,21 @@ async fn deleted_in_turn(test: &str, times: usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_pod_is_replaced_and_clients_of_the_service_miss_nothing() -> Result<()> {
     deleted_in_turn("deleted-pod", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_still_asked_much_answers_on_when_it_is_about_to_stop() -> Result<()> {
+    in_namespace("still-asked", async |namespace| {
+        let servers = served(namespace, 2).await?;
+        let victim = servers.first().context("no server")?;
+        // As a node does that has not come to forget its connections to the server.
+        let load = Load::start_at(namespace, victim.dns(), 500, Ports::Kept)?;
+        namespace.delete_server(victim, Grace::Own).await?;
+        tokio::time::sleep(BUSY_NODE).await;
+        load.stop().await?.nothing_missed()?;
+        namespace.until_ready("primary", 2, &[victim]).await.map(drop)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
