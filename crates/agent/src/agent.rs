@@ -213,8 +213,8 @@ impl Agent {
         }
     }
 
-    /// Asks a source for the serials of these zones, which go to `answers`. Returns those that somebody else may still be asked
-    /// for: it was lost before it answered them.
+    /// Asks a source for the serials of these zones, which go to `answers`. Returns those that it was lost before it answered:
+    /// somebody else may still be asked for them.
     pub(crate) async fn ask_serials(
         &self,
         source: &str,
@@ -223,9 +223,9 @@ impl Agent {
         answers: mpsc::Sender<SerialAnswer>,
     ) -> BTreeSet<Name> {
         if let Err(error) = pool.serials(&mut zones, &answers).await
-            && let Some(zone) = zones.pop_first()
+            && let Some(zone) = zones.first()
         {
-            self.source_failed(source, &zone, &error);
+            self.source_failed(source, zone, &error);
         }
         zones
     }

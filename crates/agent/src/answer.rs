@@ -12,13 +12,21 @@ use domain::rdata::Soa;
 pub(crate) enum Verdict {
     /// The zone at this serial.
     Serves(Serial),
-    /// Anything else: refused, failed, not authoritative, not DNS.
+    /// It will not: refused, or the key is not for this.
+    Refuses,
+    /// Anything else: failed, not authoritative, not DNS.
     Declines,
 }
 
 /// Reads the first message of an answer to SOA, AXFR or IXFR.
 pub(crate) fn judge(message: &Relayed, zone: &Name) -> Verdict {
-    soa_serial(message_octets(message), zone).map_or(Verdict::Declines, Verdict::Serves)
+    let octets = message_octets(message);
+    let rcode = Message::from_octets(octets.as_ref()).map(|message| message.header().rcode());
+    match (soa_serial(octets, zone), rcode) {
+        (Some(serial), _) => Verdict::Serves(serial),
+        (None, Ok(Rcode::REFUSED | Rcode::NOTAUTH)) => Verdict::Refuses,
+        (None, _) => Verdict::Declines,
+    }
 }
 
 fn message_octets(message: &Relayed) -> &Bytes {
@@ -82,7 +90,8 @@ mod tests {
     #[test]
     fn anything_else_declines() {
         let zone = Name::parse("example.com").unwrap();
-        assert_eq!(judge(&answer(Rcode::REFUSED, true, "example.com."), &zone), Verdict::Declines);
+        assert_eq!(judge(&answer(Rcode::REFUSED, true, "example.com."), &zone), Verdict::Refuses);
+        assert_eq!(judge(&answer(Rcode::SERVFAIL, true, "example.com."), &zone), Verdict::Declines);
         assert_eq!(judge(&answer(Rcode::NOERROR, false, "example.com."), &zone), Verdict::Declines);
         assert_eq!(judge(&answer(Rcode::NOERROR, true, "example.org."), &zone), Verdict::Declines);
         assert_eq!(judge(&Relayed::Last(Bytes::from_static(b"garbage")), &zone), Verdict::Declines);

@@ -54,7 +54,7 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        let pool = Arc::new(Pool::with_transfers(endpoint, TRANSFERS));
+        let pool = Arc::new(Pool::to_the_only_one(endpoint, TRANSFERS));
         Self { pool, questions: Semaphore::new(QUESTIONS) }
     }
 

@@ -169,12 +169,15 @@ pub(crate) fn slice_after(names: &BTreeSet<Name>, last: &Name, wanted: usize) ->
     after.chain(names.iter()).take(wanted.min(names.len())).cloned().collect()
 }
 
-/// Asks the best source of each zone. What a source did not answer before it was lost is asked of the next one.
+/// Asks the best source of each zone. What it did not answer, or has no good version of, is asked of the next one.
 async fn ask_members(agent: &Arc<Agent>, mut zones: BTreeSet<Name>) {
+    let mut already = BTreeSet::new();
     while !zones.is_empty() {
         let mut of_sources: BTreeMap<String, (Arc<Pool>, BTreeSet<Name>)> = BTreeMap::new();
         for zone in std::mem::take(&mut zones) {
-            if let Some((source, pool)) = agent.candidates(&zone).into_iter().next() {
+            if let Some((source, pool)) = agent.candidates(&zone).into_iter().next()
+                && already.insert((zone.clone(), source.clone()))
+            {
                 of_sources.entry(source).or_insert_with(|| (pool, BTreeSet::new())).1.insert(zone);
             }
         }
@@ -193,18 +196,30 @@ async fn ask_members(agent: &Arc<Agent>, mut zones: BTreeSet<Name>) {
 async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Name>) -> BTreeSet<Name> {
     let (sender, mut answers) = mpsc::channel::<SerialAnswer>(1);
     let take = async {
+        let mut declined = BTreeSet::new();
         while let Some((zone, answer)) = answers.recv().await {
-            match answer {
-                // Zones that are not loaded are looked after elsewhere.
-                Ok(serial) if agent.serial(&zone).is_some_and(|own| serial.is_after(own)) => {
-                    nudge(agent, source, &zone, serial).await;
+            match (answer, agent.serial(&zone)) {
+                (Ok(serial), Some(own)) if serial.is_after(own) => match agent.named.soa(&zone).await {
+                    // What was known of named is from before it had taken the version over.
+                    Ok(now) if !serial.is_after(now) => agent.zone_loaded(&zone, now),
+                    _ => nudge(agent, source, &zone, serial).await,
+                },
+                (Ok(serial), Some(own)) if own.is_after(serial) => {
+                    agent.pass_over(source, &zone);
+                    declined.insert(zone);
                 }
-                Ok(_) => {}
-                Err(error) => agent.source_failed(source, &zone, &error),
+                // Zones that are not loaded are looked after elsewhere.
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    agent.source_failed(source, &zone, &error);
+                    declined.insert(zone);
+                }
             }
         }
+        declined
     };
-    let (left, ()) = tokio::join!(agent.ask_serials(source, pool, zones, sender), take);
+    let (mut left, mut declined) = tokio::join!(agent.ask_serials(source, pool, zones, sender), take);
+    left.append(&mut declined);
     left
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Pool {
     generation: AtomicU64,
     /// Tells those that wait for a place that the server keeps silent.
     silent: Notify,
+    /// Nobody else has the answer, so they wait for their turn all the same.
+    is_only: bool,
 }
 
 /// Which one is asked of those behind the address.
@@ -93,11 +95,15 @@ macro_rules! ask {
 
 impl Pool {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self::with_transfers(endpoint, TRANSFERS)
+        Self::with_transfers(endpoint, TRANSFERS, false)
     }
 
-    /// One for that many transfers at a time.
-    pub(crate) fn with_transfers(endpoint: Endpoint, transfers: usize) -> Self {
+    /// One for that many transfers at a time, to a server whose answers nobody else has.
+    pub(crate) fn to_the_only_one(endpoint: Endpoint, transfers: usize) -> Self {
+        Self::with_transfers(endpoint, transfers, true)
+    }
+
+    fn with_transfers(endpoint: Endpoint, transfers: usize, is_only: bool) -> Self {
         Self {
             endpoint,
             idle: Mutex::default(),
@@ -108,6 +114,7 @@ impl Pool {
             preferred: Mutex::default(),
             generation: AtomicU64::new(0),
             silent: Notify::new(),
+            is_only,
         }
     }
 
@@ -196,7 +203,7 @@ impl Pool {
                     self.forget_idle();
                 }
                 answer => {
-                    if matches!(answer, Err(ClientError::Timeout(_))) {
+                    if !self.is_only && matches!(answer, Err(ClientError::Timeout(_))) {
                         self.silent.notify_waiters();
                     }
                     return answer;
@@ -252,7 +259,10 @@ impl Pool {
             match Connection::open(&endpoint, TIMEOUTS).await {
                 Ok(connection) => return Ok(connection),
                 Err(_) => {
-                    *self.preferred() = Preferred { address: None, failed: Some((address, Instant::now())) }
+                    let mut preferred = self.preferred();
+                    preferred.failed = Some((address, Instant::now()));
+                    // Another one may have told of a version meanwhile.
+                    preferred.address = preferred.address.filter(|now| *now != address);
                 }
             }
         }

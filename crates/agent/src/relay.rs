@@ -109,8 +109,14 @@ impl Relay {
                 return Attempt::Failed;
             }
         };
-        let Verdict::Serves(serial) = judge(&stream.first, zone) else {
+        let verdict = judge(&stream.first, zone);
+        let Verdict::Serves(serial) = verdict else {
             self.count(source, "declined");
+            let offered = self.agent.sources().answered_last(source, zone, Instant::now());
+            if verdict == Verdict::Refuses && request.rtype != Rtype::SOA && offered {
+                // To whoever waits for the zone that is no better than a transfer that breaks.
+                self.agent.transfer_ended(zone, None);
+            }
             self.agent.pass_over(source, zone);
             return Attempt::Failed;
         };

@@ -166,6 +166,12 @@ impl Sources {
         state.passed_over.retain(|(name, until)| name != source && *until > now);
     }
 
+    /// Whether `source` answered the last question about `zone`, so that its transfer goes there.
+    pub(crate) fn answered_last(&self, source: &str, zone: &Name, now: Instant) -> bool {
+        let sticky = self.zones.get(zone).and_then(|state| state.sticky.as_ref());
+        sticky.is_some_and(|(name, until)| name == source && *until > now)
+    }
+
     /// `source` did not give `zone`. Returns whether it is lost by that.
     pub(crate) fn failed(&mut self, source: &str, zone: &Name, failure: Failure, now: Instant) -> bool {
         let state = self.zone(zone, now);
@@ -216,8 +222,11 @@ impl Sources {
         let returned = found.is_some_and(|source| source.lost.take().is_some());
         if returned {
             self.returned = Some(now);
-            // Whoever answered meanwhile may know less.
-            self.zones.values_mut().for_each(|state| state.sticky = None);
+            // Whoever answered meanwhile may know less, and what it did not have before it was lost it may have now.
+            for state in self.zones.values_mut() {
+                state.sticky = None;
+                state.passed_over.retain(|(name, _)| name != source);
+            }
         }
         returned
     }
@@ -284,6 +293,7 @@ mod tests {
         }
         sources.answered("sibling", &zone(), now, now);
         assert_eq!(sources.candidates(&zone(), None, now)[0], "sibling");
+        sources.failed("up-2", &zone(), Failure::PassOver, now);
         assert!(sources.probed("up-2", true, now + MS));
         assert_eq!(sources.candidates(&zone(), None, now + MS)[0], "up-2");
         // An answer that was under way then changes nothing.

@@ -135,7 +135,7 @@ fn zone_ready(report: &ZoneReport) -> Condition {
     {
         return no(
             problem_reason(problem),
-            format!("nothing is served before all zone files can be read: {problem}"),
+            format!("nothing is published before all zone files can be read: {problem}"),
         );
     }
     let Some(published) = report.published.filter(|_| report.proven || !report.pending) else {

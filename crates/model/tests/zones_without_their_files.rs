@@ -30,16 +30,26 @@ fn apply(core: &mut Core, objects: &[Object]) -> Vec<Version> {
     take(core, Input::Objects(events.collect()), None)
 }
 
-/// Takes something in, and what follows from it. `kept` is what servers have of the zone.
-fn take(core: &mut Core, input: Input, kept: Option<&Version>) -> Vec<Version> {
+/// Takes something in, and what follows from it. `kept` is what servers have. Returns the versions of zones that are published.
+fn take<'a>(core: &mut Core, input: Input, kept: impl IntoIterator<Item = &'a Version>) -> Vec<Version> {
+    let published = take_all(core, (input, NOW), &kept.into_iter().collect::<Vec<_>>()).into_iter();
+    let of_zones = |(target, version)| matches!(target, Target::Zone(..)).then_some(version);
+    published.filter_map(of_zones).collect()
+}
+
+/// The same with the versions of catalogs.
+fn take_all(core: &mut Core, (input, now): (Input, Now), kept: &[&Version]) -> Vec<(Target, Version)> {
     let (mut inputs, mut published) = (vec![input], Vec::new());
     while let Some(input) = inputs.pop() {
-        for output in core.step(input, NOW) {
+        for output in core.step(input, now) {
             match output {
                 Output::Swap { target, .. } => inputs.push(Input::Swapped(target, Swapped::Done)),
-                Output::Fetch(target, ..) => inputs.push(Input::Fetched(target, kept.cloned())),
+                Output::Fetch(target, apex, _) => {
+                    let kept = kept.iter().find(|version| *version.content.apex() == apex);
+                    inputs.push(Input::Fetched(target, kept.map(|kept| (*kept).clone())));
+                }
                 Output::CatchUp(number) => inputs.push(Input::CaughtUp(number)),
-                Output::Publish(Target::Zone(..), _, version) => published.push(version),
+                Output::Publish(target, _, version) => published.push((target, version)),
                 _ => {}
             }
         }
@@ -162,4 +172,41 @@ fn a_zone_that_is_made_again_before_its_file_has_what_servers_still_serve_of_it(
     let published = apply(&mut core, &[file("post A 192.0.2.4\n")]);
     let [version] = &published[..] else { panic!("{published:?}") };
     assert_eq!(["www", "more", "mail", "post"].map(|name| has(version, name)), [true, true, false, true]);
+}
+
+/// As after a deletion by mistake while no operator was there: of so many zones it is not believed.
+#[test]
+fn a_zone_that_is_served_without_its_object_and_made_again_before_its_file_keeps_what_is_served() {
+    let others = (0..20).map(|n| zone_with_file(&format!("zone-{n}"), &format!("zone-{n}.example")));
+    let before = objects().into_iter().chain([file("mail A 192.0.2.3\n")]).chain(others);
+    let events = before.map(ObjectEvent::Applied).chain([ObjectEvent::Listed]);
+    let mut core = Core::new([]);
+    let mut served = take_all(&mut core, (Input::Objects(events.collect()), NOW), &[]);
+    // A catalog waits for more members.
+    let later = Now { monotonic: NOW.monotonic + Duration::from_secs(10), ..NOW };
+    served.extend(take_all(&mut core, (Input::Tick, later), &[]));
+    let (catalogs, zones): (Vec<_>, Vec<_>) =
+        served.iter().partition(|(target, _)| matches!(target, Target::Catalog(_)));
+    let (_, catalog) = catalogs.last().unwrap();
+    let kept: Vec<&Version> = zones.into_iter().map(|(_, zone)| zone).chain([catalog]).collect();
+    let mut core = Core::new([((key("one"), LedgerKind::Catalog), LedgerEntry::of(catalog))]);
+    let alone = [ObjectEvent::Applied(instance("one", Role::Primary, &[])), ObjectEvent::Listed];
+    take(&mut core, Input::Objects(alone.to_vec()), kept);
+    let published = apply(&mut core, &[zone_with_file("zone", "example.com"), a("more", "more", 2)]);
+    assert!(!published.is_empty() && published.iter().all(|version| has(version, "mail")), "{published:?}");
+    assert!(has(published.last().unwrap(), "more"));
+    let published = apply(&mut core, &[file("post A 192.0.2.4\n")]);
+    let [version] = &published[..] else { panic!("{published:?}") };
+    assert_eq!(["more", "mail", "post"].map(|name| has(version, name)), [true, false, true]);
+}
+
+#[test]
+fn a_zone_that_was_published_without_one_of_its_files_is_published_so_again_when_all_servers_have_lost_it() {
+    let Object::Zone(mut zone) = zone_with_file("zone", "example.com") else { panic!("no zone") };
+    let good: Vec<Object> = objects().into_iter().chain([file("mail A 192.0.2.3\n")]).collect();
+    let version = apply(&mut Core::new([]), &good).remove(0);
+    zone.zone_files.push(ZoneFileRef { config_map: "typo".to_owned(), ..zone.zone_files[0].clone() });
+    let mut core = Core::new([((key("zone"), LedgerKind::Zone), LedgerEntry::of(&version))]);
+    let objects: Vec<Object> = good.into_iter().chain([Object::Zone(zone)]).collect();
+    assert_eq!(apply(&mut core, &objects), [version]);
 }

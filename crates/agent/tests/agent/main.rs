@@ -395,6 +395,51 @@ async fn a_member_that_no_source_has_does_not_keep_its_server_from_clients_for_e
     .await;
 }
 
+/// As of a server outside that lets everybody ask, and us not transfer.
+#[tokio::test]
+async fn a_member_that_is_offered_and_may_not_be_transferred_does_not_keep_its_server_from_clients() {
+    let scratch = Scratch::new("agent-no-transfer").unwrap();
+    let mut source =
+        Source::start(&scratch, "upstream", &two_zones(&zone_text(OTHER, 1, "192.0.2.30"))).await;
+    let mut rig = Rig::start(&scratch, &[("upstream", "upstream", source.named.address())]).await;
+    rig.until_ready().await;
+    source.allow_no_transfers();
+    lose_file(&mut rig, OTHER).await;
+    // The boot time that named tells has seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.named.restart().await.unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+    let (_, report) = rig.readyz().await.unwrap();
+    let excused = serde_json::json!([[format!("{OTHER}."), "TransferFailed"]]);
+    assert_eq!(report["excusedZones"], excused, "{report}");
+}
+
+#[tokio::test]
+async fn changes_of_one_of_many_zones_that_the_first_source_refuses_are_found_at_the_next_one() {
+    let scratch = Scratch::new("agent-first-refuses").unwrap();
+    // So many that a source is not passed over any more when a zone has its turn again.
+    let names: Vec<String> = (0..17).map(|n| format!("zone-{n}.example")).collect();
+    let members: Vec<&str> = names.iter().map(String::as_str).chain([ZONE]).collect();
+    let with = |serial, address| {
+        let others = names.iter().map(|one| (name(one), zone_text(one, 1, "192.0.2.1")));
+        let zone = (name(ZONE), zone_text(ZONE, serial, address));
+        let catalog = (catalog(), catalog_text(&catalog(), 1, &members));
+        [catalog].into_iter().chain(others).chain([zone]).collect::<Vec<_>>()
+    };
+    let all = with(1, "192.0.2.10");
+    let without = Source::start(&scratch, "without", &all[..all.len() - 1]).await;
+    let mut full = Source::start(&scratch, "full", &all).await;
+    let sources =
+        [("without", "upstream", without.named.address()), ("full", "upstream", full.named.address())];
+    let rig = Rig::start(&scratch, &sources).await;
+    rig.until_ready().await;
+    // For so long the source is preferred that gave the zone.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    full.change(&with(2, "192.0.2.20")).await;
+    rig.until_serial(ZONE, 2, Duration::from_secs(6)).await;
+}
+
 #[tokio::test]
 async fn one_refusal_excuses_no_member() {
     let scratch = Scratch::new("agent-one-refusal").unwrap();

@@ -79,6 +79,16 @@ impl Source {
         }
     }
 
+    /// Answers questions on, and refuses every transfer.
+    pub fn allow_no_transfers(&mut self) {
+        let file = self.named.place().directory.join("named.conf");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let (before, after) = config.split_once("allow-transfer {").unwrap();
+        let (_, after) = after.split_once('}').unwrap();
+        std::fs::write(&file, format!("{before}allow-transfer {{ none; }}{after}")).unwrap();
+        self.named.process().unwrap().signal(Signal::HUP).unwrap();
+    }
+
     /// Serves these texts instead.
     pub async fn change(&mut self, zones: &[(Name, String)]) {
         self.named.configure(&Self::config(zones)).unwrap();

@@ -117,10 +117,12 @@ impl Core {
             self.world.set_residue(key, None);
         }
         // An object that is made again has not seen the files of which servers still have the records.
-        if let Some(served) = zone.publication.served()
-            && self.world.is_new_without_file(key)
-        {
-            self.world.set_residue(key, Some(served.content.clone()));
+        let orphan = || self.orphans.get(apex).and_then(|orphan| orphan.version.as_ref());
+        let served = zone.publication.served().or_else(orphan);
+        let served = served.filter(|_| self.world.is_new_without_file(key)).map(|it| it.content.clone());
+        let is_made_again = served.is_some();
+        if is_made_again {
+            self.world.set_residue(key, served);
         }
         let Some(compiled) = self.world.compile(key) else { return };
         let (paused, release) =
@@ -128,8 +130,11 @@ impl Core {
         self.gather(key, apex, &compiled.touched, now);
         let Some(zone) = self.zones.get_mut(&(key.clone(), apex.clone())) else { return };
         zone.problems = compiled.problems;
-        // Without one of its files a zone would deny names that it has, and nobody has anything better yet.
-        if zone.publication.is_new() && self.world.lacks_file(key) {
+        // Without one of its files a zone would deny names that it has, and nobody has anything better yet. What was published last
+        // was good enough then.
+        let was_last =
+            || zone.publication.ledger().map(|last| last.digest) == Some(compiled.content.digest());
+        if zone.publication.is_new() && self.world.lacks_file(key) && !is_made_again && !was_last() {
             self.withheld.insert(key.clone());
             return;
         }

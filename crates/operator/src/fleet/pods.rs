@@ -86,11 +86,30 @@ pub enum Trouble {
         /// The containers that are not.
         containers: String,
     },
+    /// Its node says nothing any more, and it keeps its place in a StatefulSet.
+    NodeSilent {
+        /// The node.
+        node: String,
+    },
     /// It should have ended, and keeps its place in a StatefulSet.
     Lingers {
         /// Where it runs, or did.
         node: String,
     },
+}
+
+/// What to do about a pod of a StatefulSet on this node.
+struct Remedy<'a>(&'a str);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "and a StatefulSet makes no other in its place before it has ended: bring the node back, or if it is switched off for \
+             good: kubectl taint node {} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute",
+            self.0
+        )
+    }
 }
 
 impl fmt::Display for Trouble {
@@ -109,12 +128,10 @@ impl fmt::Display for Trouble {
                 "it runs, but {containers} has not been ready for {} minutes: its logs, and `kubectl describe pod`, say why",
                 GETS_READY.as_mins()
             ),
-            Self::Lingers { node } => write!(
-                f,
-                "it should have ended, but node {node} does not say that it has, and a StatefulSet makes no other in its place \
-                 before that: bring the node back, or if it is switched off for good: kubectl taint node {node} \
-                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-            ),
+            Self::NodeSilent { node } => write!(f, "its node {node} says nothing any more, {}", Remedy(node)),
+            Self::Lingers { node } => {
+                write!(f, "it should have ended, but node {node} does not say that it has, {}", Remedy(node))
+            }
         }
     }
 }
@@ -240,12 +257,17 @@ fn state(pod: &Pod) -> Option<PodState> {
         return None;
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
         let of_now = trouble(pod).map(|trouble| (trouble, None));
-        let (trouble, since) = of_now.or_else(|| unready(pod.status.as_ref()?)).unzip();
+        let of_now = of_now.or_else(|| unready(pod.status.as_ref()?));
+        let silent = || {
+            let node = node.clone().filter(|_| awaited && is_given_up(pod.status.as_ref()))?;
+            Some((Trouble::NodeSilent { node }, None))
+        };
+        let (trouble, since) = of_now.or_else(silent).unzip();
         return Some(PodState { node, trouble, since: since.flatten() });
     };
-    let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
     Some(PodState { node: None, trouble: Some(trouble), since: ends.checked_add(LINGERS).ok() })
 }
@@ -281,6 +303,19 @@ fn unready(status: &PodStatus) -> Option<(Trouble, Option<Timestamp>)> {
     }
     let trouble = Trouble::Unready { containers: names.join(" and ") };
     (!names.is_empty()).then(|| (trouble, since.checked_add(GETS_READY).ok()))
+}
+
+/// Whether a pod is not ready though its kubelet has said that each of its containers is: when a node is silent for a while, the
+/// control plane takes the readiness of its pods away, and nothing else.
+fn is_given_up(status: Option<&PodStatus>) -> bool {
+    let is_unready = |status: &&PodStatus| {
+        status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "False")
+    };
+    status.filter(is_unready).is_some_and(|status| {
+        let mut containers =
+            status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        status.container_statuses.is_some() && containers.all(|container| container.ready)
+    })
 }
 
 fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {

@@ -228,11 +228,18 @@ impl Pass<'_> {
             return false;
         };
         let (troubles, _) = self.context.pods.troubles(self.key(), Timestamp::now());
-        let is_lost = |(_, trouble): &(String, Trouble)| matches!(trouble, Trouble::Lingers { .. });
+        let is_lost = |(_, trouble): &(String, Trouble)| {
+            matches!(trouble, Trouble::Lingers { .. } | Trouble::NodeSilent { .. })
+        };
         let is_lost = !troubles.is_empty() && troubles.iter().all(is_lost);
         // Of a hold from before a restart it is not known how it began.
         let begun = Hold { until: self.now + WAITS, steady: is_held(&live) || is_steady(&live) };
-        let hold = *self.memory.hold.get_or_insert(begun);
+        let hold = self.memory.hold.get_or_insert(begun);
+        if is_lost {
+            // What takes its place needs its time when the node is back or given up.
+            hold.until = begun.until;
+        }
+        let hold = *hold;
         let waits = is_lost || (self.now < hold.until && (hold.steady || troubles.is_empty()));
         if waits {
             self.problems.push(problem);

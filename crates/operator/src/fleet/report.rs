@@ -185,12 +185,14 @@ impl PodsReport {
 }
 
 /// What a StatefulSet lacks of its servers, while some are available. It would replace the one with the highest ordinal first, also
-/// where one with a lower ordinal is not available: perhaps the last that answers.
+/// where one with a lower ordinal is not available: perhaps the last that answers. One that is held is also short when none is
+/// available: the last one may be back in a moment.
 pub(super) fn short(live: &Value) -> Option<Problem> {
     let available = PodsReport::of(live).available;
     let replicas = live.pointer("/spec/replicas").and_then(Value::as_u64);
     let replicas = u32::try_from(replicas?).ok()?;
-    (1..replicas).contains(&available).then_some(Problem::Short { available, replicas })
+    let fewest = u32::from(!is_held(live));
+    (fewest..replicas).contains(&available).then_some(Problem::Short { available, replicas })
 }
 
 /// Whether a StatefulSet has been told to replace no pod.

@@ -724,7 +724,11 @@ async fn servers_with_volumes_are_replaced_when_all_are_there_or_none_or_what_is
     }
     // What lasts may be what the template is to heal, but for a node that is lost.
     let lost = pod(json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }));
-    for (pods, held) in [(vec![], false), (vec![lost], true)] {
+    // As the control plane leaves it before it deletes it, which it never does where the pod tolerates that.
+    let ready = json!({ "name": "named", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": { "running": {} } });
+    let conditions = json!([{ "type": "Ready", "status": "False" }]);
+    let silent = pod(json!({ "status": { "conditions": conditions, "containerStatuses": [ready] } }));
+    for (pods, held) in [(vec![], false), (vec![lost], true), (vec![silent], true)] {
         let mut world = begin(1, "a").await;
         pods.iter().for_each(|pod| world.context.pods.put(pod));
         world.look().await;
@@ -734,7 +738,17 @@ async fn servers_with_volumes_are_replaced_when_all_are_there_or_none_or_what_is
         world.memory.hold.as_mut().unwrap().until = Instant::now();
         world.look().await;
         assert_eq!(is_held(&world), held);
+        // The node is back or given up: what takes the place of the pod starts, while the other one stays.
+        world.context.pods.retain(|_| false);
+        world.look().await;
+        assert_eq!(is_held(&world), held);
     }
+    // The last one is not there for a moment.
+    let mut world = begin(1, "a").await;
+    world.look().await;
+    available_are(&world, 0, "b");
+    world.look().await;
+    assert!(is_held(&world));
 }
 
 #[tokio::test]
