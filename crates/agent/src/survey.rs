@@ -100,7 +100,7 @@ impl Survey {
             let Ok((told, source)) = asked else { continue };
             for (zone, answer) in told {
                 if let Some(answers) = answers.get_mut(&zone) {
-                    answers.add(agent, &source, &zone, &answer);
+                    answers.add(agent, &source, &answer);
                 }
             }
         }
@@ -145,9 +145,8 @@ async fn ask_source(agent: &Agent, source: &str, pool: &Pool, zones: BTreeSet<Na
 
 impl Answers {
     /// Takes in what one source says.
-    fn add(&mut self, agent: &Agent, source: &str, zone: &Name, answer: &Result<Serial, ClientError>) {
+    fn add(&mut self, agent: &Agent, source: &str, answer: &Result<Serial, ClientError>) {
         let config = agent.config();
-        let is_from_outside = config.sources.iter().any(|one| one.zones.contains(zone));
         let Some(source) = config.sources.iter().find(|one| one.name == source) else { return };
         match answer {
             Ok(serial) => {
@@ -156,8 +155,7 @@ impl Answers {
             }
             // Perhaps later: also what named says of a member that it has not got itself.
             Err(ClientError::ServFail) => self.exists |= agent.is_operator(source),
-            // Of a zone from outside only the servers outside know whether it exists.
-            Err(_) => self.refused |= !is_from_outside || source.zones.contains(zone),
+            Err(_) => self.refused = true,
         }
     }
 }
