@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// How long it takes at least until nobody is sent to a server that is not ready: three probes, and what the control plane and
-/// every node's proxy need. In the last part of it questions are counted for the first time.
+/// It takes eight seconds until nobody is sent to a server that is not ready, with few clients: three probes, and what the control
+/// plane and every node's proxy need. These, and the first time in which questions are counted.
 const UNCOUNTED: Duration = Duration::from_secs(6);
+/// In which time questions are counted, again and again.
 const COUNTED: Duration = Duration::from_secs(2);
 /// As many datagrams in that time are clients that nodes send here; fewer are probes and news of zones.
 const MANY: u64 = 200;

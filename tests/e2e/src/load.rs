@@ -91,7 +91,7 @@ impl Tally {
     /// The same for a client with [`Ports::Kept`] when that many servers were taken away: for each of them kube-proxy makes the
     /// node forget the connections to it, and answers that are on their way at that moment find no way back.
     pub fn only_answers_under_way_missed(&self, servers: usize) -> Result<()> {
-        let bursts = self.lost.chunk_by(|first, second| second.sent <= first.sent + BURST).count();
+        let bursts = self.bursts().count();
         let under_way = (f64::from(self.rate) * UNDER_WAY.as_secs_f64()).ceil() as usize;
         let expected = bursts <= servers && self.lost.len() <= servers * under_way;
         ensure!(expected, "{}, where {servers} times {under_way} are expected", self.losses());
@@ -114,14 +114,18 @@ impl Tally {
         Self { rate, asked: 0, lost: Vec::new(), wrong: Vec::new(), slow: Vec::new() }
     }
 
+    /// What was lost at once.
+    fn bursts(&self) -> impl Iterator<Item = &[Loss]> {
+        self.lost.chunk_by(|first, second| second.sent <= first.sent + BURST)
+    }
+
     /// How many were lost, when, and which answers were slow: a server that stands still shows as answers of two seconds next to
     /// lost ones.
     fn losses(&self) -> String {
-        let times =
-            self.lost.chunk_by(|first, second| second.sent <= first.sent + BURST).filter_map(|burst| {
-                let (first, last) = (burst.first()?, burst.last()?);
-                Some(format!("{} from {:?} to {:?}: {}", burst.len(), first.sent, last.sent, first.end))
-            });
+        let times = self.bursts().filter_map(|burst| {
+            let (first, last) = (burst.first()?, burst.last()?);
+            Some(format!("{} from {:?} to {:?}: {}", burst.len(), first.sent, last.sent, first.end))
+        });
         let times: Vec<_> = times.collect();
         let slow: Vec<_> = self.slow.iter().map(|(sent, took)| format!("{took:?} at {sent:?}")).collect();
         let (lost, asked) = (self.lost.len(), self.asked);
@@ -247,7 +251,6 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
     let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
     let (mut waiting, mut next): (HashMap<u16, Instant>, u16) = (HashMap::new(), 0);
     let (mut buffer, mut ticks) = ([0; 4096], tokio::time::interval(TICK));
-    let mut last = None;
     loop {
         ticks.tick().await;
         // First of all what has come: nothing of it is lost because this client had to wait.
@@ -267,24 +270,17 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
         for (_, sent) in waiting.extract_if(|_, sent| sent.elapsed() >= LIMIT) {
             tally.lost.push(Loss { sent: sent - pace.begun, end: "no answer".to_owned() });
         }
-        if stopped.is_cancelled() {
-            last.get_or_insert_with(Instant::now);
-        }
-        match last {
-            Some(_) if waiting.is_empty() => {
-                tally.lost.sort();
-                return Ok(tally);
+        if !stopped.is_cancelled() {
+            for _ in 0..pace.due() {
+                tally.asked += 1;
+                waiting.insert(next, Instant::now());
+                // What cannot be sent is lost by its time.
+                let _ = socket.send(&dns::query_message(next, &question, Rtype::A)?).await;
+                next = next.wrapping_add(1);
             }
-            Some(_) => {}
-            None => {
-                for _ in 0..pace.due() {
-                    tally.asked += 1;
-                    waiting.insert(next, Instant::now());
-                    // What cannot be sent is lost by its time.
-                    let _ = socket.send(&dns::query_message(next, &question, Rtype::A)?).await;
-                    next = next.wrapping_add(1);
-                }
-            }
+        } else if waiting.is_empty() {
+            tally.lost.sort();
+            return Ok(tally);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn of_pods(cluster: &Name, node: &str) -> String {
     format!("/{TOP}/{cluster}/{node}/pods")
 }
 
-/// Makes it in all hierarchies: the kubelet expects to find it.
+/// Makes it in all hierarchies, since the kubelet expects to find it, and gives all clusters together their weight.
 pub(crate) fn ensure_pods(cluster: &Name, node: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let directory = hierarchy.join(of_pods(cluster, node).trim_start_matches('/'));

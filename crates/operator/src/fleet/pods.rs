@@ -260,12 +260,8 @@ fn state(pod: &Pod) -> Option<PodState> {
     let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
         let of_now = trouble(pod).map(|trouble| (trouble, None));
-        let of_now = of_now.or_else(|| unready(pod.status.as_ref()?));
-        let silent = || {
-            let node = node.clone().filter(|_| awaited && is_given_up(pod.status.as_ref()))?;
-            Some((Trouble::NodeSilent { node }, None))
-        };
-        let (trouble, since) = of_now.or_else(silent).unzip();
+        let awaited_at = node.clone().filter(|_| awaited);
+        let (trouble, since) = of_now.or_else(|| unready(pod.status.as_ref()?, awaited_at)).unzip();
         return Some(PodState { node, trouble, since: since.flatten() });
     };
     let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
@@ -288,8 +284,10 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     containers.into_iter().find_map(container_trouble)
 }
 
-/// From when on it is a trouble that a pod whose containers all run is not ready.
-fn unready(status: &PodStatus) -> Option<(Trouble, Option<Timestamp>)> {
+/// From when on it is a trouble that a pod whose containers all run is not ready. Where the kubelet has said that each of them is, its
+/// node is silent: the control plane takes the readiness of such pods away, and nothing else. That is a trouble at once at a node
+/// that keeps the place of the pod in a StatefulSet, `awaited_at`.
+fn unready(status: &PodStatus, awaited_at: Option<String>) -> Option<(Trouble, Option<Timestamp>)> {
     let ready =
         status.conditions.iter().flatten().find(|one| one.type_ == "Ready" && one.status == "False")?;
     let mut since = ready.last_transition_time.as_ref()?.0;
@@ -301,21 +299,11 @@ fn unready(status: &PodStatus) -> Option<(Trouble, Option<Timestamp>)> {
             since = since.max(running.started_at.as_ref()?.0);
         }
     }
-    let trouble = Trouble::Unready { containers: names.join(" and ") };
-    (!names.is_empty()).then(|| (trouble, since.checked_add(GETS_READY).ok()))
-}
-
-/// Whether a pod is not ready though its kubelet has said that each of its containers is: when a node is silent for a while, the
-/// control plane takes the readiness of its pods away, and nothing else.
-fn is_given_up(status: Option<&PodStatus>) -> bool {
-    let is_unready = |status: &&PodStatus| {
-        status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "False")
-    };
-    status.filter(is_unready).is_some_and(|status| {
-        let mut containers =
-            status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-        status.container_statuses.is_some() && containers.all(|container| container.ready)
-    })
+    if names.is_empty() {
+        let node = awaited_at.filter(|_| status.container_statuses.is_some())?;
+        return Some((Trouble::NodeSilent { node }, None));
+    }
+    Some((Trouble::Unready { containers: names.join(" and ") }, since.checked_add(GETS_READY).ok()))
 }
 
 fn container_trouble(status: &ContainerStatus) -> Option<Trouble> {

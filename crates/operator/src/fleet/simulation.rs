@@ -726,7 +726,8 @@ async fn servers_with_volumes_are_replaced_when_all_are_there_or_none_or_what_is
     let lost = pod(json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }));
     // As the control plane leaves it before it deletes it, which it never does where the pod tolerates that.
     let ready = json!({ "name": "named", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": { "running": {} } });
-    let conditions = json!([{ "type": "Ready", "status": "False" }]);
+    let conditions =
+        json!([{ "type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z" }]);
     let silent = pod(json!({ "status": { "conditions": conditions, "containerStatuses": [ready] } }));
     for (pods, held) in [(vec![], false), (vec![lost], true), (vec![silent], true)] {
         let mut world = begin(1, "a").await;
