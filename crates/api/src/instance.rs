@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::condition_list;
-use crate::{DisruptionBudget, Placement, REGION_LABEL, ROLE_LABEL, Resources, ServiceSettings, Storage};
+use crate::pods::pull_secret_list;
+use crate::{
+    DisruptionBudget, Placement, PullSecret, REGION_LABEL, ROLE_LABEL, Resources, ServiceSettings, Storage,
+};
 
 /// A domain name of letters, digits, `-`, `_` and, within a label, `/` (RFC 2317).
 const PLAIN_NAME: &str = r"^[A-Za-z0-9_]([-A-Za-z0-9_/]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_/]{0,61}[A-Za-z0-9_])?)*\.?$";
@@ -108,6 +111,11 @@ pub struct Bind9InstanceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
     pub image: Option<String>,
+    /// Secrets of the namespace by which nodes may pull the images of BIND and of the agent, for registries that ask who
+    /// wants them. Default: none. Example: `[{name: registry}]`. Not used by `bindy up`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "pull_secret_list")]
+    pub image_pull_secrets: Vec<PullSecret>,
     /// What each server's `named` container asks for and may use. Default: no limits. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

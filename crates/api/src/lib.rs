@@ -39,7 +39,9 @@ pub use instance::{
     LogLevel, Logging, RateLimit, Role, Upstream,
 };
 pub use manifest::{DecodeError, Kind, Object};
-pub use pods::{DisruptionBudget, Placement, Resources, Retention, Storage, Strictness, Toleration};
+pub use pods::{
+    DisruptionBudget, Placement, PullSecret, Resources, Retention, Storage, Strictness, Toleration,
+};
 pub use reason::Reason;
 pub use record::{
     AAAARecord, AAAARecordSpec, ARecord, ARecordSpec, CAARecord, CAARecordSpec, CNAMERecord, CNAMERecordSpec,

@@ -23,6 +23,15 @@ pub struct Resources {
     pub limits: BTreeMap<String, IntOrString>,
 }
 
+/// A Secret of the namespace that opens a registry, as in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecret {
+    /// Its name; it has the type `kubernetes.io/dockerconfigjson`. Example: `registry`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
 /// How strictly a wish about nodes is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -175,6 +184,17 @@ fn node_labels(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
+}
+
+/// A list with one entry a name.
+pub(crate) fn pull_secret_list(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "items": generator.subschema_for::<PullSecret>(),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
     })
 }
 

@@ -19,12 +19,13 @@ fn levels_of_the_log_that_are_none_are_named() {
 
 #[test]
 fn the_broken_rule_of_the_election_is_named_with_its_values() {
-    let contradictions: [(&[(&str, &str)], &str); 5] = [
+    let contradictions: [(&[(&str, &str)], &str); 6] = [
         (&[("LEASE_DURATION_SECONDS", "10")], "LEASE_DURATION_SECONDS (10s) must be longer than"),
         (&[("LEASE_RETRY_PERIOD_SECONDS", "9")], "LEASE_RENEW_DEADLINE_SECONDS (10s) must be longer than"),
         (&[("LEASE_DURATION_SECONDS", "soon")], "must be a whole number of seconds"),
         (&[("ENABLE_LEADER_ELECTION", "maybe")], "must be true or false"),
         (&[("POD_NAME", "")], "POD_NAME"),
+        (&[("ENABLE_LEADER_ELECTION", "false"), ("LEASE_DURATION_SECONDS", "9")], "must be longer than"),
     ];
     for (variables, rule) in contradictions {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindy"));

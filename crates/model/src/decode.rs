@@ -29,6 +29,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 config,
                 version,
                 image,
+                image_pull_secrets,
                 resources,
                 placement,
                 service,
@@ -52,6 +53,7 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 pods: PodSettings {
                     version: version.clone(),
                     image: image.clone(),
+                    image_pull_secrets: image_pull_secrets.clone(),
                     resources: resources.clone().unwrap_or_default(),
                     placement: placement.clone().unwrap_or_default(),
                     service: service.clone().unwrap_or_default(),

@@ -203,6 +203,8 @@ pub struct PodSettings {
     pub version: Option<String>,
     /// Reference of the image of BIND, instead of a version.
     pub image: Option<String>,
+    /// What opens the registries of the images.
+    pub image_pull_secrets: Vec<bindy_api::PullSecret>,
     /// What named asks for and may use.
     pub resources: bindy_api::Resources,
     /// On which nodes.

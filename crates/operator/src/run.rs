@@ -90,20 +90,17 @@ pub fn run(options: Options, cancel: CancellationToken) -> BoxFuture<'static, Re
 }
 
 async fn run_until(options: Options, cancel: CancellationToken) -> Result<(), RunError> {
-    let settings = match options.election.enabled {
-        true => Some(options.election.clone().check()?),
-        false => None,
-    };
+    let settings = options.election.clone().check()?;
     let config = config().await?;
     let client = Client::try_from(config.clone()).map_err(RunError::Client)?;
     let parts =
         Parts { client, metrics: Metrics::new(), synced: Synced::default(), tasks: TaskTracker::new() };
-    let Some(settings) = settings else {
+    if !options.election.enabled {
         tracing::warn!("no leader election: no other replica may run");
         let leader = watch::channel(State::Leader(Term::unlimited())).1;
         let stop = Stop { leading: cancel.clone(), led: CancellationToken::new(), following: cancel };
         return replica(options, &parts, leader, &stop).await;
-    };
+    }
     let store = LeaseStore::new(config, &settings).map_err(RunError::Client)?;
     let election = Election::start(settings, store, cancel.clone()).map_err(RunError::Election)?;
     parts.metrics.add(election.metrics());

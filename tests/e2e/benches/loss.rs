@@ -3,7 +3,7 @@
 //! The Service of an instance with three servers is asked for half a minute each time: by dnsperf (`…_dnsperf`), from a port that is kept
 //! (`…_kept_port`), and always from another; 2 000 questions a second altogether, then 5 000 (`…_5k`). `control_lost` is without
 //! any change, `lost_EVENT` with one, each three times; `wrong_answers` are all that were not the right answer, over the whole
-//! benchmark; dnsperf looks at response codes only. `-- EVENT…` measures these only, as `rollout drain`.
+//! benchmark; dnsperf looks at response codes only. When questions were lost stands on stderr. `-- EVENT…` measures these only, as `control drain`.
 
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ const BENCH: &str = "loss";
 const RATES: [([u32; 3], &str); 2] = [([500, 500, 1_000], ""), ([1_250, 1_250, 2_500], "_5k")];
 /// How long is asked at least.
 const TIME: Duration = Duration::from_secs(30);
+/// How long is asked before the event, until the clients have started.
+const BEFORE: Duration = Duration::from_secs(2);
 /// How long a question may wait for its answer; until then dnsperf does not say that it is lost.
 const LIMIT: Duration = Duration::from_secs(2);
 /// How often each event happens.
@@ -81,7 +83,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Asks while `event` happens, and for a while in any case.
     async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-        let event_name = metric.trim_start_matches("lost_");
+        let event_name = metric.trim_start_matches("lost_").trim_end_matches("_lost");
         if !self.wanted.is_empty() && self.wanted.iter().all(|wanted| wanted != event_name) {
             return Ok(());
         }
@@ -90,11 +92,15 @@ impl Run<'_> {
         let dnsperf = Dnsperf::start(namespace, "primary", dnsperf).await?;
         let kept = Load::start(namespace, "primary", kept, Ports::Kept).await?;
         let new = Load::start(namespace, "primary", new, Ports::New).await?;
-        let time = tokio::time::sleep(TIME);
+        let time = tokio::time::sleep(BEFORE + TIME);
+        tokio::time::sleep(BEFORE).await;
         event().await.with_context(|| metric.to_owned())?;
         time.await;
         tokio::time::sleep(LIMIT).await;
         let (kept, new) = (kept.stop().await?, new.stop().await?);
+        for missed in [&kept, &new].iter().filter_map(|tally| tally.nothing_missed().err()) {
+            eprintln!("{metric}{suffix}: {missed}");
+        }
         let counts = [("_kept_port", kept.count()), ("", new.count()), ("_dnsperf", dnsperf.stop().await?)];
         for (client, count) in counts {
             report(BENCH, &format!("{metric}{client}{suffix}"), count.lost as f64, "", count.asked);

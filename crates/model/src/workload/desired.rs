@@ -10,6 +10,9 @@ use crate::object::Metadata;
 
 /// Annotation with a hash of what was last applied: a field that is not wanted any more shows by it.
 pub const APPLIED_ANNOTATION: &str = "bindy.firestoned.io/applied";
+/// Annotation of a Deployment or StatefulSet with a hash of the template of its pods, as it was last applied: whether pods are to
+/// be replaced shows by it, also where a field of the template is not wanted any more.
+pub const TEMPLATE_ANNOTATION: &str = "bindy.firestoned.io/template";
 /// Annotation that tells which keys the instance's Secret was made with, without telling them.
 pub const KEYS_ANNOTATION: &str = "bindy.firestoned.io/keys";
 /// The same for each Secret of a downstream outside; the downstream's name follows.
@@ -141,14 +144,25 @@ fn object<T: Resource + Serialize>(kind: ObjectKind, object: &T) -> Desired {
     Desired { kind, namespace: text("/metadata/namespace"), name: text("/metadata/name"), body }
 }
 
-/// Adds the hash of the object to its annotations.
+/// Adds the hashes to the annotations of the object.
 fn mark(body: &mut Value) {
-    let hash = digest(&SHA256, body.to_string().as_bytes());
-    let hash: String = hash.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect();
+    if let Some(template) = body.pointer("/spec/template").map(hash) {
+        annotate(body, TEMPLATE_ANNOTATION, template);
+    }
+    let whole = hash(body);
+    annotate(body, APPLIED_ANNOTATION, whole);
+}
+
+fn hash(value: &Value) -> String {
+    let hash = digest(&SHA256, value.to_string().as_bytes());
+    hash.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn annotate(body: &mut Value, name: &str, value: String) {
     if let Some(Value::Object(metadata)) = body.get_mut("metadata")
         && let Some(annotations) = metadata.entry("annotations").or_insert_with(|| json!({})).as_object_mut()
     {
-        annotations.insert(APPLIED_ANNOTATION.to_owned(), Value::String(hash));
+        annotations.insert(name.to_owned(), Value::String(value));
     }
 }
 

@@ -43,7 +43,7 @@ use crate::object::{Instance, NamespacedName};
 pub use containers::{AGENT_CONFIG, NAMED_CONFIG, bind_image, bind_version};
 pub use desired::{
     APPLIED_ANNOTATION, Desired, HANDOUT_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Ownership, Surplus,
-    desired, ownership, surplus,
+    TEMPLATE_ANNOTATION, desired, ownership, surplus,
 };
 pub use difference::difference;
 pub use names::{

@@ -7,8 +7,9 @@ use k8s_openapi::api::apps::v1::{
     StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec,
-    ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Volume, VolumeProjection,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, LocalObjectReference, PodSecurityContext,
+    PodSpec, PodTemplateSpec, ProjectedVolumeSource, SeccompProfile, SecretProjection, Sysctl, Volume,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -113,6 +114,9 @@ fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
     let wishes = &instance.pods.placement;
     let keeps = instance.pods.storage.is_some();
     let told_apart_by = if keeps { STORAGE_LABEL } else { REVISION_LABEL };
+    let pull_secrets = instance.pods.image_pull_secrets.iter();
+    let pull_secrets: Vec<_> =
+        pull_secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
     Ok(PodSpec {
         service_account_name: Some(names.service_account.clone()),
         automount_service_account_token: Some(false),
@@ -126,6 +130,7 @@ fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
         }),
         init_containers: Some(vec![containers::agent(&cluster.agent_image)]),
         containers: vec![containers::named(&instance.pods)],
+        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         volumes: Some(pod_volumes(instance, names)),
         affinity: Some(placement::affinity(instance)?),
         topology_spread_constraints: Some(vec![placement::spread(instance, spread, told_apart_by)]),

@@ -17,6 +17,7 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use bindy_api::PullSecret;
 use bindy_model::workload::{
     Cluster, Desired, Handout, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
     Surplus, Topology, desired, difference, ownership, plan, surplus,
@@ -257,7 +258,7 @@ fn settings_of_pods_arrive_in_them() {
             serde_json::from_value(json!({ "tolerations": toleration, "priorityClassName": "high" }));
         instance.pods = PodSettings {
             version: Some("9.20".to_owned()),
-            image: None,
+            image_pull_secrets: vec![PullSecret { name: "registry".to_owned() }],
             resources: resources.unwrap(),
             placement: placement.unwrap(),
             ..PodSettings::default()
@@ -272,6 +273,7 @@ fn settings_of_pods_arrive_in_them() {
     );
     let keys: Vec<&Value> = pod["tolerations"].as_array().unwrap().iter().map(|one| &one["key"]).collect();
     assert_eq!(keys, ["dns", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert_eq!(pod["imagePullSecrets"], json!([{ "name": "registry" }]));
     assert_eq!(pod["priorityClassName"], "high");
     let preferred = &pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
     assert_eq!(

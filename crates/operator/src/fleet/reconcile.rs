@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
-    AGENT_CONFIG, APPLIED_ANNOTATION, Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile,
-    NAMED_CONFIG, ObjectKind, ObjectNames, Ownership, PlanError, SPREAD_ANNOTATION, Spread, Surplus,
-    Workload, desired, ownership, plan, pods_kind, surplus,
+    AGENT_CONFIG, Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, NAMED_CONFIG, ObjectKind,
+    ObjectNames, Ownership, PlanError, SPREAD_ANNOTATION, Spread, Surplus, Workload, desired, ownership,
+    plan, pods_kind, surplus,
 };
 use bindy_model::{ConfigDigests, ConfigState, Instance, Link, NamespacedName};
 use bindy_zone::Name;
@@ -220,9 +220,7 @@ impl Pass<'_> {
     /// correct pods that cannot run waits for none of them.
     fn has_to_wait(&mut self, pods: &Desired) -> bool {
         let live = self.ours(pods.kind, &pods.name).filter(|_| pods.kind == ObjectKind::StatefulSet);
-        let applied = |object: &Value| annotation(object, APPLIED_ANNOTATION).map(str::to_owned);
-        let changes = |live: &Value| is_held(live) || applied(live) != applied(&pods.body);
-        let live = live.filter(|live| changes(live));
+        let live = live.filter(|live| is_held(live) || replaces(live, &pods.body));
         let Some((live, problem)) = live.and_then(|live| Some((live.clone(), short(&live)?))) else {
             self.memory.hold = None;
             return false;

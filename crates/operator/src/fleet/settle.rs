@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bindy_model::NamespacedName;
 use bindy_model::workload::{
-    APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, difference, keep_address, keep_volumes, ownership,
+    APPLIED_ANNOTATION, Desired, ObjectKind, Ownership, TEMPLATE_ANNOTATION, difference, keep_address,
+    keep_volumes, ownership,
 };
 use serde_json::{Value, json};
 use tracing::info;
@@ -35,6 +36,10 @@ pub(super) fn differs(live: &Value, desired: &Desired) -> bool {
 
 /// Whether a Deployment or StatefulSet is to make other pods than it does.
 pub(super) fn replaces(live: &Value, wanted: &Value) -> bool {
+    let [noted, planned] = [live, wanted].map(|object| annotation(object, TEMPLATE_ANNOTATION));
+    if noted.is_some() && noted != planned {
+        return true;
+    }
     let template = wanted.pointer("/spec/template");
     template.is_some_and(|template| difference(live, &json!({ "spec": { "template": template } })).is_some())
 }

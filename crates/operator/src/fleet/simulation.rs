@@ -513,28 +513,34 @@ async fn neither_new_nodes_nor_a_restart_nor_scaling_make_other_pods() {
         let deployment = world.api.get("deployments", "dns").unwrap();
         deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"].clone()
     };
-    let mut world = World::new();
-    world.zones([Some("a"), Some("b")]);
-    world.look().await;
-    assert_eq!(spread(&world), "DoNotSchedule");
-    world.api.take_log();
-    world.zones([Some("a"), None]);
-    world.look().await;
-    assert_eq!(world.api.take_log(), [""; 0], "another node changes nothing");
-    world.restart();
-    world.look().await;
-    assert_eq!(world.api.take_log(), ["post secrets dns-keys"], "nor does a restart that knows no node");
-    world.zones([Some("a"), None]);
-    for (generation, spec, wanted) in [
-        (2, json!({ "replicas": 3 }), "DoNotSchedule"),
-        (3, json!({ "replicas": 3, "version": "9.20" }), "ScheduleAnyway"),
-    ] {
-        let mut changed = instance("u", &spec);
-        changed["metadata"]["generation"] = json!(generation);
-        world.view = view(&[changed]);
-        for _ in 0..2 {
-            world.look().await;
-            assert_eq!(spread(&world), wanted, "{spec}");
+    let limits = json!({ "limits": { "cpu": "1" } });
+    // Something else, and something less.
+    for other in [json!({ "replicas": 3, "resources": limits, "version": "9.20" }), json!({ "replicas": 3 })]
+    {
+        let mut world = World::new();
+        world.view = view(&[instance("u", &json!({ "replicas": 2, "resources": limits }))]);
+        world.zones([Some("a"), Some("b")]);
+        world.look().await;
+        assert_eq!(spread(&world), "DoNotSchedule");
+        world.api.take_log();
+        world.zones([Some("a"), None]);
+        world.look().await;
+        assert_eq!(world.api.take_log(), [""; 0], "another node changes nothing");
+        world.restart();
+        world.look().await;
+        assert_eq!(world.api.take_log(), ["post secrets dns-keys"], "nor does a restart that knows no node");
+        world.zones([Some("a"), None]);
+        for (generation, spec, wanted) in [
+            (2, json!({ "replicas": 3, "resources": limits }), "DoNotSchedule"),
+            (3, other, "ScheduleAnyway"),
+        ] {
+            let mut changed = instance("u", &spec);
+            changed["metadata"]["generation"] = json!(generation);
+            world.view = view(&[changed]);
+            for _ in 0..2 {
+                world.look().await;
+                assert_eq!(spread(&world), wanted, "{spec}");
+            }
         }
     }
 }
@@ -677,11 +683,18 @@ async fn servers_with_volumes_are_not_replaced_while_one_is_missing_and_all_othe
     world.api.take_log();
     assert!(matches!(world.look().await.problems[..], [Problem::Volumes(_)]));
     assert_eq!((world.api.take_log(), is_held(&world)), (vec![], false));
-    let mut world = with_volumes(&plain, 1, "a").await;
-    world.view = view(&[instance("u", &wish(json!({ "replicas": 3, "version": "9.20" })))]);
-    assert_eq!(world.look().await.problems, short);
-    assert!(is_held(&world));
-    assert_eq!(world.api.get("statefulsets", "dns").unwrap()["spec"]["replicas"], 3);
+    // Neither is one that replaces no server.
+    for (more, problems, held) in
+        [(json!({}), &[][..], false), (json!({ "version": "9.20" }), &short[..], true)]
+    {
+        let mut more = wish(more);
+        more["replicas"] = json!(3);
+        let mut world = with_volumes(&plain, 1, "a").await;
+        world.view = view(&[instance("u", &more)]);
+        assert_eq!(world.look().await.problems, problems);
+        assert_eq!(is_held(&world), held);
+        assert_eq!(world.api.get("statefulsets", "dns").unwrap()["spec"]["replicas"], 3);
+    }
 }
 
 #[tokio::test]
