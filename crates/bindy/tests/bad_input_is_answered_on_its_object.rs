@@ -272,6 +272,25 @@ async fn half_of_the_zones_vanishing_by_mistake_is_held_until_a_person_releases_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_setting_of_an_instance_leaves_its_servers_as_they_were() -> Result<()> {
+    let mut up = Up::new("wrong-setting")?;
+    let one = |config: &str| manifest("Bind9Instance", "one", &format!("replicas: 1, config: {{{config}}}"));
+    up.write("one.yaml", &one(""))?;
+    up.write("zone.yaml", &(zone("z", "example.com") + &a("www", "z", "www", "192.0.2.1")))?;
+    up.start()?;
+    up.settled().await?;
+    let before = up.pids()?;
+    up.write("one.yaml", &one("allowQuery: [10.0.0.1/8]"))?;
+    problem(&mut up, "Bind9Instance default/one", "spec.config.allowQuery: \"10.0.0.1/8\"").await?;
+    up.write("zone.yaml", &(zone("z", "example.com") + &a("www", "z", "www", "192.0.2.2")))?;
+    up.answers("www.example.com", Rtype::A, &["192.0.2.2"]).await?;
+    ensure!(up.pids()? == before, "processes: {:?}, were {before:?}", up.pids()?);
+    up.write("one.yaml", &one(""))?;
+    no_problems(&mut up).await?;
+    up.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_of_instances_that_vanish_together_by_mistake_stay() -> Result<()> {
     let mut up = Up::new("instances-vanish")?;
     up.write("kept.yaml", &instance("kept", "primary", 1, &[]))?;

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bindy_model::{
     Core, Fleet, Input, InstanceReport, Kind, LedgerEntry, LedgerKind, NamespacedName, Notices, ObjectKey,
-    Output, Probe,
+    Output, Probe, Purpose,
 };
 use bindy_model::{ServerId, ServerReport, ServerState, Target, Told, Verdict, World, ZoneReport};
 use bindy_wire::Endpoint;
-use bindy_zone::ZoneFile;
+use bindy_zone::{Name, ZoneFile};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, sleep_until};
-use crate::fetch::fetch;
+use crate::fetch::Fetcher;
 use crate::ledger::{Ledger, Swap};
 use crate::probe::Lanes;
 use crate::store::Store;
@@ -188,6 +188,9 @@ pub struct Engine<L> {
     store: Store,
     ledger: Arc<L>,
     servers: BTreeMap<ServerId, (Endpoint, u64, Lanes)>,
+    fetcher: Fetcher,
+    /// Ends what is being fetched.
+    stop: CancellationToken,
     messages: mpsc::Receiver<Message>,
     inputs: mpsc::Receiver<Input>,
     results: mpsc::Sender<Input>,
@@ -216,6 +219,8 @@ impl<L: Ledger> Engine<L> {
             store,
             ledger,
             servers: BTreeMap::new(),
+            fetcher: Fetcher::new(),
+            stop: CancellationToken::new(),
             messages,
             inputs,
             results,
@@ -280,6 +285,7 @@ impl<L: Ledger> Engine<L> {
             });
         }
         self.servers.clear();
+        self.stop.cancel();
         drop(self.inputs);
         self.tasks.close();
         self.tasks.wait().await;
@@ -335,6 +341,7 @@ impl<L: Ledger> Engine<L> {
             let lanes = Lanes::start(id, &server.endpoint, QUEUE, &self.results, &self.tasks);
             self.servers.insert(id.clone(), (server.endpoint.clone(), incarnation, lanes));
         }
+        self.fetcher.set_servers(self.servers.values().map(|(endpoint, _, _)| endpoint.clone()).collect());
         self.step(Input::Servers(servers.into_iter().map(|server| server.state).collect()));
     }
 
@@ -366,7 +373,7 @@ impl<L: Ledger> Engine<L> {
                 self.swap(target, expected, next);
             }
             Output::CatchUp(number) => self.catch_up(number),
-            Output::Fetch(target, zone, wanted) => self.fetch(target, zone, wanted),
+            Output::Fetch(target, zone, wanted, purpose) => self.fetch(target, zone, wanted, purpose),
             Output::Probe(id, probes) => self.probe(&id, probes),
         }
     }
@@ -389,12 +396,13 @@ impl<L: Ledger> Engine<L> {
         });
     }
 
-    fn fetch(&self, target: Target, zone: bindy_zone::Name, wanted: Option<LedgerEntry>) {
-        let servers: Vec<Endpoint> = self.servers.values().map(|(endpoint, _, _)| endpoint.clone()).collect();
-        let results = self.results.clone();
+    fn fetch(&self, target: Target, zone: Name, wanted: Option<LedgerEntry>, purpose: Purpose) {
+        let (results, stop) = (self.results.clone(), self.stop.clone());
+        let fetched = self.fetcher.clone().fetch(zone, wanted, purpose);
         self.tasks.spawn(async move {
-            let version = fetch(servers, zone, wanted).await;
-            let _stopped = results.send(Input::Fetched(target, version)).await;
+            if let Some(version) = stop.run_until_cancelled(fetched).await {
+                let _stopped = results.send(Input::Fetched(target, version)).await;
+            }
         });
     }
 

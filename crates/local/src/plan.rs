@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bindy_engine::InstanceKeys;
-use bindy_model::named_conf::{AccessError, Wishes};
 use bindy_model::{Fleet, Instance, Link, Origin, OutsideUpstream};
 use bindy_wire::{KeyError, MasterKeys};
 use bindy_zone::{Catalog, Name, NameError};
@@ -20,9 +19,6 @@ pub(crate) enum PlanError {
     /// Its keys cannot be derived.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Its configuration is wrong.
-    #[error(transparent)]
-    Access(#[from] AccessError),
 }
 
 /// The servers of one instance.
@@ -36,7 +32,6 @@ pub(crate) fn servers(
     let key = &instance.metadata.key;
     let keys = InstanceKeys::new(key, fleet, master)?;
     let catalog = Catalog::name(&key.namespace, &key.name)?;
-    let wishes = Wishes::new(&instance.config)?;
     let server = |index| {
         let own = ServerKey { instance: key.clone(), index };
         let sources = keys.links.iter().flat_map(|(link, signs)| sources(link, signs, fleet, hidden_primary));
@@ -44,7 +39,7 @@ pub(crate) fn servers(
             sources: sources.filter(|source| source.at != SourceAddress::Server(own.clone())).collect(),
             key: own,
             catalog: catalog.clone(),
-            wishes: wishes.clone(),
+            wishes: instance.config.clone(),
             downstreams: instance.downstreams.clone(),
             keys: keys.stored().cloned().collect(),
             key_files: instance.outside.iter().map(|upstream| key_file(state, instance, upstream)).collect(),

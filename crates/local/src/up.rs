@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bindy_engine::{Engine, EngineHandle, Server, Snapshot, Store};
-use bindy_model::{Instance, Kind, ObjectEvent, ServerId, ServerState};
+use bindy_model::{Instance, Kind, NamespacedName, ObjectEvent, ServerId, ServerState};
 use bindy_wire::{Endpoint, Generation, MasterKeys, ServerOptions, Signatures};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -92,6 +92,7 @@ async fn up_until(options: UpOptions, cancel: CancellationToken) -> Result<(), U
         objects,
         files: Files::default(),
         plan_problems: Vec::new(),
+        addressed: BTreeSet::new(),
         vanished: Vanished::default(),
         obscure: BTreeSet::new(),
         listed: false,
@@ -120,6 +121,8 @@ struct Up {
     objects: Objects,
     files: Files,
     plan_problems: Vec<Problem>,
+    /// Instances of which the engine knows the address.
+    addressed: BTreeSet<NamespacedName>,
     vanished: Vanished,
     /// Files that could not be read from the start: what they hold was never seen in this run.
     obscure: BTreeSet<PathBuf>,
@@ -139,7 +142,11 @@ impl Up {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                batch = source.next() => self.take(batch.ok_or(UpError::SourceEnded)?).await?,
+                batch = source.next() => {
+                    self.take(batch.ok_or(UpError::SourceEnded)?).await?;
+                    // What cannot be read, or is not believed, is told too.
+                    changed = true;
+                }
                 Ok(()) = changes.changed() => changed = true,
                 Ok(()) = servers.changed() => {
                     let running = servers.borrow_and_update().clone();
@@ -212,9 +219,12 @@ impl Up {
                 Err(error) => self.plan_problems.push(problem(instance, &error)),
             }
             // On one machine the address of an instance is known before its first server is ready.
-            let addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-            self.handle.addresses(instance.metadata.key.clone(), addresses).await;
+            if self.addressed.insert(instance.metadata.key.clone()) {
+                let addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+                self.handle.addresses(instance.metadata.key.clone(), addresses).await;
+            }
         }
+        self.addressed.retain(|key| fleet.get(key).is_some());
         self.wanted = wanted.len();
         let unreadable = snapshot.unreadable.iter().any(|(key, _)| key.kind == Kind::Instance);
         let others =

@@ -390,33 +390,37 @@ fn lame_targets<'a>(rrsets: &'a RrSets, content: &'a Content) -> impl Iterator<I
 /// The name servers at the apex that resolvers cannot reach by their names. Those that are instances get their addresses
 /// when they are ready.
 fn servers_without_address(zone: &ZoneState, servers: &[Server], content: &Content) -> Vec<ZoneProblem> {
-    let is_default =
-        |name: &Name| zone.spec.name_servers.is_empty() && servers.iter().any(|server| server.name == *name);
+    let is_given = |name: &Name| {
+        let given = zone.spec.name_servers.iter();
+        given.into_iter().any(|one| record_data::target(&one.hostname, content.apex()).as_ref() == Ok(name))
+    };
+    let is_default = |name: &Name| !is_given(name) && servers.iter().any(|server| server.name == *name);
     let lame = content.get(&OwnerName::apex()).into_iter().flat_map(|rrsets| lame_targets(rrsets, content));
     lame.filter(|name| !is_default(name)).map(ZoneProblem::ServerWithoutAddress).collect()
 }
 
-/// The zone's name servers: those it names, else the instances that have been Ready, else all that serve it.
+/// The zone's name servers: those it names, else (also where none of them is a name) the instances that have been Ready, else all
+/// that serve it.
 fn name_servers(
     zone: &ZoneState,
     apex: &Name,
     serving: &[ServingInstance],
 ) -> (Vec<Server>, Vec<ZoneProblem>) {
-    if zone.spec.name_servers.is_empty() {
-        let seen = serving.iter().any(|instance| !instance.addresses.is_empty());
-        let entered = serving.iter().filter(|instance| !seen || !instance.addresses.is_empty());
-        let servers = entered.filter_map(|instance| {
-            let owner = OwnerName::parse(&format!("{}.ns", instance.key.name), apex).ok()?;
-            Some(Server { name: owner.in_zone(apex), addresses: instance.addresses.clone() })
-        });
-        return (servers.collect(), Vec::new());
-    }
     let (mut servers, mut problems) = (Vec::new(), Vec::new());
     for NameServer { hostname, addresses } in &zone.spec.name_servers {
         match record_data::target(hostname, apex) {
             Ok(name) => servers.push(Server { name, addresses: addresses.clone() }),
             Err(error) => problems.push(ZoneProblem::Target { field: "spec.nameServers", error }),
         }
+    }
+    // BIND refuses a zone without any.
+    if servers.is_empty() {
+        let seen = serving.iter().any(|instance| !instance.addresses.is_empty());
+        let entered = serving.iter().filter(|instance| !seen || !instance.addresses.is_empty());
+        servers.extend(entered.filter_map(|instance| {
+            let owner = OwnerName::parse(&format!("{}.ns", instance.key.name), apex).ok()?;
+            Some(Server { name: owner.in_zone(apex), addresses: instance.addresses.clone() })
+        }));
     }
     (servers, problems)
 }

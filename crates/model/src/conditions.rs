@@ -107,7 +107,7 @@ fn zone_accepted(report: &ZoneReport) -> Condition {
 fn problem_reason(problem: &ZoneProblem) -> Reason {
     match problem {
         ZoneProblem::Unreadable(_) => Reason::Unreadable,
-        ZoneProblem::Name(_) | ZoneProblem::Root => Reason::InvalidName,
+        ZoneProblem::Name(_) | ZoneProblem::Root | ZoneProblem::Catalog(_) => Reason::InvalidName,
         ZoneProblem::Target { .. } => Reason::InvalidData,
         ZoneProblem::Claimed { .. } | ZoneProblem::FromOutside { .. } => Reason::Conflict,
         ZoneProblem::NoInstances(_) => Reason::NoInstances,

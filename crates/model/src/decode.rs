@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use bindy_api as api;
-use bindy_zone::{Catalog, Name};
+use bindy_zone::Name;
 use k8s_openapi::api::core::v1::ConfigMap as ApiConfigMap;
 
+use crate::named_conf::Wishes;
 use crate::object::{
     ConfigMap, Instance, Metadata, NameServer, NamespacedName, Object, OutsideUpstream, PodSettings, Record,
     Requirement, Role, Selector, SoaFields, Zone, ZoneFileRef,
 };
 use crate::record_data::RecordData;
+use crate::verdict::ZoneProblem;
 use crate::workload::DNS_PORT;
 use crate::zone_state::parse_apex;
 
@@ -49,7 +51,12 @@ pub fn decode(object: &api::Object) -> Result<Object, String> {
                 upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
                 outside: outside_upstreams(&outside)?,
                 downstreams: downstream_names(downstreams)?,
-                config: config.clone().unwrap_or_default(),
+                config: config
+                    .as_ref()
+                    .map(Wishes::new)
+                    .transpose()
+                    .map_err(|error| error.to_string())?
+                    .unwrap_or_default(),
                 pods: PodSettings {
                     version: version.clone(),
                     image: image.clone(),
@@ -94,7 +101,7 @@ fn outside_upstreams(upstreams: &[&api::Upstream]) -> Result<Vec<OutsideUpstream
             address.parse().map_err(|_| wrong(&format!("has no IP address: {address:?}")))?;
         let key = Name::parse(key).map_err(|error| wrong(&format!("has no key name: {error}")))?;
         let zone = |text: &String| match parse_apex(text) {
-            Ok(apex) if Catalog::is_ours(&apex) => {
+            Err(ZoneProblem::Catalog(_)) => {
                 Err(wrong(&format!("lists {text:?}, a catalog: list the zones themselves")))
             }
             apex => apex.map_err(|problem| wrong(&format!("lists {text:?} among its zones: {problem}"))),

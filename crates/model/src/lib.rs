@@ -34,8 +34,8 @@ pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
 pub use config_state::{CONFIG_QUESTION, ConfigDigests, ConfigState, ConfigStates};
 pub use core::{
-    Core, Input, InstanceNotice, InstanceReport, LedgerKind, Notices, ObjectEvent, Output, RecordNotice,
-    ServerId, ServerReport, ServerState, Target, UnreadableNotice, ZoneNotice, ZoneReport,
+    Core, Input, InstanceNotice, InstanceReport, LedgerKind, Notices, ObjectEvent, Output, Purpose,
+    RecordNotice, ServerId, ServerReport, ServerState, Target, UnreadableNotice, ZoneNotice, ZoneReport,
 };
 pub use decode::{decode, decode_config_map};
 pub use delivery::{Answer, Ask, Delivery, Pending, Probe, Progress, Rank};

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use bindy_api::RecordKind;
 use bindy_zone::Name;
 
+use crate::named_conf::Wishes;
 use crate::record_data::RecordData;
 
 /// The kinds of objects that the world is made of.
@@ -146,7 +147,7 @@ pub struct Instance {
     /// Names of the servers outside of Bindy that may follow this instance.
     pub downstreams: BTreeSet<String>,
     /// Settings of BIND.
-    pub config: bindy_api::InstanceConfig,
+    pub config: Wishes,
     /// What its pods are like; without meaning where servers are local processes.
     pub pods: PodSettings,
     /// Nothing about this instance is changed while this is set.

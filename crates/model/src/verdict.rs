@@ -156,6 +156,9 @@ pub enum ZoneProblem {
     /// The root zone is not for us.
     #[error("spec.zoneName: the root zone cannot be served")]
     Root,
+    /// It would be taken for the catalog of an instance.
+    #[error("spec.zoneName: {0} is among the names of catalogs: choose another one")]
+    Catalog(Name),
     /// A name in the specification is no name.
     #[error("{field}: {error}")]
     Target {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
-use bindy_zone::{Content, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, ZoneFile, ZoneFileError};
+use bindy_zone::{
+    Catalog, Content, Name, OwnerName, Rdata, RrSets, Rtype, Serial, Soa, Ttl, ZoneFile, ZoneFileError,
+};
 use hashbrown::HashTable;
 
 use crate::object::{NamespacedName, Zone, ZoneFileRef};
@@ -149,6 +151,25 @@ impl ZoneState {
         }
     }
 
+    /// A record was seen to be deleted: it is none of those that were served before and are not known yet.
+    pub(crate) fn take_out_of_residue(&mut self, table: &RecordTable, id: RecordId) {
+        let (Ok(apex), Some(stored), Some(residue)) = (&self.apex, table.get(id), &mut self.residue) else {
+            return;
+        };
+        let (Ok(owner), Ok(rdatas)) = (record_data::owner(&stored.owner, apex), stored.data.rdatas(apex))
+        else {
+            return;
+        };
+        let mut rrsets = residue.get(&owner).map(RrSets::unpack).unwrap_or_default();
+        if let Some((_, served)) = rrsets.get_mut(&stored.data.rtype()) {
+            served.retain(|rdata| !rdatas.contains(rdata));
+        }
+        // Of fewer records than were packed.
+        if let Ok(rest) = RrSets::pack(rrsets) {
+            residue.set(owner, rest);
+        }
+    }
+
     /// What it says of a record that it wants.
     pub(crate) fn verdict(&self, id: RecordId) -> Verdict {
         if self.apex.is_err() || self.claimed_by.is_some() {
@@ -236,8 +257,11 @@ impl ZoneState {
 
 /// The zone name of a specification.
 pub(crate) fn parse_apex(text: &str) -> Result<Name, ZoneProblem> {
-    let apex = Name::parse(text).map_err(ZoneProblem::Name)?;
-    if apex == Name::root() { Err(ZoneProblem::Root) } else { Ok(apex) }
+    match Name::parse(text).map_err(ZoneProblem::Name)? {
+        apex if apex == Name::root() => Err(ZoneProblem::Root),
+        apex if Catalog::is_ours(&apex) => Err(ZoneProblem::Catalog(apex)),
+        apex => Ok(apex),
+    }
 }
 
 /// Half of a hash is kept beside each member, so that the table can grow without parsing names again.

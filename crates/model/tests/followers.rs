@@ -143,7 +143,7 @@ impl Replica {
                         let entries = cluster.ledger.clone().into_iter();
                         inputs.extend(entries.map(|(key, entry)| Input::Entry(key, Some(entry))));
                     }
-                    Output::Fetch(target, name, _) => {
+                    Output::Fetch(target, name, ..) => {
                         self.questions += 1;
                         inputs.push(Input::Fetched(target, cluster.servers.get(&name).cloned()));
                     }

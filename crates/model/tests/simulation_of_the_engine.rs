@@ -175,7 +175,7 @@ impl Simulation {
                     if self.faults && self.random.random_ratio(1, 10) { Swapped::Failed } else { result };
                 self.step(Input::Swapped(target, result));
             }
-            Output::Fetch(target, name, wanted) => {
+            Output::Fetch(target, name, wanted, _) => {
                 let mut having = self.servers.iter().filter_map(|server| server.zones.get(&name));
                 let found =
                     having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use bindy_api::RecordKind;
 use bindy_model::{Instance, NamespacedName, Object, Removal, Role, Verdict, World};
 use bindy_zone::{OwnerName, Rtype};
-use common::{a, elsewhere, file, instance, key, record, zone, zone_with_file};
+use common::{a, elsewhere, file, instance, key, record, zone, zone_spec, zone_with_file};
 use serde_json::json;
 
 /// A world with these objects, all looked at.
@@ -75,6 +75,35 @@ fn what_filled_the_gap_of_an_unreadable_record_goes_when_the_record_does() {
         }
         assert_eq!(settle(&mut world), [key("zone")].into(), "{end}");
     }
+}
+
+#[test]
+fn records_that_vanished_from_a_listing_do_so_also_when_their_zone_is_edited_at_once() {
+    let www = a("www", "www", 1);
+    let mut world = settled(here().into_iter().chain([www.clone()]));
+    world.remove(&www.key(), Removal::Relisted);
+    let mut edited = zone_spec("zone", "example.com", 1);
+    edited.ttl = Some(60);
+    world.apply(Object::Zone(Box::new(edited)));
+    assert!(world.compile(&key("zone")).unwrap().relisted);
+}
+
+#[test]
+fn a_zone_whose_name_servers_are_no_names_has_those_that_zones_have_by_default() {
+    let mut spec = zone_spec("zone", "example.com", 1);
+    spec.name_servers[0].hostname = "ns1 .example.net.".to_owned();
+    let mut world = settled([instance("one", Role::Primary, &[]), Object::Zone(Box::new(spec))]);
+    assert!(types_at(&mut world, "@").contains(&Rtype::NS));
+    assert_eq!(world.compile(&key("zone")).unwrap().problems.len(), 1);
+}
+
+#[test]
+fn no_zone_takes_the_name_of_a_catalog() {
+    let mut world =
+        settled([instance("one", Role::Primary, &[]), zone("zone", "one.default.catalog.bindy", 1)]);
+    let problem = world.zone_refusal(&key("zone")).unwrap().to_string();
+    assert!(problem.contains("among the names of catalogs"), "{problem}");
+    assert!(world.compile(&key("zone")).is_none());
 }
 
 /// An instance after a change of it.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bindy_api::{ConditionStatus, ConditionType, Reason};
 use bindy_model::conditions::zone_conditions;
 use bindy_model::{
-    Core, Input, LedgerEntry, LedgerKind, Now, Object, ObjectEvent, Output, Removal, Role, ServerId,
+    Core, Input, LedgerEntry, LedgerKind, Now, Object, ObjectEvent, Output, Purpose, Removal, Role, ServerId,
     ServerState, Swapped, Target, ZoneFileRef,
 };
 use bindy_zone::{OwnerName, Rtype, Version};
@@ -44,7 +44,7 @@ fn take_all(core: &mut Core, (input, now): (Input, Now), kept: &[&Version]) -> V
         for output in core.step(input, now) {
             match output {
                 Output::Swap { target, .. } => inputs.push(Input::Swapped(target, Swapped::Done)),
-                Output::Fetch(target, apex, _) => {
+                Output::Fetch(target, apex, ..) => {
                     let kept = kept.iter().find(|version| *version.content.apex() == apex);
                     inputs.push(Input::Fetched(target, kept.map(|kept| (*kept).clone())));
                 }
@@ -114,6 +114,57 @@ fn a_zone_that_lacks_a_file_is_asked_for_again_when_servers_come_that_may_have_i
     let published = apply(&mut core, &[a("more", "more", 2)]);
     let [version] = &published[..] else { panic!("{published:?}") };
     assert_eq!(["www", "more", "mail"].map(|name| has(version, name)), [true; 3]);
+}
+
+#[test]
+fn what_is_deleted_is_gone_also_while_something_else_cannot_be_read() {
+    let before: Vec<Object> = objects().into_iter().chain([file("mail A 192.0.2.3\n")]).collect();
+    let version = apply(&mut Core::new([]), &before).remove(0);
+    let mut core = Core::new([((key("zone"), LedgerKind::Zone), LedgerEntry::of(&version))]);
+    let events = objects().map(ObjectEvent::Applied).into_iter().chain([ObjectEvent::Listed]);
+    let served = take(&mut core, Input::Objects(events.collect()), Some(&version));
+    assert_eq!(served, [version]);
+    let deleted = ObjectEvent::Removed(a("www", "www", 1).key(), Removal::Deleted);
+    let published = take(&mut core, Input::Objects(vec![deleted]), None);
+    let [version] = &published[..] else { panic!("{published:?}") };
+    assert_eq!(["www", "mail"].map(|name| has(version, name)), [false, true]);
+}
+
+#[test]
+fn a_version_is_needed_for_its_content_where_something_of_it_cannot_be_read_and_for_nothing_else_otherwise() {
+    let entry = |kind| {
+        let mut core = Core::new([]);
+        let objects = [instance("one", Role::Primary, &[]), common::zone("zone", "example.com", 1)];
+        let events = objects.into_iter().map(ObjectEvent::Applied).chain([ObjectEvent::Listed]);
+        let mut all = take_all(&mut core, (Input::Objects(events.collect()), NOW), &[]);
+        let later = Now { monotonic: NOW.monotonic * 2, ..NOW };
+        all.extend(take_all(&mut core, (Input::Tick, later), &[]));
+        let is_it = |target: &Target| matches!(target, Target::Catalog(_)) == (kind == LedgerKind::Catalog);
+        LedgerEntry::of(&all.iter().rfind(|(target, _)| is_it(target)).unwrap().1)
+    };
+    let fetched = |events: Vec<ObjectEvent>, paused: bool| {
+        let ledger = [
+            ((key("zone"), LedgerKind::Zone), entry(LedgerKind::Zone)),
+            ((key("one"), LedgerKind::Catalog), entry(LedgerKind::Catalog)),
+        ];
+        let mut core = Core::new(ledger);
+        let mut zone = common::zone_spec("zone", "example.com", 1);
+        zone.paused = paused;
+        let objects = [instance("one", Role::Primary, &[]), Object::Zone(Box::new(zone)), a("www", "www", 1)];
+        let all = objects.into_iter().map(ObjectEvent::Applied).chain(events).chain([ObjectEvent::Listed]);
+        let outputs = core.step(Input::Objects(all.collect()), NOW).into_iter();
+        let purposes = outputs.filter_map(|output| match output {
+            Output::Fetch(target, _, _, purpose) => Some((matches!(target, Target::Catalog(_)), purpose)),
+            _ => None,
+        });
+        purposes.collect::<Vec<_>>()
+    };
+    let unreadable = |object: Object| vec![ObjectEvent::Unreadable(object.key(), "why".to_owned())];
+    assert_eq!(fetched(vec![], false), [(false, Purpose::Comparison)]);
+    assert_eq!(fetched(vec![], true), [(false, Purpose::Content)]);
+    assert_eq!(fetched(unreadable(a("bad", "bad", 1)), false), [(false, Purpose::Content)]);
+    let hidden = unreadable(common::zone("other", "example.net", 1));
+    assert_eq!(fetched(hidden, false), [(false, Purpose::Comparison), (true, Purpose::Content)]);
 }
 
 #[test]

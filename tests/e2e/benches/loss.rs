@@ -82,6 +82,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Asks while `event` happens, and for a while in any case.
+    #[expect(clippy::print_stderr, reason = "for whoever looks for the cause; results go to stdout")]
     async fn measure(&mut self, metric: &str, event: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
         let event_name = metric.trim_start_matches("lost_").trim_end_matches("_lost");
         if !self.wanted.is_empty() && self.wanted.iter().all(|wanted| wanted != event_name) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bindy_zone::{Catalog, Content, Name, Version};
 
 use super::zones::ZonePublication;
-use super::{Core, LedgerKind, Output, Target};
+use super::{Core, LedgerKind, Output, Purpose, Target};
 use crate::object::NamespacedName;
 use crate::publication::{Command, Guard, Now, Publication};
 
@@ -172,16 +172,18 @@ impl Core {
         self.expect_everywhere(apex, zone, now);
     }
 
-    /// An object does not want a zone any more: the catalogs that it was in follow, except where another object is
-    /// about to serve a zone of this name.
+    /// An object does not want a zone any more: the catalogs that it was in follow, and nothing more is expected of their servers,
+    /// except where another object is about to serve a zone of this name.
     pub(super) fn unenroll(&mut self, apex: &Name, zone: &NamespacedName) {
         let carriers = self.zones.get(&(zone.clone(), apex.clone())).map(|zone| zone.carriers.clone());
         for key in carriers.unwrap_or_default() {
-            if !self.world.is_wanted_at(apex, &key)
-                && let Some(catalog) = self.catalogs.get_mut(&key)
-            {
+            if self.world.is_wanted_at(apex, &key) {
+                continue;
+            }
+            if let Some(catalog) = self.catalogs.get_mut(&key) {
                 catalog.remove(apex);
             }
+            self.expect_no_more(apex, &key);
         }
     }
 
@@ -280,7 +282,8 @@ impl Core {
         let lost: Vec<Name> = members.into_iter().filter(|member| !is_known(member)).collect();
         for apex in lost {
             let orphan = self.orphans.entry(apex.clone()).or_insert_with(|| {
-                outputs.push(Output::Fetch(Target::Orphan(apex.clone()), apex.clone(), None));
+                let target = Target::Orphan(apex.clone());
+                outputs.push(Output::Fetch(target, apex.clone(), None, Purpose::Content));
                 super::zones::Orphan { version: None, carriers: BTreeSet::new() }
             });
             orphan.carriers.insert(key.clone());

@@ -102,11 +102,20 @@ pub enum Input {
     Tick,
 }
 
+/// What a version is fetched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To send differences from it, and to see how much a new version removes.
+    Comparison,
+    /// Some of it may be known from nowhere else, or is to stay as it is: it is lost when none is found.
+    Content,
+}
+
 /// Something to be done. Fetch, Swap, CatchUp and Probe are answered by an input.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Get from any of our servers the version that the entry names; any version when there is no entry.
-    Fetch(Target, Name, Option<LedgerEntry>),
+    /// Get from any of our servers the version that the entry names; the latest one when there is no entry.
+    Fetch(Target, Name, Option<LedgerEntry>, Purpose),
     /// Write (serial, digest) to the ledger if it has the expected serial.
     Swap {
         /// Zone or catalog.

@@ -74,17 +74,21 @@ impl Server {
         let gone: Vec<Name> = self.outside.iter().filter(|zone| !zones.contains(zone)).cloned().collect();
         for zone in gone {
             self.outside.remove(&zone);
-            self.delivery.forget(&zone);
-            self.waiting.remove(&zone);
-            self.had.remove(&zone);
+            self.forget(&zone);
         }
         for zone in zones {
             if self.outside.insert(zone.clone()) {
-                self.delivery.forget(zone);
-                self.had.remove(zone);
+                self.forget(zone);
                 self.waiting.insert(zone, Serial::new(0), now.monotonic);
             }
         }
+    }
+
+    /// It need not have this zone.
+    fn forget(&mut self, zone: &Name) {
+        self.delivery.forget(zone);
+        self.waiting.remove(zone);
+        self.had.remove(zone);
     }
 
     /// What another version of a zone is to it.
@@ -259,9 +263,7 @@ impl Core {
                 continue;
             }
             if !holders.contains(&server.state.id.instance) {
-                server.delivery.forget(name);
-                server.waiting.remove(name);
-                server.had.remove(name);
+                server.forget(name);
             } else if let Some(serial) = serial
                 && !server.had.contains(name)
                 && server.delivery.has(name)
@@ -270,6 +272,12 @@ impl Core {
                 server.waiting.insert(name, serial, now.monotonic);
             }
         }
+    }
+
+    /// The servers of an instance need not have a zone any more, unless it is to come from outside of Bindy.
+    pub(super) fn expect_no_more(&mut self, apex: &Name, instance: &NamespacedName) {
+        let servers = self.servers.values_mut().filter(|server| server.state.id.instance == *instance);
+        servers.filter(|server| !server.outside.contains(apex)).for_each(|server| server.forget(apex));
     }
 
     /// Hands out what each server can be told now.

@@ -6,7 +6,7 @@ use bindy_zone::{Name, Serial, Version};
 
 use super::latch::Latch;
 use super::proof::Proof;
-use super::{Core, LedgerKind, Output, Target};
+use super::{Core, LedgerKind, Output, Purpose, Target};
 use crate::object::NamespacedName;
 use crate::publication::{Command, Guard, LedgerEntry, Now, Publication};
 use crate::verdict::ZoneProblem;
@@ -205,7 +205,8 @@ impl Core {
         for command in commands {
             match command {
                 Command::Fetch(entry) => {
-                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry)));
+                    let purpose = self.purpose(target);
+                    outputs.push(Output::Fetch(target.clone(), apex.clone(), Some(entry), purpose));
                 }
                 Command::CatchUp => self.catching_up.ask(target.clone()),
                 Command::Swap { expected, next } => {
@@ -238,6 +239,21 @@ impl Core {
         self.advance_latch(target, published, now);
     }
 
+    /// What the version that the ledger names is needed for.
+    fn purpose(&self, target: &Target) -> Purpose {
+        let (hidden, paused) = match target {
+            Target::Zone(key, _) => {
+                (self.world.is_incomplete(key), self.world.zone(key).is_some_and(|zone| zone.paused))
+            }
+            Target::Catalog(key) => {
+                let instance = self.world.fleet().get(key);
+                (self.world.hides_zones(&key.namespace), instance.is_some_and(|instance| instance.paused))
+            }
+            Target::Orphan(_) => (true, false),
+        };
+        if hidden || paused { Purpose::Content } else { Purpose::Comparison }
+    }
+
     /// The highest serial that any of these instances was given a zone of this name with. Other instances may have
     /// another zone of the name.
     pub(super) fn last_serial<'a>(
@@ -265,6 +281,10 @@ impl Core {
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.
     fn zone_published(&mut self, key: &NamespacedName, apex: &Name, now: Now, outputs: &mut Vec<Output>) {
+        // It was let go while its version was being written.
+        if self.zones.get(&(key.clone(), apex.clone())).is_none_or(|zone| zone.retired) {
+            return;
+        }
         self.enroll(apex, key, now, outputs);
         if self.orphans.remove(apex).is_some() {
             outputs.push(Output::Retire(Target::Orphan(apex.clone())));

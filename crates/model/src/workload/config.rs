@@ -69,7 +69,7 @@ fn path(directory: &str, file: &str) -> String {
 
 fn named(inputs: &Inputs<'_>) -> Result<String, PlanError> {
     let key = &inputs.instance.metadata.key;
-    let wishes = Wishes::new(&inputs.instance.config)?;
+    let wishes = inputs.instance.config.clone();
     Ok(instance_config(&NamedSettings {
         paths: Paths {
             directory: Text::new(DATA_DIRECTORY)?,

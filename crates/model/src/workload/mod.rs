@@ -37,7 +37,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::links::Link;
-use crate::named_conf::{AccessError, TextError};
+use crate::named_conf::TextError;
 use crate::object::{Instance, NamespacedName};
 
 pub use containers::{AGENT_CONFIG, NAMED_CONFIG, bind_image, bind_version};
@@ -177,9 +177,6 @@ pub enum PlanError {
     /// Its name does not fit into that of a catalog.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Its configuration is wrong.
-    #[error(transparent)]
-    Access(#[from] AccessError),
     /// A text cannot be written into named's configuration.
     #[error(transparent)]
     Text(#[from] TextError),

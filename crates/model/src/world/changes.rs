@@ -42,6 +42,9 @@ impl World {
         for key in self.zones_of(id) {
             if let Some(zone) = self.zones.get_mut(&key) {
                 zone.remove_member(&self.records, id);
+                if how == Removal::Deleted {
+                    zone.take_out_of_residue(&self.records, id);
+                }
                 zone.relisted |= how == Removal::Relisted;
                 self.dirty.insert(key);
             } else if let Some(waiting) = self.waiting.get_mut(&key) {
@@ -112,6 +115,7 @@ impl World {
             zone.files = old.files;
             zone.content = old.content;
             zone.residue = old.residue;
+            zone.relisted = old.relisted;
         }
         // Whatever refers to a zone that is not there waits for it.
         let mut members = self.waiting.remove(&key).unwrap_or_default();

@@ -202,7 +202,7 @@ impl Simulation {
                     self.operators[n].step(Input::Swapped(target, Swapped::Failed));
                 }
             }
-            Output::Fetch(target, name, wanted) => {
+            Output::Fetch(target, name, wanted, _) => {
                 let mut having = self.servers.iter().filter_map(|server| server.zones.get(&name));
                 let found =
                     having.rfind(|version| wanted.is_none_or(|entry| entry == LedgerEntry::of(version)));

@@ -199,15 +199,12 @@ fn a_satisfied_world_needs_nothing() {
 fn a_change_of_configuration_keys_or_neighbours_leaves_the_pods_alone() {
     let before = objects(|_| ());
     let limited = objects(|instance| {
-        instance.config.allow_query = Some(vec!["192.0.2.0/24".to_owned()]);
+        instance.config.allow_query = vec!["192.0.2.0/24".parse().unwrap()];
     });
     let given = objects(|instance| {
-        instance.config.allow_transfer = Some(vec!["192.0.2.0/24".to_owned()]);
+        instance.config.allow_transfer = vec!["192.0.2.0/24".parse().unwrap()];
     });
-    let chatty = objects(|instance| {
-        let level = Some(bindy_api::LogLevel::Debug);
-        instance.config.logging = Some(bindy_api::Logging { level });
-    });
+    let chatty = objects(|instance| instance.config.log = bindy_api::LogLevel::Debug);
     let instance = smallest();
     let downstream = common::instance("secondary-dns", Role::Secondary, &[]);
     let fleet = fleet(vec![Object::Instance(Box::new(instance.clone())), downstream]);
@@ -228,7 +225,7 @@ fn a_change_of_configuration_keys_or_neighbours_leaves_the_pods_alone() {
 
 #[test]
 fn probes_may_ask_where_few_others_may() {
-    let limited = objects(|instance| instance.config.allow_query = Some(vec!["192.0.2.0/24".to_owned()]));
+    let limited = objects(|instance| instance.config.allow_query = vec!["192.0.2.0/24".parse().unwrap()]);
     let named = the(&limited, ObjectKind::ConfigMap)["data"]["named.conf"].as_str().unwrap();
     let (_, access) = named.split_once("allow-query {").unwrap();
     let (access, _) = access.split_once('}').unwrap();
