@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use bindy_engine::{Ledger, Swap};
@@ -75,10 +75,30 @@ type Request = (Swap, oneshot::Sender<Swapped>);
 /// Its file in the state directory.
 pub(crate) const LEDGER_FILE: &str = "ledger.redb";
 
+/// The file. Once it could not be read or written redb refuses everything until it is opened anew.
+struct File {
+    path: PathBuf,
+    database: Mutex<Option<Database>>,
+}
+
+impl File {
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match database.take() {
+            Some(open) => open,
+            None => Database::create(&self.path)?,
+        };
+        let result = work(&open);
+        if !matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *database = Some(open);
+        }
+        result
+    }
+}
+
 /// The open ledger. Dropping it waits for the last write.
 pub struct LocalLedger {
-    path: PathBuf,
-    database: Arc<Database>,
+    file: Arc<File>,
     requests: Option<mpsc::Sender<Request>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -89,7 +109,7 @@ impl LocalLedger {
         let failed =
             |source: redb::Error| LedgerError::Database { path: path.to_owned(), source: Box::new(source) };
         let database = match Database::create(path) {
-            Ok(database) => Arc::new(database),
+            Ok(database) => database,
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(LedgerError::InUse(path.to_owned())),
             Err(error) => return Err(failed(error.into())),
         };
@@ -98,16 +118,17 @@ impl LocalLedger {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| failed(redb::Error::Io(error)))?;
         let (requests, received) = mpsc::channel::<Request>();
-        let written = database.clone();
+        let file = Arc::new(File { path: path.to_owned(), database: Mutex::new(Some(database)) });
+        let written = Arc::clone(&file);
         let writer = std::thread::spawn(move || write_swaps(&written, &received));
-        Ok(Self { path: path.to_owned(), database, requests: Some(requests), writer: Some(writer) })
+        Ok(Self { file, requests: Some(requests), writer: Some(writer) })
     }
 
     /// Every published (serial, digest).
     pub fn entries(&self) -> Result<Entries, LedgerError> {
         let mut entries = Entries::new();
-        let read = || -> Result<Vec<(String, Row)>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(PUBLISHED)?;
+        let read = |database: &Database| -> Result<Vec<(String, Row)>, redb::Error> {
+            let table = database.begin_read()?.open_table(PUBLISHED)?;
             let mut rows = Vec::new();
             for row in table.iter()? {
                 let (key, value) = row?;
@@ -116,7 +137,7 @@ impl LocalLedger {
             }
             Ok(rows)
         };
-        for (key, row) in read().map_err(|error| self.failed(error))? {
+        for (key, row) in self.file.with(read).map_err(|error| self.failed(error))? {
             let slot = parse_slot(&key).ok_or_else(|| LedgerError::Damaged(key.clone()))?;
             let entry =
                 entry((row.0, row.1.as_str(), row.2)).ok_or_else(|| LedgerError::Damaged(key.clone()))?;
@@ -127,11 +148,11 @@ impl LocalLedger {
 
     /// The secret that all keys are derived from; made at first use.
     pub fn master_secret(&self) -> Result<MasterSecret, LedgerError> {
-        let stored = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(SECRETS)?;
+        let stored = |database: &Database| -> Result<Option<Vec<u8>>, redb::Error> {
+            let table = database.begin_read()?.open_table(SECRETS)?;
             Ok(table.get("master")?.map(|secret| secret.value().to_owned()))
         };
-        if let Some(octets) = stored().map_err(|error| self.failed(error))? {
+        if let Some(octets) = self.file.with(stored).map_err(|error| self.failed(error))? {
             let octets =
                 octets.try_into().map_err(|_| LedgerError::Damaged("the master secret".to_owned()))?;
             return Ok(MasterSecret::from_bytes(octets));
@@ -146,8 +167,8 @@ impl LocalLedger {
 
     /// The identities of all objects seen so far, by `Kind namespace/name`.
     pub fn identities(&self) -> Result<BTreeMap<String, Identity>, LedgerError> {
-        let read = || -> Result<Vec<(String, String)>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(OBJECTS)?;
+        let read = |database: &Database| -> Result<Vec<(String, String)>, redb::Error> {
+            let table = database.begin_read()?.open_table(OBJECTS)?;
             let rows =
                 table.iter()?.map(|row| row.map(|(k, v)| (k.value().to_owned(), v.value().to_owned())));
             Ok(rows.collect::<Result<_, _>>()?)
@@ -156,7 +177,7 @@ impl LocalLedger {
             let identity = serde_json::from_str(&json).map_err(|_| LedgerError::Damaged(key.clone()))?;
             Ok((key, identity))
         };
-        read().map_err(|error| self.failed(error))?.into_iter().map(parse).collect()
+        self.file.with(read).map_err(|error| self.failed(error))?.into_iter().map(parse).collect()
     }
 
     /// Remembers identities, and forgets those that are `None`.
@@ -177,16 +198,16 @@ impl LocalLedger {
         &self,
         change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), LedgerError> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+        let write = |database: &Database| {
+            let transaction = database.begin_write()?;
             change(&transaction)?;
             Ok(transaction.commit()?)
         };
-        write().map_err(|error| self.failed(error))
+        self.file.with(write).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, source: redb::Error) -> LedgerError {
-        LedgerError::Database { path: self.path.clone(), source: Box::new(source) }
+        LedgerError::Database { path: self.file.path.clone(), source: Box::new(source) }
     }
 }
 
@@ -220,11 +241,11 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Takes swaps until the ledger is dropped; those that wait are written together.
-fn write_swaps(database: &Database, requests: &mpsc::Receiver<Request>) {
+fn write_swaps(file: &File, requests: &mpsc::Receiver<Request>) {
     while let Ok(first) = requests.recv() {
         let batch: Vec<Request> = std::iter::once(first).chain(requests.try_iter()).collect();
         let swaps: Vec<&Swap> = batch.iter().map(|(swap, _)| swap).collect();
-        let results = match swap_all(database, &swaps) {
+        let results = match file.with(|database| swap_all(database, &swaps)) {
             Ok(results) => results,
             Err(error) => {
                 tracing::error!(%error, "the ledger cannot be written: nothing is published until it can");
@@ -293,6 +314,8 @@ fn entry((serial, digest, records): (u32, &str, u64)) -> Option<LedgerEntry> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use bindy_zone::Digest;
 
@@ -321,6 +344,40 @@ mod tests {
         let entry = entries.get(&(NamespacedName::new("default", "primary"), LedgerKind::Catalog)).unwrap();
         assert_eq!((entry.serial, entry.records), (Serial::new(9), 3));
         assert_eq!(*ledger.master_secret().unwrap().as_bytes(), secret);
+    }
+
+    /// A disk of its own, of two megabytes.
+    struct Disk(tempfile::TempDir);
+
+    impl Disk {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let mount = ["-t", "tmpfs", "-o", "size=2m", "bindy-test"];
+            let mounted = Command::new("mount").args(mount).arg(directory.path()).status().unwrap();
+            assert!(mounted.success(), "needs root");
+            Self(directory)
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            let _umounted = Command::new("umount").arg(self.0.path()).status();
+        }
+    }
+
+    #[tokio::test]
+    async fn when_there_is_room_again_on_the_disk_the_ledger_goes_on() {
+        let disk = Disk::new();
+        let ledger = LocalLedger::open(&disk.0.path().join("ledger.redb")).unwrap();
+        assert_eq!(ledger.swap(swap(None, 7)).await, Swapped::Done);
+        let full = disk.0.path().join("full");
+        let _no_room = std::fs::write(&full, vec![1; 4 << 20]).unwrap_err();
+        let identity = Identity { uid: "u".repeat(4 << 20), created: 1, generation: 1, spec: "s".to_owned() };
+        let large = [("ARecord default/large".to_owned(), Some(identity))];
+        assert!(matches!(ledger.remember(&large), Err(LedgerError::Database { .. })));
+        std::fs::remove_file(&full).unwrap();
+        assert_eq!(ledger.swap(swap(Some(7), 8)).await, Swapped::Done);
+        assert_eq!(ledger.entries().unwrap().len(), 1);
     }
 
     #[tokio::test]

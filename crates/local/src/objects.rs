@@ -34,18 +34,21 @@ impl Objects {
         Ok(Self { identities, changed: Vec::new(), now: last })
     }
 
-    /// What the events of the source mean for the world; new identities are in the ledger when this returns.
-    pub(crate) fn convert(
-        &mut self,
-        events: Vec<SourceEvent>,
-        ledger: &LocalLedger,
-    ) -> Result<Vec<ObjectEvent>, LedgerError> {
+    /// What the events of the source mean for the world.
+    pub(crate) fn convert(&mut self, events: Vec<SourceEvent>) -> Vec<ObjectEvent> {
         self.now = unix_seconds().max(self.now.saturating_add(1));
-        let converted = events.into_iter().filter_map(|event| self.event(event)).collect();
-        if !self.changed.is_empty() {
-            ledger.remember(&std::mem::take(&mut self.changed))?;
+        events.into_iter().filter_map(|event| self.event(event)).collect()
+    }
+
+    /// Notes new identities in the ledger, as soon as that is possible.
+    pub(crate) fn remember(&mut self, ledger: &LocalLedger) {
+        if self.changed.is_empty() {
+            return;
         }
-        Ok(converted)
+        match ledger.remember(&self.changed) {
+            Ok(()) => self.changed.clear(),
+            Err(error) => tracing::error!(%error, "the identities of objects cannot be noted yet"),
+        }
     }
 
     /// What one event means for the world.

@@ -143,7 +143,7 @@ impl Up {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 batch = source.next() => {
-                    self.take(batch.ok_or(UpError::SourceEnded)?).await?;
+                    self.take(batch.ok_or(UpError::SourceEnded)?).await;
                     // What cannot be read, or is not believed, is told too.
                     changed = true;
                 }
@@ -170,7 +170,7 @@ impl Up {
         while !self.listed {
             let batch = source.next().await.ok_or(UpError::SourceEnded)?;
             self.listed = batch.iter().any(|event| matches!(event, SourceEvent::Listed));
-            self.take(batch).await?;
+            self.take(batch).await;
         }
         if let Some(snapshot) = self.handle.snapshot().await {
             self.plan(&snapshot).await;
@@ -186,12 +186,13 @@ impl Up {
         Ok(())
     }
 
-    async fn take(&mut self, events: Vec<SourceEvent>) -> Result<(), UpError> {
+    async fn take(&mut self, events: Vec<SourceEvent>) {
         for event in &events {
             self.files.note(event);
         }
         let events = self.vanished.sift(events);
-        let mut events = self.objects.convert(events, &self.ledger)?;
+        let mut events = self.objects.convert(events);
+        self.objects.remember(&self.ledger);
         if !self.obscure.is_empty() {
             let still: BTreeSet<&PathBuf> = self.files.obscure().collect();
             self.obscure.retain(|file| still.contains(file));
@@ -200,7 +201,6 @@ impl Up {
         if !events.is_empty() {
             self.handle.objects(events).await;
         }
-        Ok(())
     }
 
     /// Tells the runner and the store which servers there should be.
@@ -249,6 +249,7 @@ impl Up {
 
     async fn report(&mut self, running: &[RunningServer]) {
         let Some(snapshot) = self.handle.snapshot().await else { return };
+        self.objects.remember(&self.ledger);
         self.plan(&snapshot).await;
         let mut problems = self.files.problems(&snapshot);
         problems.extend(self.plan_problems.iter().cloned());
