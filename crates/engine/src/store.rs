@@ -38,20 +38,18 @@ impl Store {
         self.read(|inner| inner.histories.get(target).cloned())
     }
 
-    /// Makes `version` the current one of its target.
+    /// Makes `version` the current one of its target. Whoever asks meanwhile waits for none of the work that this is.
     pub fn publish(&self, target: Target, version: Version) {
-        self.write(|inner| {
-            let next = match inner.histories.remove(&target) {
-                Some(history) if version.serial.is_after(history.current().serial) => {
-                    let mut history = Arc::unwrap_or_clone(history);
-                    history.push(version);
-                    history
-                }
-                Some(history) if history.current().serial == version.serial => Arc::unwrap_or_clone(history),
-                _ => History::new(version, HISTORY_OCTETS),
-            };
-            inner.histories.insert(target, Arc::new(next));
-        });
+        let next = match self.history(&target) {
+            Some(history) if version.serial.is_after(history.current().serial) => {
+                let mut history = Arc::unwrap_or_clone(history);
+                history.push(version);
+                Arc::new(history)
+            }
+            Some(history) if history.current().serial == version.serial => history,
+            _ => Arc::new(History::new(version, HISTORY_OCTETS)),
+        };
+        drop(self.write(|inner| inner.histories.insert(target, next)));
     }
 
     /// Lets exactly these instances have a target. One without a version takes the place of none that has one.
@@ -72,10 +70,11 @@ impl Store {
 
     /// Forgets a target.
     pub fn retire(&self, target: &Target) {
-        self.write(|inner| {
+        let gone = self.write(|inner| {
             inner.revoke(target);
-            inner.histories.remove(target);
+            inner.histories.remove(target)
         });
+        drop(gone);
     }
 
     fn reply(&self, key: &Name, zone: &Name) -> Reply {

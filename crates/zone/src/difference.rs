@@ -56,6 +56,9 @@ impl Difference {
             removed.extend(old.iter().filter(|record| new.binary_search(record).is_err()).cloned());
             added.extend(new.iter().filter(|record| old.binary_search(record).is_err()).cloned());
         }
+        // It is kept for long, and most often of one or two records.
+        removed.shrink_to_fit();
+        added.shrink_to_fit();
         Self {
             from: older.serial,
             from_soa: older.content.soa().clone(),

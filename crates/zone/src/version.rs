@@ -47,6 +47,9 @@ pub enum Since {
     Unknown,
 }
 
+/// Of a zone with fewer records as many changes are kept as of one with so many: there may be a hundred thousand such zones.
+const LEAST_CHANGES: usize = 16;
+
 impl History {
     /// A history that starts with `current` and keeps at most `limit` octets of differences.
     pub fn new(current: Version, limit: usize) -> Self {
@@ -70,7 +73,9 @@ impl History {
         self.differences.push_back(Arc::new(difference));
         self.current = Arc::new(next);
         // A full transfer is as cheap as differences that carry more records than the zone has.
-        while self.size > self.limit || self.changes > self.current.content.record_count().max(100) * 2 {
+        while self.size > self.limit
+            || self.changes > self.current.content.record_count().max(LEAST_CHANGES) * 2
+        {
             let Some(oldest) = self.differences.pop_front() else { break };
             self.size -= oldest.size();
             self.changes -= oldest.len();

@@ -238,7 +238,7 @@ fn a_small_zone_that_is_edited_again_and_again_keeps_few_differences() {
         next.content.set(www.clone(), RrSets::single(Rtype::A, Ttl::MAX, &Rdata::a(edit.into())));
         assert!(history.push(next));
     }
-    assert!(history.size() < 64 << 10, "{} octets", history.size());
-    let away = Serial::new(history.current().serial.get() - 50);
-    assert!(matches!(history.since(away), Since::Differences(missed) if missed.len() == 50));
+    assert!(history.size() < 8 << 10, "{} octets", history.size());
+    let away = Serial::new(history.current().serial.get() - 15);
+    assert!(matches!(history.since(away), Since::Differences(missed) if missed.len() == 15));
 }
