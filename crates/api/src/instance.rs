@@ -10,7 +10,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::condition_list;
-use crate::pods::pull_secret_list;
 use crate::{
     DisruptionBudget, Placement, PullSecret, REGION_LABEL, ROLE_LABEL, Resources, ServiceSettings, Storage,
 };
@@ -88,7 +87,7 @@ pub struct Bind9InstanceSpec {
     /// makes a chain, and servers outside of Bindy, each for the zones listed with it. Default: every primary of the
     /// namespace. Only for secondaries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "upstream_list")]
+    #[schemars(schema_with = "named_list::<Upstream, 16>")]
     pub upstreams: Vec<Upstream>,
     /// Servers outside of Bindy, such as a plain BIND on another machine, that may follow this instance: its catalog and all
     /// zones in it. For each a Secret `INSTANCE-downstream-NAME` is made with a key of its own and the configuration of
@@ -96,7 +95,7 @@ pub struct Bind9InstanceSpec {
     /// removes the Secret and shuts the key out. While there is one, the transfer port of the instance's servers takes
     /// connections from everywhere. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "downstream_list")]
+    #[schemars(schema_with = "named_list::<Downstream, 64>")]
     pub downstreams: Vec<Downstream>,
     /// Settings of BIND that differ from Bindy's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +113,7 @@ pub struct Bind9InstanceSpec {
     /// Secrets of the namespace by which nodes may pull the images of BIND and of the agent, for registries that ask who
     /// wants them. Default: none. Example: `[{name: registry}]`. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "pull_secret_list")]
+    #[schemars(schema_with = "named_list::<PullSecret, 8>")]
     pub image_pull_secrets: Vec<PullSecret>,
     /// What each server's `named` container asks for and may use. Default: no limits. Not used by `bindy up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,11 +364,13 @@ fn log_levels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 /// A list with one entry a name.
-fn upstream_list(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+fn named_list<T: JsonSchema, const MOST: usize>(
+    generator: &mut schemars::SchemaGenerator,
+) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",
-        "maxItems": 16,
-        "items": generator.subschema_for::<Upstream>(),
+        "maxItems": MOST,
+        "items": generator.subschema_for::<T>(),
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["name"],
     })
@@ -382,17 +383,6 @@ fn zone_names(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "maxItems": 1000,
         // Labels of up to 63 octets; the final dot may be there or not.
         "items": { "type": "string", "minLength": 1, "maxLength": 253, "pattern": PLAIN_NAME },
-    })
-}
-
-/// A list with one entry a name.
-fn downstream_list(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "array",
-        "maxItems": 64,
-        "items": generator.subschema_for::<Downstream>(),
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["name"],
     })
 }
 

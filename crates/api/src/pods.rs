@@ -187,17 +187,6 @@ fn node_labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A list with one entry a name.
-pub(crate) fn pull_secret_list(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": 8,
-        "items": generator.subschema_for::<PullSecret>(),
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["name"],
-    })
-}
-
 fn strictness(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": [Strictness::Preferred, Strictness::Required] })
 }

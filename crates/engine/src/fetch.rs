@@ -88,38 +88,41 @@ impl Fetcher {
         let (mut offers, mut may_come): (Vec<(Serial, &Endpoint)>, bool) = (Vec::new(), false);
         while let Some((server, serial)) = asked.next().await {
             match (serial, wanted) {
-                (Ok(serial), None) => offers.push((serial, server)),
-                (Ok(serial), Some(entry)) if serial == entry.serial => {
+                (None, _) => may_come = true,
+                (Some(serial), None) => offers.push((serial, server)),
+                (Some(serial), Some(entry)) if serial == entry.serial => {
                     match self.transfer(server, zone).await {
-                        Ok(version) if LedgerEntry::of(&version) == entry => return (Some(version), false),
-                        Ok(_) => {}
-                        Err(error) => may_come |= cannot(server, zone, &error),
+                        Some(version) if LedgerEntry::of(&version) == entry => return (Some(version), false),
+                        Some(_) => {}
+                        None => may_come = true,
                     }
                 }
-                (Ok(_), Some(_)) => {}
-                (Err(error), _) => may_come |= cannot(server, zone, &error),
+                (Some(_), Some(_)) => {}
             }
         }
         while let Some(latest) = take_latest(&mut offers) {
             match self.transfer(latest, zone).await {
-                Ok(version) => return (Some(version), false),
-                Err(error) => may_come |= cannot(latest, zone, &error),
+                Some(version) => return (Some(version), false),
+                None => may_come = true,
             }
         }
         (None, may_come)
     }
 
-    async fn serial(&self, server: &Endpoint, zone: &Name) -> Result<Serial, ClientError> {
-        let _place = self.questions.acquire().await.map_err(|_| ClientError::Closed)?;
-        Connection::open(server, TIMEOUTS).await?.soa(zone).await
+    async fn serial(&self, server: &Endpoint, zone: &Name) -> Option<Serial> {
+        let _place = self.questions.acquire().await.ok()?;
+        let answer = async { Connection::open(server, TIMEOUTS).await?.soa(zone).await };
+        heard(server, zone, answer.await)
     }
 
-    async fn transfer(&self, server: &Endpoint, zone: &Name) -> Result<Version, ClientError> {
-        let _place = self.transfers.acquire().await.map_err(|_| ClientError::Closed)?;
+    async fn transfer(&self, server: &Endpoint, zone: &Name) -> Option<Version> {
+        let _place = self.transfers.acquire().await.ok()?;
         let transfer = async { Connection::open(server, TIMEOUTS).await?.transfer(zone, None).await };
-        match timeout(TRANSFER, transfer).await.map_err(|_| ClientError::Timeout(TRANSFER))?? {
-            Transfer::Full(version) | Transfer::Incremental(version) => Ok(version),
-            Transfer::Current => Err(ClientError::Malformed("nothing new to somebody who has nothing")),
+        let transfer = timeout(TRANSFER, transfer).await.unwrap_or(Err(ClientError::Timeout(TRANSFER)));
+        match heard(server, zone, transfer)? {
+            Transfer::Full(version) | Transfer::Incremental(version) => Some(version),
+            // To somebody who has nothing that is no answer.
+            Transfer::Current => None,
         }
     }
 }
@@ -134,10 +137,9 @@ fn take_latest<'a>(offers: &mut Vec<(Serial, &'a Endpoint)>) -> Option<&'a Endpo
     Some(offers.swap_remove(latest).1)
 }
 
-/// Whatever the reason, it may have the zone later: it may be loading it.
-fn cannot(server: &Endpoint, zone: &Name, error: &ClientError) -> bool {
-    tracing::debug!(%zone, server = %server.address, %error, "cannot fetch");
-    true
+/// Nothing where a server did not say what it has. Whatever the reason, it may have it later: it may be loading it.
+fn heard<T>(server: &Endpoint, zone: &Name, answer: Result<T, ClientError>) -> Option<T> {
+    answer.inspect_err(|error| tracing::debug!(%zone, server = %server.address, %error, "cannot fetch")).ok()
 }
 
 #[cfg(test)]
