@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use crate::buildah::{Image, Recipe, contents};
 use crate::cluster::cache;
 use crate::prerequisites;
-use crate::steps::{Steps, cargo, output, programs, root, run};
+use crate::steps::{Beside, Steps, cargo, output, programs, root, run};
 
 const BINDY: &str = "ghcr.io/firestoned/bindy";
 const BIND9: &str = "ghcr.io/firestoned/bindy-bind9";
@@ -57,8 +57,6 @@ impl Named {
 
 /// Bindy's images; what is stale is built.
 pub(crate) fn all(steps: &mut Steps) -> Result<Vec<Named>> {
-    prerequisites::install(steps, &prerequisites::IMAGES)?;
-    prerequisites::require_root("building images")?;
     Ok(vec![bindy(steps)?, bind9(steps)?])
 }
 
@@ -81,17 +79,22 @@ pub(crate) fn pause(steps: &mut Steps) -> Result<Named> {
     Ok(Named { image, names: vec![PAUSE.to_owned()] })
 }
 
-/// Does `work` that mostly waits while the binary of Bindy's image is compiled.
-pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
-    // If it fails, the step that needs the binary says why.
-    steps.beside("bindy for its image", &compile(), work).map(|(done, _)| done)
+/// Compiles the binary of Bindy's image while other steps run. If it fails, the step that needs the binary says why.
+pub(crate) fn begin() -> Result<Beside> {
+    Beside::start("bindy for its image", &compile())
 }
 
 fn compile() -> Command {
     cargo(&["build", "--quiet", "--profile", PROFILE, "--package", "bindy"])
 }
 
+fn prepare(steps: &mut Steps) -> Result<()> {
+    prerequisites::install(steps, &prerequisites::IMAGES)?;
+    prerequisites::require_root("building images")
+}
+
 fn bindy(steps: &mut Steps) -> Result<Named> {
+    prepare(steps)?;
     steps.command("build bindy for its image", &mut compile())?;
     let directory = programs(PROFILE)?;
     let dockerfile = root().join("images/bindy/Dockerfile");
@@ -109,7 +112,9 @@ pub(crate) fn bindy_named(tag: &str) -> String {
     format!("{BINDY}:{tag}")
 }
 
-fn bind9(steps: &mut Steps) -> Result<Named> {
+/// BIND's image; built if it is stale.
+pub(crate) fn bind9(steps: &mut Steps) -> Result<Named> {
+    prepare(steps)?;
     let base = base(steps)?;
     let context = root().join("images/bind9");
     let dockerfile = context.join("Dockerfile");

@@ -1,7 +1,7 @@
 //! Runs steps and says how each ended; the last line tells the whole story.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -43,24 +43,6 @@ impl Steps {
         self.run(name, || run(command))
     }
 
-    /// Does `work` while this program has what that leaves of the processor. Its end is a step.
-    pub(crate) fn beside<T>(
-        &mut self,
-        name: &str,
-        program: &Command,
-        work: impl FnOnce(&mut Self) -> T,
-    ) -> Result<(T, ExitStatus)> {
-        let mut niced = Command::new("nice");
-        niced.args(["-n", "19"]).arg(program.get_program()).args(program.get_args());
-        niced.current_dir(program.get_current_dir().unwrap_or(&root()));
-        niced.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let mut running =
-            prepare(&mut niced).spawn().with_context(|| format!("cannot start {}", shown(program)))?;
-        let done = work(self);
-        let ended = self.run(&format!("the rest of {name}"), || Ok(running.wait()?))?;
-        Ok((done, ended))
-    }
-
     /// The closing line.
     pub(crate) fn finish(&self, result: &Result<()>) {
         let steps: Vec<String> =
@@ -77,6 +59,29 @@ impl Steps {
                 eprintln!("xtask: FAILED{at} after {total:.0} s: {error:#}");
             }
         }
+    }
+}
+
+/// A program that has what the steps after its start leave of the processor.
+pub(crate) struct Beside {
+    name: String,
+    program: Child,
+}
+
+impl Beside {
+    pub(crate) fn start(name: &str, program: &Command) -> Result<Self> {
+        let mut niced = Command::new("nice");
+        niced.args(["-n", "19"]).arg(program.get_program()).args(program.get_args());
+        niced.current_dir(program.get_current_dir().unwrap_or(&root()));
+        niced.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let program =
+            prepare(&mut niced).spawn().with_context(|| format!("cannot start {}", shown(program)))?;
+        Ok(Self { name: name.to_owned(), program })
+    }
+
+    /// Waits until it has ended, which is a step.
+    pub(crate) fn end(mut self, steps: &mut Steps) -> Result<ExitStatus> {
+        steps.run(&format!("the rest of {}", self.name), || Ok(self.program.wait()?))
     }
 }
 

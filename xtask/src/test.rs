@@ -29,15 +29,18 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::FUZZING)?;
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
-    let here = cluster::built_beside(steps, |steps| {
-        let build = &mut cargo(&["test", "--quiet", "--workspace", "--no-run"]);
-        [
-            lints(steps),
-            fuzz::run_all(steps),
-            steps.command("build tests", build),
-            image::built_beside(steps, |steps| steps.command("tests", &mut tests_here(&all))).flatten(),
-        ]
-    })?;
+    let kubernetes = cluster::Build::begin()?;
+    let mut build = cargo(&["test", "--quiet", "--workspace", "--no-run"]);
+    let mut here = vec![lints(steps), fuzz::run_all(steps), steps.command("build tests", &mut build)];
+    let bindy = image::begin()?;
+    here.push(steps.command("tests", &mut tests_here(&all)));
+    here.push(kubernetes.map_or(Ok(()), |kubernetes| kubernetes.end(steps)));
+    if clusters_given().is_empty() {
+        // It mostly waits, while the compiler does not.
+        here.push(image::bind9(steps).map(drop));
+        here.extend(CLUSTERS.iter().map(|name| cluster::up(steps, &name.parse()?, own_cluster())));
+    }
+    bindy.end(steps)?;
     let on_cluster = |targets: &[&str]| {
         let targets = targets.iter().map(|word| (*word).to_owned()).collect();
         tests_on_cluster(&Run { targets, arguments: all.arguments.clone() })
@@ -92,7 +95,7 @@ pub(crate) fn with_clusters(
     let given = clusters_given();
     let given: Vec<&str> = given.iter().map(String::as_str).collect();
     let names = if given.is_empty() { own } else { &given };
-    let wish = || Wish { nodes: given.is_empty().then_some(NODES), ..Wish::default() };
+    let wish = || if given.is_empty() { own_cluster() } else { Wish::default() };
     let made = names.iter().try_for_each(|name| with_operator(steps, &name.parse()?, wish()));
     let made =
         made.and_then(|()| names.iter().try_for_each(|name| cluster::operator_ready(steps, &name.parse()?)));
@@ -104,6 +107,10 @@ pub(crate) fn with_clusters(
         Ok(())
     };
     tested.and(down)
+}
+
+fn own_cluster() -> Wish {
+    Wish { nodes: Some(NODES), ..Wish::default() }
 }
 
 /// The names in [`VARIABLE`].

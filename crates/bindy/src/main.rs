@@ -17,7 +17,7 @@ use cli::{Cli, Command, LogFormat};
 
 /// A million small records cost a third less memory than with glibc's allocator.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -21,7 +21,9 @@ const NAME: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecordData {
     kind: RecordKind,
-    template: Result<Box<[u8]>, Box<str>>,
+    refused: bool,
+    /// The template, or why there is none, in UTF-8.
+    octets: Box<[u8]>,
 }
 
 impl RecordData {
@@ -32,16 +34,22 @@ impl RecordData {
         for record in records {
             for field in record {
                 if let Err(message) = append(&mut template, field) {
-                    return Self { kind, template: Err(format!("{}: {message}", field.location()).into()) };
+                    return Self::refused(kind, format!("{}: {message}", field.location()));
                 }
             }
             template.push(END);
         }
         if records.is_empty() {
-            let message = "the object has no data: give at least one value, or delete it";
-            return Self { kind, template: Err(message.into()) };
+            return Self::refused(
+                kind,
+                "the object has no data: give at least one value, or delete it".to_owned(),
+            );
         }
-        Self { kind, template: Ok(template.into()) }
+        Self { kind, refused: false, octets: template.into() }
+    }
+
+    fn refused(kind: RecordKind, message: String) -> Self {
+        Self { kind, refused: true, octets: message.into_bytes().into() }
     }
 
     /// The kind of object that carries this data.
@@ -56,10 +64,10 @@ impl RecordData {
 
     /// The RDATA of each record in a zone with this apex.
     pub(crate) fn rdatas(&self, apex: &Name) -> Result<Vec<Rdata>, Refusal> {
-        let mut rest = match &self.template {
-            Ok(template) => &**template,
-            Err(message) => return Err(Refusal::Invalid(message.to_string())),
-        };
+        if self.refused {
+            return Err(Refusal::Invalid(String::from_utf8_lossy(&self.octets).into_owned()));
+        }
+        let mut rest = &*self.octets;
         let (mut rdatas, mut octets) = (Vec::new(), Vec::new());
         while let Some((&tag, after)) = rest.split_first() {
             rest = after;

@@ -3,14 +3,21 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::num::NonZero;
 use std::sync::Arc;
 
-/// Stands for one value of an [`Interner`].
-pub(crate) struct Symbol<T: ?Sized>(u32, PhantomData<fn() -> Box<T>>);
+/// Stands for one value of an [`Interner`]: its place there, counted from one, so that none at all takes no more room.
+pub(crate) struct Symbol<T: ?Sized>(NonZero<u32>, PhantomData<fn() -> Box<T>>);
 
 impl<T: ?Sized> Clone for Symbol<T> {
     fn clone(&self) -> Self {
         *self
+    }
+}
+
+impl<T: ?Sized> Symbol<T> {
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 
@@ -33,8 +40,8 @@ impl<T: ?Sized> Hash for Symbol<T> {
 /// Values by symbol and symbols by value, each as long as somebody refers to it.
 pub(crate) struct Interner<T: ?Sized> {
     values: Vec<Option<Value<T>>>,
-    symbols: HashMap<Arc<T>, u32>,
-    free: Vec<u32>,
+    symbols: HashMap<Arc<T>, Symbol<T>>,
+    free: Vec<Symbol<T>>,
 }
 
 struct Value<T: ?Sized> {
@@ -61,7 +68,7 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
     }
 
     fn refer(&mut self, symbol: Symbol<T>) -> Symbol<T> {
-        if let Some(Some(known)) = self.values.get_mut(symbol.0 as usize) {
+        if let Some(Some(known)) = self.values.get_mut(symbol.index()) {
             known.references += 1;
         }
         symbol
@@ -70,31 +77,32 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
     fn insert(&mut self, value: Arc<T>) -> Symbol<T> {
         let symbol = self.free.pop().unwrap_or_else(|| {
             self.values.push(None);
-            u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX)
+            let place = u32::try_from(self.values.len()).ok().and_then(NonZero::new);
+            Symbol(place.unwrap_or(NonZero::<u32>::MAX), PhantomData)
         });
-        if let Some(slot) = self.values.get_mut(symbol as usize) {
+        if let Some(slot) = self.values.get_mut(symbol.index()) {
             *slot = Some(Value { value: value.clone(), references: 1 });
         }
         self.symbols.insert(value, symbol);
-        Symbol(symbol, PhantomData)
+        symbol
     }
 
     /// Takes one reference back. With the last one the value goes, and its symbol will be that of another.
     pub(crate) fn release(&mut self, symbol: Symbol<T>) {
-        let Some(slot) = self.values.get_mut(symbol.0 as usize) else { return };
+        let Some(slot) = self.values.get_mut(symbol.index()) else { return };
         if let Some(known) = slot {
             known.references -= 1;
             if known.references == 0 {
                 self.symbols.remove(&known.value);
                 *slot = None;
-                self.free.push(symbol.0);
+                self.free.push(symbol);
             }
         }
     }
 
     /// The symbol of `value`, if it has one now.
     pub(crate) fn find(&self, value: &T) -> Option<Symbol<T>> {
-        self.symbols.get(value).map(|&symbol| Symbol(symbol, PhantomData))
+        self.symbols.get(value).copied()
     }
 }
 
@@ -111,7 +119,7 @@ impl<T: Eq + Hash> Interner<T> {
 impl<T: ?Sized> Interner<T> {
     /// The value of `symbol`; `None` for a symbol of another interner.
     pub(crate) fn get(&self, symbol: Symbol<T>) -> Option<&T> {
-        self.values.get(symbol.0 as usize)?.as_ref().map(|known| &*known.value)
+        self.values.get(symbol.index())?.as_ref().map(|known| &*known.value)
     }
 
     /// Number of values.

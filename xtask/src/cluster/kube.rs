@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::steps::{Steps, output, root, run};
+use crate::steps::{Beside, Steps, output, root, run};
 
 /// The binary, whether or not it is there already.
 struct Binary {
@@ -56,18 +56,27 @@ pub(crate) fn ensure(steps: &mut Steps) -> Result<PathBuf> {
     Ok(binary.path())
 }
 
-/// Does `work`; where the binary is not there yet, the compiler has what that leaves of processor and network for it.
-pub(crate) fn built_beside<T>(steps: &mut Steps, work: impl FnOnce(&mut Steps) -> T) -> Result<T> {
-    let binary = Binary::find()?;
-    if binary.path().exists() {
-        return Ok(work(steps));
+/// The compiler while other steps run.
+pub(crate) struct Build {
+    binary: Binary,
+    compiler: Beside,
+}
+
+impl Build {
+    /// Begins where the binary is not there yet. The compiler has what is left of processor and network.
+    pub(crate) fn begin() -> Result<Option<Self>> {
+        let binary = Binary::find()?;
+        if binary.path().exists() {
+            return Ok(None);
+        }
+        let compiler = Beside::start("Kubernetes", &compile(&binary)?)?;
+        Ok(Some(Self { binary, compiler }))
     }
-    // If it fails, whoever needs the binary compiles it again and says why.
-    let (done, built) = steps.beside("Kubernetes", &compile(&binary)?, work)?;
-    if built.success() {
-        binary.keep()?;
+
+    /// Waits for its end. If it failed, whoever needs the binary compiles it again and says why.
+    pub(crate) fn end(self, steps: &mut Steps) -> Result<()> {
+        if self.compiler.end(steps)?.success() { self.binary.keep() } else { Ok(()) }
     }
-    Ok(done)
 }
 
 /// `$XDG_CACHE_HOME/bindy` or `~/.cache/bindy`: what is expensive to make and the same for every checkout.

@@ -32,7 +32,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 pub(crate) use crate::cluster::install::Replicas;
-pub(crate) use crate::cluster::kube::{built_beside, cache};
+pub(crate) use crate::cluster::kube::{Build, cache};
 pub(crate) use crate::cluster::layout::Name;
 pub(crate) use crate::cluster::state::Wish;
 

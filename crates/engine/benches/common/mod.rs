@@ -16,7 +16,7 @@ use bindy_model::{
 };
 
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Records that a watch delivers at once.
 const PAGE: u32 = 1_000;
