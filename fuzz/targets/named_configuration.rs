@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
-    if let Err(error) = bindy_model::named_conf::round_trip(octets) {
+    if let Err(error) = bindy_named_conf::round_trip(octets) {
         panic!("{error}");
     }
 });

@@ -12,11 +12,17 @@ pub(crate) struct Steps {
     start: Instant,
     done: Vec<(String, Duration)>,
     failed: Vec<String>,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Steps {
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now(), done: Vec::new(), failed: Vec::new() }
+        Self { start: Instant::now(), done: Vec::new(), failed: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Sets a variable of every program that is a step from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
+        self.variables.push((name, value));
     }
 
     /// Announces and runs one step.
@@ -40,6 +46,7 @@ impl Steps {
 
     /// Runs a program as one step.
     pub(crate) fn command(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        command.envs(self.variables.iter().copied());
         self.run(name, || run(command))
     }
 

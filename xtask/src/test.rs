@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cluster::{self, Name, Replicas, Wish};
 use crate::selection::{self, ALSO_LONG, ON_CLUSTER, Run};
-use crate::steps::{Steps, cargo};
+use crate::steps::{Steps, cargo, programs};
 use crate::{fuzz, image, prerequisites};
 
 /// The cluster that tests make for themselves, so that nobody's own is touched.
@@ -27,6 +27,10 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     }
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
+    if !programs("debug")?.join("bindy").exists() {
+        // Nothing was compiled here yet: what the compiler would keep for the next time costs a quarter more.
+        steps.set("CARGO_INCREMENTAL", "0");
+    }
     let all =
         Run { targets: Vec::new(), arguments: long.then(|| ALSO_LONG.to_owned()).into_iter().collect() };
     let kubernetes = cluster::Build::begin()?;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use bindy_zone::Name;
 
-use super::AclElement;
+use crate::AclElement;
 
 /// A string that can stand between quotes and means itself there.
 ///
@@ -132,7 +132,7 @@ impl Statement {
 }
 
 /// A domain name with every octet that is not plain as `\DDD`, so that no quote and no lone backslash can appear.
-pub(super) fn quoted_name(name: &Name) -> String {
+pub(crate) fn quoted_name(name: &Name) -> String {
     let wire = name.to_wire();
     let mut text = String::from("\"");
     let mut rest = wire.as_slice();

@@ -5,8 +5,8 @@
 
 use bindy_zone::Name;
 
-use super::statement::quoted_name;
-use super::{AclElement, Statement, Text, Value};
+use crate::statement::quoted_name;
+use crate::{AclElement, Statement, Text, Value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {

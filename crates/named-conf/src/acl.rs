@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bindy_zone::Name;
 
-use super::statement::quoted_name;
+use crate::statement::quoted_name;
 
 /// One element of an address match list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
