@@ -28,7 +28,7 @@ pub(crate) fn all(steps: &mut Steps, long: bool) -> Result<()> {
     prerequisites::install(steps, &prerequisites::SERVERS)?;
     prerequisites::install(steps, &prerequisites::FUZZING)?;
     if !programs("debug")?.join("bindy").exists() {
-        // Nothing was compiled here yet: what the compiler would keep for the next time costs a quarter more.
+        // Nothing was compiled here yet: what the compiler would keep for the next time takes two fifths more of the processor.
         steps.set("CARGO_INCREMENTAL", "0");
     }
     let all =
