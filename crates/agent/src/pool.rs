@@ -26,6 +26,8 @@ const AVOIDED: Duration = Duration::from_secs(60);
 const WAITING_MESSAGES: usize = 2;
 /// How long a source may keep silent before the first answer.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+/// How long a place is waited for on behalf of somebody who counts silence in the same way.
+const BUSY: Duration = Duration::from_millis(500);
 /// How long it may pause within an answer.
 const STALLED: Duration = Duration::from_secs(15);
 const TIMEOUTS: Timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
@@ -55,7 +57,7 @@ pub(crate) struct Pool {
     generation: AtomicU64,
     /// Tells those that wait for a place that the server keeps silent.
     silent: Notify,
-    /// Nobody else has the answer, so they wait for their turn all the same.
+    /// Nobody else has the answer, so they wait for their turn all the same; SERVFAIL where that takes too long.
     is_only: bool,
 }
 
@@ -181,6 +183,8 @@ impl Pool {
             let permit = tokio::select! {
                 permit = self.permit(purpose) => permit?,
                 () = self.silent.notified() => return Err(ClientError::Timeout(SILENCE)),
+                // Whoever waits would take this server for a silent one.
+                () = tokio::time::sleep(BUSY), if self.is_only => return Err(ClientError::ServFail),
             };
             let (mut reused, generation) = (false, self.generation());
             let asked = async {
@@ -364,6 +368,19 @@ mod tests {
         };
         assert!(answers.iter().all(|answer| matches!(answer, Err(ClientError::Timeout(_)))));
         assert_eq!(connections.len(), QUESTIONS, "no one else was sent there");
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_too_long_for_a_place_at_the_only_server_is_told_so() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { address: silent.local_addr().unwrap(), key: None };
+        let pool = Arc::new(Pool::to_the_only_one(endpoint, 1));
+        let _taken = pool.permit(Use::Transfer).await.unwrap();
+        let answer = tokio::time::timeout(SILENCE, pool.exchange(&Bytes::new(), Use::Transfer)).await;
+        assert!(
+            matches!(answer, Ok(Err(ClientError::ServFail))),
+            "before the other side takes it for silent"
+        );
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use crate::metrics::Asked;
 use crate::pool::{Stream, Use};
 use crate::transfer::only;
 
-/// How long sources are tried for one question; named waits longer than this.
+/// How long sources are tried for a SOA question; named waits longer than this, and for transfers much longer.
 const PATIENCE: Duration = Duration::from_millis(3_500);
 
 /// The service on loopback for named.
@@ -62,7 +62,7 @@ impl Relay {
         };
         let mut behind: Option<(String, Stream, Serial)> = None;
         for (source, pool) in self.agent.candidates(zone) {
-            if started.elapsed() > PATIENCE {
+            if request.rtype == Rtype::SOA && started.elapsed() > PATIENCE {
                 break;
             }
             let outcome = pool.exchange(&request.message, purpose).await;

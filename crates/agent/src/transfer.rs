@@ -137,6 +137,7 @@ impl TransferPort {
         };
         match answer {
             Ok(reply) => reply,
+            Err(ClientError::ServFail) => Reply::ServFail,
             Err(error) if !is_broken(&error) => Reply::Refused,
             Err(_) => Reply::ServFail,
         }

@@ -223,7 +223,8 @@ pub struct DNSZoneStatus {
     /// How many servers answer the published serial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub servers: Option<ServerCount>,
-    /// Servers that should answer the published serial and do not, at most 16 of them.
+    /// Servers that should answer the published serial and do not, at most 16 of them; those that are not ready yet only if
+    /// something is wrong with their answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub lagging: Vec<String>,

@@ -19,7 +19,7 @@ async fn chain(test: &str, primaries: u32, secondaries: u32) -> Result<Up> {
         instance("tertiary", "secondary", 1, &["secondary"]),
     ];
     up.write("instances.yaml", &instances.concat())?;
-    // Selected by the first tier only: the others get it through their upstreams.
+    // Every tier serves them.
     up.write("zones.yaml", &(zone("z", "example.com") + &zone("other", "example.net")))?;
     up.write("steady.yaml", &a("steady", "z", STEADY, STEADY_ADDRESS))?;
     up.write("www.yaml", &a("www", "z", "www", "192.0.2.1"))?;

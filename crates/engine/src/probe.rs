@@ -68,7 +68,7 @@ async fn run(
             // What failed for one zone by the connection would fail for the rest, one timeout after the other.
             let answer = match &failed {
                 Some(text) => Answer::Failure(text.clone()),
-                None => match ask(&mut connection, &endpoint, &probe).await {
+                None => match ask_again(&mut connection, &endpoint, &probe).await {
                     Ok(answer) => answer,
                     Err(error) => {
                         let text = error.to_string();
@@ -102,6 +102,22 @@ async fn notify(
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// Asks, once more where a connection of before was closed meanwhile, as servers do with those that rest.
+async fn ask_again(
+    connection: &mut Option<Connection>,
+    endpoint: &Endpoint,
+    probe: &Probe,
+) -> Result<Answer, ClientError> {
+    let is_kept = connection.is_some();
+    match ask(connection, endpoint, probe).await {
+        Err(ClientError::Closed | ClientError::Io(_)) if is_kept => {
+            *connection = None;
+            ask(connection, endpoint, probe).await
+        }
+        result => result,
+    }
 }
 
 async fn ask(
@@ -162,6 +178,7 @@ mod tests {
     use bindy_model::NamespacedName;
     use bindy_wire::{Key, Reply, Request, Server, ServerLimits, ServerOptions, Service, Signatures};
     use bindy_zone::{Name, Serial};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_util::sync::CancellationToken;
 
@@ -206,6 +223,27 @@ mod tests {
         }
         assert!(first.contains(&Rank::Edit), "{first:?}");
         cancel.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_closed_what_rested_is_asked_by_a_new_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { address: listener.local_addr().unwrap(), key: None };
+        let mut connection = Some(Connection::open(&endpoint, TIMEOUTS).await.unwrap());
+        drop(listener.accept().await.unwrap());
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).await.unwrap();
+            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(&mut message).await.unwrap();
+            // QR.
+            message[2] |= 0x80;
+            stream.write_all(&[&length[..], &message].concat()).await.unwrap();
+        };
+        let probe = probe(0, Rank::Edit);
+        let ((), answer) = tokio::join!(answers, ask_again(&mut connection, &endpoint, &probe));
+        assert_eq!(answer.unwrap(), Answer::Notified);
     }
 
     #[tokio::test]

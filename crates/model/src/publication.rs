@@ -402,6 +402,13 @@ impl Publication {
         }
     }
 
+    /// Ends a swap of which it is not known whether it was carried out.
+    pub(crate) fn give_up(&mut self) {
+        if matches!(self.phase, Phase::Swapping(..)) {
+            self.phase = Phase::Settled;
+        }
+    }
+
     /// Notes a serial that one of our own servers serves.
     pub fn observed(&mut self, serial: Serial, now: Now) -> Vec<Command> {
         self.note_used(serial);

@@ -221,6 +221,21 @@ fn a_server_that_does_not_answer_is_admitted_although_edits_never_pause() {
 }
 
 #[test]
+fn of_a_server_that_starts_the_zones_that_it_has_not_got_yet_are_told_nothing() {
+    let mut rig = Rig::with(vec![a("www", "www", 1)]);
+    rig.pass(Duration::from_secs(5));
+    rig.notices();
+    rig.servers.insert(server("c"), false);
+    rig.silence = Duration::from_secs(3_600);
+    let state =
+        |name: &str| ServerState { id: server(name), incarnation: 1, ready: name != "c", going: false };
+    rig.step(Input::Servers(["a", "b", "c"].map(state).into()));
+    rig.pass(Duration::from_secs(60));
+    let zones = rig.notices().zones;
+    assert!(zones.is_empty(), "{zones:?}");
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_missed_until_it_is_told_to_end() {
     let mut rig = Rig::with(vec![a("www", "www", 1)]);
     rig.pass(Duration::from_secs(5));

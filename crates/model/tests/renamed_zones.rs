@@ -129,6 +129,29 @@ fn a_zone_that_goes_while_its_version_is_written_is_not_listed_again() {
 }
 
 #[test]
+fn a_zone_that_goes_while_its_first_version_is_written_leaves_nothing_behind() {
+    let zone = zone("zone", "example.com", 1);
+    for result in [Swapped::Done, Swapped::Failed] {
+        let mut core = Core::new([]);
+        let id = ServerId { instance: key("one"), name: "one-1".to_owned() };
+        core.step(Input::Servers(vec![ServerState { id, incarnation: 1, ready: true, going: false }]), NOW);
+        apply(&mut core, &[instance("one", Role::Primary, &[])]);
+        let missing = |core: &Core| core.server_reports().next().unwrap().missing;
+        let before = missing(&core);
+        let begun = step(&mut core, Input::Objects(vec![ObjectEvent::Applied(zone.clone())]), 1);
+        let [Output::Swap { target, .. }] = &begun[..] else { panic!("{begun:?}") };
+        step(&mut core, Input::Objects(vec![ObjectEvent::Removed(zone.key(), Removal::Deleted)]), 2);
+        let after = step(&mut core, Input::Swapped(target.clone(), result), 3);
+        let swaps = after.iter().filter(|output| matches!(output, Output::Swap { .. })).count();
+        assert_eq!((swaps, missing(&core)), (0, before), "{result:?}: {after:?}");
+        // What comes back goes on.
+        let back = step(&mut core, Input::Objects(vec![ObjectEvent::Applied(zone.clone())]), 4);
+        let all = [after, carry_out_swaps(&mut core, back, 4)].concat();
+        assert!(all.iter().any(|output| matches!(output, Output::Publish(Target::Zone(..), ..))), "{all:?}");
+    }
+}
+
+#[test]
 fn nobody_waits_for_a_server_to_have_a_zone_that_is_gone() {
     let mut core = Core::new([]);
     let zone = zone("zone", "example.com", 1);

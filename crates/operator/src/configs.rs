@@ -99,8 +99,8 @@ impl Configs {
             let due = asked.iter().filter(|(_, one)| one.due.is_some_and(|due| due <= now));
             let due: Vec<(ServerId, Endpoint)> =
                 due.map(|(id, one)| (id.clone(), one.server.endpoint.clone())).collect();
+            self.tell(&asked).await;
             if due.is_empty() {
-                self.tell(&asked).await;
                 let next = asked.values().filter_map(|one| one.due).min();
                 tokio::select! {
                     () = cancel.cancelled() => return,

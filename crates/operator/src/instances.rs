@@ -110,8 +110,9 @@ impl Instances {
     pub(crate) async fn status(&self, notice: &InstanceNotice) -> Option<Bind9InstanceStatus> {
         let key = &notice.report.key;
         let report = self.reports.borrow().get(key).filter(|one| one.uid == notice.report.uid).cloned()?;
-        // After a restart the catalog is the one that was published before, once that is established.
-        if notice.report.serial.is_none() && notice.told != 0 {
+        // After a restart the catalog is the one that was published before, once that is established; a removal that waits for a
+        // person's word is not.
+        if notice.report.serial.is_none() && notice.report.hold.is_none() && notice.told != 0 {
             return None;
         }
         let configs = configs(&report, &notice.servers, &self.configs.borrow())?;

@@ -203,10 +203,10 @@ fn update_mac(context: &mut hmac::Context, mac: &[u8]) {
     context.update(mac);
 }
 
-/// Takes the TSIG record that starts at `start` off a message and puts the original id back.
-fn strip(message: &mut Vec<u8>, start: usize, original_id: u16) {
+/// Takes the TSIG record that starts at `start` off a message. Its id stays what it is: a forwarder gives messages ids of its
+/// own, and knows answers by them (RFC 8945 section 5.5).
+fn strip(message: &mut Vec<u8>, start: usize) {
     message.truncate(start);
-    put_u16(message, 0, original_id);
     if let Ok(header) = Header::parse(message) {
         put_u16(message, 10, header.additionals.saturating_sub(1));
     }
@@ -295,8 +295,8 @@ pub(crate) fn verify_request(
         signer.sign_with(&mut signed, record.time, TsigError::Time as u16, &time_octets(now));
         return Err((Rejected::Tsig(TsigError::Time), Some(signed)));
     }
-    let (start, original_id) = (record.start, record.original_id);
-    strip(message, start, original_id);
+    let start = record.start;
+    strip(message, start);
     Ok(signer)
 }
 
@@ -376,8 +376,8 @@ impl Verifier {
         }
         self.first = false;
         self.unsigned = 0;
-        let (start, original_id) = (record.start, record.original_id);
-        strip(message, start, original_id);
+        let start = record.start;
+        strip(message, start);
         Ok(true)
     }
 

@@ -10,6 +10,7 @@ mod load;
 mod nodes;
 mod operator;
 mod records;
+mod sources;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use load::{Clients, Load, Ports, Tally};
 pub use nodes::{drain, one_and_others, taint, uncordon, untaint};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};
+pub use sources::until_live;
 pub use volumes::{make_volumes, remove_volumes, served_with_volumes, storage, volume_directory};
 
 /// The zone of most tests, and the name of its object.

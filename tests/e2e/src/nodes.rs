@@ -10,10 +10,14 @@ const TAINT: &str = "dedicated=dns:NoSchedule";
 
 /// Drains a node of servers; an error when that takes longer than so many seconds. Others' pods, the operator's too, stay.
 pub async fn drain(cluster: &Cluster, node: &str, seconds: u32) -> Result<()> {
-    let limit = format!("--timeout={seconds}s");
-    let words = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", &limit];
-    let servers = ["--pod-selector=app.kubernetes.io/managed-by=bindy"];
-    cluster.kubectl(&[&words[..], &servers].concat()).await.map(drop)
+    drain_of(cluster, node, "app.kubernetes.io/managed-by=bindy", seconds).await
+}
+
+/// Drains it of the pods with these labels.
+pub(crate) async fn drain_of(cluster: &Cluster, node: &str, labels: &str, seconds: u32) -> Result<()> {
+    let (limit, pods) = (format!("--timeout={seconds}s"), format!("--pod-selector={labels}"));
+    let words = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", &limit, &pods];
+    cluster.kubectl(&words).await.map(drop)
 }
 
 /// Lets pods onto it again.

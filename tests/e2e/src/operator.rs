@@ -13,8 +13,11 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::nodes::drain_of;
+
 const DEPLOYMENT: &str = "deployment/bindy";
 const CONTAINER: &str = "operator";
+const LABELS: &str = "app=bindy";
 /// Where programs in pods find the API server; Kubernetes sets both unless the container does.
 const API_HOST: &str = "KUBERNETES_SERVICE_HOST";
 const API_PORT: &str = "KUBERNETES_SERVICE_PORT";
@@ -101,7 +104,7 @@ impl Operator {
     }
 
     fn pods(&self) -> Pods {
-        Pods::new(&self.cluster, OPERATOR, "app=bindy")
+        Pods::new(&self.cluster, OPERATOR, LABELS)
     }
 
     /// The addresses at which servers reach it, and from which it asks them, as rules for packets have them: of its Service
@@ -154,6 +157,16 @@ impl Operator {
         self.cluster.kubectl(&["patch", "-n", OPERATOR, DEPLOYMENT, "-p", &patch]).await?;
         let limit = "--timeout=120s";
         self.cluster.kubectl(&["rollout", "status", "-n", OPERATOR, DEPLOYMENT, limit]).await.map(drop)
+    }
+
+    /// The cluster that it runs on.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Drains a node of its replicas, as its disruption budget lets them go.
+    pub async fn drain(&self, node: &str) -> Result<()> {
+        drain_of(&self.cluster, node, LABELS, 60).await
     }
 
     /// Deletes a replica's pod, as the page does.

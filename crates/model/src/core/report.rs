@@ -110,10 +110,11 @@ impl Core {
                 && !server.has(apex)
             {
                 having -= 1;
-                if server.state.going {
-                    continue;
+                let failure = server.delivery.failure(apex);
+                // One that starts gets no clients and lags behind nobody: of each zone there would be two things to tell.
+                if !server.state.going && (server.state.ready || failure.is_some()) {
+                    lagging.push((server.state.id.clone(), failure.map(str::to_owned)));
                 }
-                lagging.push((server.state.id.clone(), server.delivery.failure(apex).map(str::to_owned)));
             }
         }
         let published = zone.and_then(|zone| zone.publication.served()).map(LedgerEntry::of);

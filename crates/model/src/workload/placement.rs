@@ -214,6 +214,8 @@ pub(super) fn tolerations(instance: &Instance) -> Vec<Toleration> {
     });
     let own = own.iter().map(|one| {
         let bindy_api::Toleration { key, operator, value, effect, toleration_seconds } = one.clone();
+        // The API server leaves an empty one out, which would look like somebody's change.
+        let value = value.filter(|value| !value.is_empty());
         Toleration { key, operator, value, effect, toleration_seconds }
     });
     own.chain(lost).collect()
@@ -285,6 +287,15 @@ mod tests {
         let asked = Spread::decide(&asking, None, Some(&zoned));
         assert_eq!(Spread::keep(&any(3), Some(&asked.note)), None);
         assert_eq!(Spread::decide(&any(3), Some(&asked.note), Some(&zoned)).strictness, Strictness::Required);
+    }
+
+    #[test]
+    fn a_toleration_asks_for_nothing_that_the_api_server_leaves_out() {
+        let wish = [serde_json::json!({ "key": "dedicated", "operator": "Equal", "value": "" })];
+        let wish = instance(1, None, serde_json::json!({ "tolerations": wish }));
+        let asked = tolerations(&wish);
+        let own = asked.iter().find(|one| one.key.as_deref() == Some("dedicated")).unwrap();
+        assert_eq!(own.value, None);
     }
 
     #[test]

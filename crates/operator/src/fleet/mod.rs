@@ -223,7 +223,7 @@ impl Runner {
 
     fn finish(&mut self, look: Result<Look, tokio::task::JoinError>) {
         // A panic was printed already; the instance stays as it is until the process is started again.
-        let Ok((key, memory, Outcome { report, next, moved })) = look else { return };
+        let Ok((key, mut memory, Outcome { report, next, moved })) = look else { return };
         let exists = self.view.as_ref().is_some_and(|view| view.fleet.get(&key).is_some());
         match next {
             Some(next) => self.queue.done(&key, Some(next).filter(|_| exists)),
@@ -232,10 +232,16 @@ impl Runner {
         if !exists {
             return;
         }
+        let is_out_of_reach = report.problems.iter().any(|one| matches!(one, Problem::Unavailable(_)));
+        let is_first = is_out_of_reach && !std::mem::replace(&mut memory.out_of_reach, is_out_of_reach);
         self.memories.insert(key.clone(), memory);
         // The watch brings an object that is known already, and nothing of it is news then.
         if moved {
             self.wake(&key, Instant::now());
+        }
+        // Of one call that failed nobody has to be told: the next look is a second away.
+        if is_first {
+            return;
         }
         self.reports.send_if_modified(|reports| {
             let known = reports.get(&key);

@@ -24,6 +24,9 @@ const LINGERS: SignedDuration = SignedDuration::from_secs(60);
 /// How long a pod that runs may take to be ready before somebody should have a look at it.
 const GETS_READY: SignedDuration = SignedDuration::from_secs(120);
 
+/// How long no node may take a pod before that is told: at the first look its volume may not be bound yet.
+const UNSCHEDULED: SignedDuration = SignedDuration::from_secs(5);
+
 /// The pods of all instances, shared by whoever watches them and whoever reports them.
 #[derive(Clone, Debug, Default)]
 pub struct PodStates(Arc<Shared>);
@@ -259,9 +262,8 @@ fn state(pod: &Pod) -> Option<PodState> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
-        let of_now = trouble(pod).map(|trouble| (trouble, None));
         let awaited_at = node.clone().filter(|_| awaited);
-        let (trouble, since) = of_now.or_else(|| unready(pod.status.as_ref()?, awaited_at)).unzip();
+        let (trouble, since) = trouble(pod).or_else(|| unready(pod.status.as_ref()?, awaited_at)).unzip();
         return Some(PodState { node, trouble, since: since.flatten() });
     };
     let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
@@ -273,15 +275,18 @@ pub(crate) fn is_over(status: &PodStatus) -> bool {
     matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
 }
 
-fn trouble(pod: &Pod) -> Option<Trouble> {
+fn trouble(pod: &Pod) -> Option<(Trouble, Option<Timestamp>)> {
     let status = pod.status.as_ref()?;
     let conditions = status.conditions.iter().flatten();
     let unscheduled = conditions.filter(|one| one.type_ == "PodScheduled" && one.status == "False");
     if let Some(condition) = unscheduled.into_iter().next() {
-        return Some(Trouble::Unschedulable(condition.message.clone().unwrap_or_default()));
+        let trouble = Trouble::Unschedulable(condition.message.clone().unwrap_or_default());
+        let since =
+            condition.last_transition_time.as_ref().and_then(|time| time.0.checked_add(UNSCHEDULED).ok());
+        return Some((trouble, since));
     }
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.into_iter().find_map(container_trouble)
+    Some((containers.into_iter().find_map(container_trouble)?, None))
 }
 
 /// From when on it is a trouble that a pod whose containers all run is not ready. Where the kubelet has said that each of them is, its
@@ -391,9 +396,21 @@ mod tests {
                 Some("named is not started: CreateContainerConfigError: CreateContainerConfigError!"),
             ),
         ] {
-            let said_now = trouble(&pod("dns-1", "a", &status)).map(|trouble| trouble.to_string());
+            let said_now = trouble(&pod("dns-1", "a", &status)).map(|(trouble, _)| trouble.to_string());
             assert_eq!(said_now.as_deref(), said, "{status}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_at_the_first_look_is_no_trouble_yet() {
+        let states = PodStates::default();
+        let since: Timestamp = "2026-01-01T00:00:30Z".parse().unwrap();
+        let unscheduled = json!({ "conditions": [{ "type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/3 nodes", "lastTransitionTime": since }] });
+        states.put(&pod("dns-1", "a", &unscheduled));
+        let told =
+            [4, 5].map(|after| states.troubles(&key(), since + SignedDuration::from_secs(after)).0.len());
+        assert_eq!(told, [0, 1]);
     }
 
     #[test]

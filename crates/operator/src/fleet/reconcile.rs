@@ -53,8 +53,12 @@ pub(super) struct Memory {
     tell_next: Option<Instant>,
     /// That settings which replace servers wait for those that are not there.
     pub(super) hold: Option<Hold>,
+    /// The API server could not be used at the last look.
+    pub(super) out_of_reach: bool,
     /// It was said that pods may not be told.
     complained: bool,
+    /// Objects that were missing and were made.
+    pub(super) made: HashSet<(ObjectKind, NamespacedName)>,
     /// Objects that could not be applied: what is known of them may not be so any more.
     pub(super) doubted: HashSet<(ObjectKind, NamespacedName)>,
     pub(super) restraint: Restraint,

@@ -104,6 +104,14 @@ pub enum Problem {
         /// What is changed.
         field: String,
     },
+    /// Somebody else removes the object again and again.
+    #[error("{kind} {name}: somebody else keeps removing it; find out who, it is made again ever later")]
+    Removed {
+        /// Its kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
     /// A call failed in a way that may pass.
     #[error("the API server cannot be used: {0}")]
     Unavailable(String),
@@ -152,6 +160,7 @@ impl Problem {
             Self::Plan(_) | Self::Keys(_) | Self::Handouts(_) => Reason::InvalidData,
             Self::Refused { .. }
             | Self::Contested { .. }
+            | Self::Removed { .. }
             | Self::Pods(_)
             | Self::Volumes(_)
             | Self::Address(_) => Reason::WorkloadRefused,

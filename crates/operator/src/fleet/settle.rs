@@ -71,7 +71,7 @@ impl Pass<'_> {
                 Err(failure) => return self.fail(desired.kind, &desired.name, failure),
             },
         };
-        let Some(live) = live else { return self.apply(desired, None, "it is missing").await };
+        let Some(live) = live else { return self.make(desired).await };
         match ownership(&live, &self.instance.metadata) {
             // Whoever writes a budget of his own knows what he wants; two would make evictions impossible.
             Ownership::Foreign if desired.kind == ObjectKind::PodDisruptionBudget => Ok(State::Same),
@@ -105,6 +105,28 @@ impl Pass<'_> {
             None => Ok(State::Same),
             Some(field) => self.correct(&desired, live, &field).await,
         }
+    }
+
+    /// Makes an object that is missing; with restraint when somebody removes it again and again, as the garbage collector does
+    /// with those of an instance that is gone before its watch says so.
+    async fn make(&mut self, desired: &Desired) -> Result<State, Stop> {
+        let id = (desired.kind, NamespacedName::new(&*desired.namespace, &*desired.name));
+        if self.memory.made.contains(&id) {
+            let object = format!("{}/{} of {}", desired.kind, desired.name, self.instance.metadata.uid);
+            if let Err(at) = self.memory.restraint.may(&object, "to exist", self.now) {
+                self.next = self.next.min(at);
+                let (kind, name) = (desired.kind, desired.name.clone());
+                self.problems.push(Problem::Removed { kind, name });
+                return Ok(State::Blocked);
+            }
+        }
+        // What cannot be made now is nobody's removal.
+        self.memory.made.remove(&id);
+        let state = self.apply(desired, None, "it is missing").await?;
+        if state == State::Changed {
+            self.memory.made.insert(id);
+        }
+        Ok(state)
     }
 
     /// Applies an object that differs; with restraint when what is wanted is what was wanted before.

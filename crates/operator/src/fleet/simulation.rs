@@ -353,6 +353,30 @@ async fn what_somebody_edits_is_undone_at_once_and_again_only_later() {
     assert!(matches!(report.problems[..], [Problem::Contested { .. }]), "{:?}", report.problems);
 }
 
+#[tokio::test]
+async fn what_somebody_removes_is_made_again_at_once_and_again_only_later() {
+    let mut world = World::settled().await;
+    for problem in [false, true] {
+        world.api.remove("poddisruptionbudgets", "dns-pdb");
+        world.watch();
+        let report = world.look().await;
+        let is_told = matches!(report.problems[..], [Problem::Removed { .. }]);
+        assert_eq!((is_told, report.problems.is_empty()), (problem, !problem), "{:?}", report.problems);
+        assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some(), !problem);
+    }
+    // What cannot be made is not told to be removed.
+    let mut world = World::new();
+    world.api.fail(1, Failing::Before);
+    for number in 0..2 {
+        let report = world.look().await;
+        assert!(
+            !report.problems.iter().any(|problem| matches!(problem, Problem::Removed { .. })),
+            "{number}"
+        );
+        world.api.heal();
+    }
+}
+
 /// The address of the instance's own transfer Service, as others are told it.
 fn transfer_addresses(world: &World) -> Vec<(NamespacedName, std::net::IpAddr)> {
     let fleet = &world.view.fleet;

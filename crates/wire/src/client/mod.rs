@@ -121,8 +121,8 @@ pub enum ClientError {
     /// Another response code that is not NOERROR.
     #[error("the server answered {0}")]
     Rcode(Rcode),
-    /// The clocks differ by more than TSIG allows.
-    #[error("the clocks differ too much for TSIG: the server's is {ahead} s ahead of ours")]
+    /// The clocks differ by more than TSIG allows. Told in minutes, since seconds would be others each time.
+    #[error("the clocks differ too much for TSIG: the server's is {} min ahead of ours", (ahead + 30 * ahead.signum()) / 60)]
     ClockSkew {
         /// Seconds that the server's clock is ahead; negative when it is behind.
         ahead: i64,

@@ -69,6 +69,23 @@ fn any_changed_octet_is_noticed() {
 }
 
 #[test]
+fn an_id_that_a_forwarder_gives_stays_the_id_of_the_message() {
+    let ids = |message: &[u8]| [message[0], message[1]];
+    let mut request = question();
+    let original = ids(&request);
+    let mut client = Signer::request(&key(), &mut request, NOW);
+    request[..2].copy_from_slice(&[0xab, 0xcd]);
+    let mut server = verify_request(&mut request, &key(), NOW).unwrap();
+    assert_eq!(ids(&request), [0xab, 0xcd], "the forwarder knows the answer by it");
+    let mut answer = short_answer(&request, Rcode::NOERROR, 0);
+    server.sign(&mut answer, NOW);
+    assert_eq!(ids(&answer), [0xab, 0xcd]);
+    answer[..2].copy_from_slice(&original);
+    assert_eq!(client.verify(&mut answer, NOW), Ok(true));
+    assert_eq!(ids(&answer), original, "the client knows it by that");
+}
+
+#[test]
 fn a_wrong_clock_is_told_from_a_wrong_key_by_both_sides() {
     let mut request = question();
     let mut client = Signer::request(&key(), &mut request, NOW);

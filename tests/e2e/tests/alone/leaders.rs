@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, add_versions, alone, served};
+use bindy_e2e::{Operator, STEADY_QUESTIONS, ZONE, add_versions, alone, served, uncordon};
 use bindy_testing::cluster::{Namespace, PacketRules, Server};
 use bindy_testing::manifest::a;
 use bindy_testing::{dns, wait_for};
@@ -76,6 +76,20 @@ async fn a_deleted_leader_hands_over() -> Result<()> {
             // The lease is given back, not waited out.
             ensure!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
             Ok(None)
+        },
+        async |_, _| Ok(()),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_of_the_leaders_node_has_it_hand_over() -> Result<()> {
+    another_leads_after(
+        "leader-drained",
+        async |operator, leader| {
+            let drained = operator.drain(&leader.node).await;
+            uncordon(operator.cluster(), &leader.node).await?;
+            drained.map(|()| None)
         },
         async |_, _| Ok(()),
     )

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{
-    Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain, one_and_others,
-    served, uncordon,
+    Clients, Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain,
+    one_and_others, served, uncordon,
 };
 use bindy_testing::cluster::{LIMIT, NAMED, Namespace, Node, Server, condition};
 use bindy_testing::manifest::{a, zone};
@@ -49,23 +49,39 @@ enum Loss {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_region_has_every_edit_when_it_is_back() -> Result<()> {
-    lost_and_back("region-lost", Loss::Network).await
+    lost_and_back("region-lost", Loss::Network, Tier::Secondary).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_region_of_the_primary_keeps_no_edit_from_the_others() -> Result<()> {
+    lost_and_back("region-primary", Loss::Network, Tier::Primary).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: a node counts as lost after 40 s only"]
 async fn a_region_without_power_has_every_edit_when_it_is_back() -> Result<()> {
-    lost_and_back("region-power", Loss::Power).await
+    lost_and_back("region-power", Loss::Power, Tier::Secondary).await
 }
 
-/// Two edits are made while the region of the second tier is lost.
-async fn lost_and_back(test: &str, loss: Loss) -> Result<()> {
+/// Which of two tiers is lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tier {
+    Primary,
+    Secondary,
+}
+
+/// Two edits are made while the region of one tier is lost.
+async fn lost_and_back(test: &str, loss: Loss, tier: Tier) -> Result<()> {
     let cluster = alone().await?;
     cluster
         .in_namespace(test, async |namespace| {
             let (lost, others) = one_and_others(namespace).await?;
-            let objects = within_region("here", others.first().context("no other node")?, "role: primary")
-                + &within_region("away", &lost, "role: secondary, upstreams: [{name: here}]")
+            let (here, away) = match tier {
+                Tier::Secondary => ("role: primary", "role: secondary, upstreams: [{name: here}]"),
+                Tier::Primary => ("role: secondary, upstreams: [{name: away}]", "role: primary"),
+            };
+            let objects = within_region("here", others.first().context("no other node")?, here)
+                + &within_region("away", &lost, away)
                 + &zone(ZONE.0, ZONE.1)
                 + &a("steady", ZONE.0, "steady", STEADY_ADDRESS);
             namespace.serve(&objects).await?;
@@ -75,6 +91,7 @@ async fn lost_and_back(test: &str, loss: Loss) -> Result<()> {
             let mut published = namespace.contents_are_published().await?;
             let probes = namespace.probe(&STEADY_QUESTIONS).await?;
             probes.more_answers(&here, 10).await?;
+            let clients = Clients::beside(namespace, "here").await?;
             away.iter().for_each(|server| probes.outage_begins(server));
             let cut = match loss {
                 Loss::Network => Some(lost.cut_off()?),
@@ -123,6 +140,7 @@ async fn lost_and_back(test: &str, loss: Loss) -> Result<()> {
             namespace.ready("ARecord", "later").await?;
             namespace.ready("DNSZone", ZONE.0).await?;
             probes.more_answers(&away, 10).await?;
+            clients.missed_nothing(0).await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             probes.right(&published).await.map(drop)
         })

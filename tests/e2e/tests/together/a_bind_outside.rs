@@ -86,6 +86,10 @@ async fn a_bind_outside_of_the_cluster_follows_as_the_document_says() -> Result<
         namespace.remove("DNSZone", "more").await?;
         // With the options of the document it refers to the root for zones that it has not got.
         dns::answers_at(at, "www.more.example", Rtype::A, &[], LIMIT).await?;
+        namespace.patch("Bind9Instance", INSTANCE, serde_json::json!({"spec": {"replicas": 1}})).await?;
+        namespace.until_ready(INSTANCE, 1, &[]).await?;
+        namespace.apply(&a("steady", ZONE.0, "steady", "192.0.2.10")).await?;
+        dns::answers_at(at, STEADY, Rtype::A, &["192.0.2.10"], LIMIT).await?;
         named.check_running()?;
         named.terminate(STOP).await.map(drop)
     })

@@ -58,3 +58,46 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_has_no_se
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secondaries_serve_and_are_edited_while_their_primary_instance_is_deleted() -> Result<()> {
+    in_namespace("primary-deleted", async |namespace| {
+        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
+        let primary = instance("primary", "primary", 1, &[]);
+        let instances = primary.clone() + &instance("secondary", "secondary", 2, &["primary"]);
+        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
+        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
+        let mut published = namespace.contents_are_published().await?;
+        let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        let clients = Clients::beside(namespace, "secondary").await?;
+        probes.more_answers(&secondaries, 10).await?;
+
+        namespace.remove("Bind9Instance", "primary").await?;
+        namespace
+            .until(("Bind9Instance", "secondary"), "the status to name what is missing", |instance| {
+                let accepted = condition(instance, "Accepted")?;
+                let told = accepted.reason == "UpstreamNotFound" && accepted.message.contains("primary");
+                ensure!(told, "{accepted:?}");
+                Ok(())
+            })
+            .await?;
+        namespace.apply(&a("later", ZONE.0, "later", "192.0.2.7")).await?;
+        for server in &secondaries {
+            server.answers("later.example.com", Rtype::A, &["192.0.2.7"]).await?;
+        }
+
+        namespace.serve(&primary).await?;
+        for server in &namespace.until_ready("primary", 1, &[]).await? {
+            server.answers("later.example.com", Rtype::A, &["192.0.2.7"]).await?;
+        }
+        for (kind, name) in [("Bind9Instance", "secondary"), ("DNSZone", ZONE.0), ("ARecord", "later")] {
+            namespace.ready(kind, name).await?;
+        }
+        probes.more_answers(&secondaries, 10).await?;
+        add_versions(&mut published, namespace.contents_are_published().await?);
+        clients.missed_nothing(0).await?;
+        probes.right(&published).await.map(drop)
+    })
+    .await
+}

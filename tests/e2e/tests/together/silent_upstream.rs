@@ -5,30 +5,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
-use bindy_testing::cluster::{PacketRules, Server, in_namespace};
+use bindy_e2e::{
+    Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, until_live,
+};
+use bindy_testing::cluster::{PacketRules, in_namespace};
 use bindy_testing::dns::{self, Transport};
-use bindy_testing::http;
 use bindy_testing::manifest::{a, instance, zone};
-use bindy_testing::{cluster::LIMIT, wait_for};
 use bindy_zone::{Name, Rtype};
 
 /// From the upstream's return to the answer.
 const RETURN: Duration = Duration::from_secs(2);
-
-/// Waits until the agents of these servers say of a source whether anything comes from it.
-async fn until_live(servers: &[Server], source: &str, live: u8) -> Result<()> {
-    let wanted = format!("source_live{{source=\"{source}\"}} {live}");
-    for server in servers {
-        wait_for(&format!("{wanted} at {}", server.name), LIMIT, async || {
-            let metrics = http::get(server.http(), "/metrics").await?;
-            ensure!(metrics.contains(&wanted), "{metrics}");
-            anyhow::Ok(())
-        })
-        .await?;
-    }
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result<()> {
@@ -45,21 +31,21 @@ async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
         let clients = Clients::beside(namespace, "secondary").await?;
         let source = format!("upstream-{}-primary", namespace.name());
-        until_live(&secondaries, &source, 1).await?;
+        until_live(&secondaries, &source, Some(true)).await?;
         let operator = Operator::of(namespace.cluster()).addresses().await?;
         let rules = ["saddr", "daddr"].map(|way| format!("ip {way} {{{operator}}} drop"));
         let _without_operator: Vec<PacketRules> = secondaries
             .iter()
             .map(|server| PacketRules::set(&server.network()?, &[&rules[0]], &[&rules[1]]))
             .collect::<Result<_>>()?;
-        until_live(&secondaries, "hidden-primary", 0).await?;
+        until_live(&secondaries, "hidden-primary", Some(false)).await?;
         // Whatever carries a request is lost; in the second case connections are made all the same.
         let faults = ["tcp dport 5353 drop", "tcp dport 5353 tcp flags & psh == psh drop"];
         for (number, fault) in (1..).zip(faults) {
             // Of the fault before nothing is left: the change may have come by the sibling before that.
-            until_live(&secondaries, &source, 1).await?;
+            until_live(&secondaries, &source, Some(true)).await?;
             let rules = PacketRules::set(&upstream.network()?, &[fault, "udp dport 5353 drop"], &[])?;
-            until_live(&secondaries, &source, 0).await?;
+            until_live(&secondaries, &source, Some(false)).await?;
             let address = format!("192.0.2.{number}");
             namespace.apply(&a("edited", ZONE.0, "edited", &address)).await?;
             upstream.answers("edited.example.com", Rtype::A, &[&address]).await?;

@@ -2,7 +2,7 @@
 //! upstreams change on living instances without a gap in the answers.
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, until_live};
 use bindy_testing::cluster::{LIMIT, Namespace, Server, in_namespace};
 use bindy_testing::manifest::{a, instance, manifest, zone};
 use bindy_testing::wait_for;
@@ -40,18 +40,32 @@ async fn roles_and_upstreams_of_a_chain_change_without_a_gap() -> Result<()> {
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
         probes.more_answers(&servers, 20).await?;
+        let clients = Clients::beside(namespace, "second").await?;
         let changes = [
             // The end of the chain pulls from the primary itself.
-            ("third", json!({"spec": {"upstreams": [{"name": "first"}]}})),
+            ("third", json!({"spec": {"upstreams": [{"name": "first"}]}}), "second", "first"),
             // The middle becomes a primary.
-            ("second", json!({"spec": {"role": "primary", "upstreams": null}})),
+            ("second", json!({"spec": {"role": "primary", "upstreams": null}}), "first", ""),
             // And the end pulls from that one.
-            ("third", json!({"spec": {"upstreams": [{"name": "second"}]}})),
+            ("third", json!({"spec": {"upstreams": [{"name": "second"}]}}), "first", "second"),
             // What was the primary is a secondary of it.
-            ("first", json!({"spec": {"role": "secondary", "upstreams": [{"name": "second"}]}})),
+            (
+                "first",
+                json!({"spec": {"role": "secondary", "upstreams": [{"name": "second"}]}}),
+                "",
+                "second",
+            ),
         ];
-        for (step, (instance, change)) in changes.into_iter().enumerate() {
+        for (step, (instance, change, before, after)) in changes.into_iter().enumerate() {
             namespace.patch("Bind9Instance", instance, change).await?;
+            // The operator would bring the edit as well.
+            let changed = all_servers(namespace, &[instance]).await?;
+            for (upstream, live) in [(before, None), (after, Some(true))] {
+                if !upstream.is_empty() {
+                    let source = format!("upstream-{}-{upstream}", namespace.name());
+                    until_live(&changed, &source, live).await.with_context(|| format!("step {step}"))?;
+                }
+            }
             edit_arrives(namespace, &format!("192.0.2.{}", step + 1))
                 .await
                 .with_context(|| format!("step {step}"))?;
@@ -62,6 +76,7 @@ async fn roles_and_upstreams_of_a_chain_change_without_a_gap() -> Result<()> {
             |servers: &[Server]| -> Vec<String> { servers.iter().map(|one| one.name.clone()).collect() };
         ensure!(names(&now) == names(&servers), "pods were replaced");
         probes.more_answers(&servers, 20).await?;
+        clients.missed_nothing(0).await?;
         probes.right(&published).await.map(drop)
     })
     .await
@@ -91,6 +106,8 @@ async fn zones_of_several_primaries_are_served_from_the_other_too() -> Result<()
         };
         namespace.answers("www.a.example", Rtype::A, &["192.0.2.10"]).await?;
         namespace.answers("www.b.example", Rtype::A, &["192.0.2.20"]).await?;
+        namespace.apply(&a("www-b", "zone-b", "www", "192.0.2.21")).await?;
+        namespace.answers("www.b.example", Rtype::A, &["192.0.2.21"]).await?;
         let ask = async |server: &Server| {
             let name = bindy_zone::Name::parse("www.us.example")?;
             bindy_testing::dns::texts(server.dns(), bindy_testing::dns::Transport::Udp, &name, Rtype::A).await

@@ -11,13 +11,14 @@ use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
 const RATE: u32 = 200;
-/// Servers that each of the changes takes away at most.
-const TAKEN_AWAY: usize = 4;
+/// Servers that a change which takes any away takes away at most.
+const SOME: usize = 4;
 
-/// Changes the instance under load, waits until `done`, and asks that nothing was missed.
+/// Changes the instance under load, waits until `done`, and asks that nothing was missed, so many servers being taken away.
 async fn misses_nothing(
     namespace: &Namespace,
     before: &[Server],
+    taken_away: usize,
     change: Value,
     done: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
@@ -29,7 +30,7 @@ async fn misses_nothing(
     namespace.patch("Bind9Instance", "primary", change).await?;
     done().await?;
     probes.more_answers(&namespace.servers_of("primary").await?, 20).await?;
-    clients.missed_nothing(TAKEN_AWAY).await?;
+    clients.missed_nothing(taken_away).await?;
     probes.right(&published).await.map(drop)
 }
 
@@ -61,7 +62,7 @@ async fn are_replaced_one_by_one(namespace: &Namespace, before: &[Server]) -> Re
     let version = exact_version(namespace, before.first().context("no server")?).await?;
     let resources = json!({"requests": {"memory": "65Mi"}});
     let change = json!({"spec": {"version": version, "resources": resources}});
-    misses_nothing(namespace, before, change, async || {
+    misses_nothing(namespace, before, SOME, change, async || {
         let before: Vec<&Server> = before.iter().collect();
         for server in namespace.until_ready("primary", 2, &before).await? {
             let pod = namespace.get("Pod", &server.name).await?;
@@ -92,7 +93,7 @@ async fn settings_that_bind_takes_in_place_restart_nothing() -> Result<()> {
         // Everybody is let in all the same; named has to read it anew.
         let change = json!({"spec": {"config": {"allowQuery": ["!192.0.2.1", "any"]}}});
         let before = served(namespace, 2).await?;
-        misses_nothing(namespace, &before, change, async || {
+        misses_nothing(namespace, &before, 0, change, async || {
             let config = |server: &Server| {
                 let pid = server.process(bindy_testing::cluster::NAMED)?;
                 Ok::<_, anyhow::Error>(std::fs::read_to_string(format!(
@@ -121,7 +122,7 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
     in_namespace("upgrade-scale", async |namespace| {
         let before = served(namespace, 2).await?;
         let change = json!({"metadata": {"annotations": {"test": "scale"}}});
-        misses_nothing(namespace, &before, change, async || {
+        misses_nothing(namespace, &before, SOME, change, async || {
             for count in ["4", "1", "2"] {
                 let replicas = format!("--replicas={count}");
                 let scale = ["scale", "-n", namespace.name(), "bind9instance/primary", &replicas];
@@ -145,12 +146,27 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
 async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
     in_namespace("upgrade-image", async |namespace| {
         let before = served(namespace, 2).await?;
-        misses_nothing(namespace, &before, no_such_image(), async || {
+        misses_nothing(namespace, &before, SOME, no_such_image(), async || {
             let told = told_of_the_image(namespace).await?;
             ensure!(told.contains("primary-"), "no pod is named: {told}");
             let servers = namespace.servers_of("primary").await?;
             let kept = before.iter().all(|one| servers.iter().any(|now| now.name == one.name && now.ready));
             ensure!(kept && servers.len() == 3, "{:?}", names(&servers));
+            // It is there, and has no named in it.
+            namespace.patch("Bind9Instance", "primary", json!({"spec": {"image": OTHER_IMAGE}})).await?;
+            namespace
+                .until(
+                    ("Bind9Instance", "primary"),
+                    "the status to tell that named does not start",
+                    |object| {
+                        let degraded = condition(object, "Degraded")?;
+                        let says =
+                            !degraded.message.contains("no-such-tag") && degraded.message.contains("named ");
+                        ensure!(degraded.reason == "ServersFailing" && says, "{degraded:?}");
+                        Ok(())
+                    },
+                )
+                .await?;
             is_corrected(namespace, before.len()).await
         })
         .await
@@ -163,7 +179,7 @@ async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
 async fn an_image_that_does_not_exist_stops_at_the_first_server_with_a_volume() -> Result<()> {
     in_namespace("upgrade-image-volumes", async |namespace| {
         let before = served_with_volumes(namespace, 3, &storage()).await?;
-        misses_nothing(namespace, &before, no_such_image(), async || {
+        misses_nothing(namespace, &before, SOME, no_such_image(), async || {
             let told = told_of_the_image(namespace).await?;
             ensure!(told.contains("primary-2"), "the last one is not named: {told}");
             let servers = namespace.servers_of("primary").await?;
@@ -178,6 +194,9 @@ async fn an_image_that_does_not_exist_stops_at_the_first_server_with_a_volume() 
     })
     .await
 }
+
+/// Another program's: the operator's.
+const OTHER_IMAGE: &str = "ghcr.io/firestoned/bindy:latest";
 
 fn no_such_image() -> Value {
     json!({"spec": {"image": "ghcr.io/firestoned/bindy-bind9:no-such-tag"}})
