@@ -346,14 +346,17 @@ impl Probe {
         }
     }
 
-    /// Gives up questions whose time has passed.
+    /// Gives up questions whose time had passed the last time already: when this process itself was held up, their answers
+    /// are there and have to be read first.
     async fn sweep(&self) {
+        let mut before = Duration::ZERO;
         loop {
             sleep(Duration::from_millis(20)).await;
             let now = self.recorder.start.elapsed();
+            let last = std::mem::replace(&mut before, now);
             let late: Vec<Sent> = {
                 let mut pending = self.pending();
-                let expired = |sent: &Sent| sent.at + self.config.limit < now;
+                let expired = |sent: &Sent| sent.at + self.config.limit < last;
                 let ids: Vec<u16> =
                     pending.iter().filter(|(_, sent)| expired(sent)).map(|(id, _)| *id).collect();
                 ids.iter().filter_map(|id| pending.remove(id)).collect()

@@ -69,7 +69,8 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_is_delete
         namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
         let mut published = namespace.contents_are_published().await?;
-        let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        // Which name servers the zone has changes with its instances, and with them the serial.
+        let probes = namespace.probe(&[STEADY_QUESTIONS[0]]).await?;
         let clients = Clients::beside(namespace, "secondary").await?;
         probes.more_answers(&secondaries, 10).await?;
 
