@@ -144,20 +144,19 @@ fn lints(steps: &mut Steps) -> Result<()> {
     format.and(clippy)
 }
 
-/// Tests with real servers mostly wait, so twice as many as there are cores run at once.
 fn tests_here(run: &Run) -> Command {
-    tests_of(&["--workspace", "--exclude", ON_CLUSTER], run, cores() * 2)
+    tests_of(&["--workspace", "--exclude", ON_CLUSTER], run)
 }
 
-/// Pods that start take the cores that their neighbours answer with, so one more test than there are cores runs at once.
 fn tests_on_cluster(run: &Run) -> Command {
     // With a package chosen, those that it depends on would have other features, and be built anew.
-    tests_of(&["--workspace"], run, cores() + 1)
+    tests_of(&["--workspace"], run)
 }
 
-fn tests_of(packages: &[&str], run: &Run, threads: usize) -> Command {
+/// Tests with real servers mostly wait, so twice as many as there are cores run at once.
+fn tests_of(packages: &[&str], run: &Run) -> Command {
     let mut command = cargo(&["test", "--no-fail-fast"]);
-    command.args(packages).args(&run.targets).env("RUST_TEST_THREADS", threads.to_string());
+    command.args(packages).args(&run.targets).env("RUST_TEST_THREADS", (2 * cores()).to_string());
     // Errors of tests say what they waited for; where they passed by helps nobody.
     command.env("RUST_LIB_BACKTRACE", "0");
     command.arg("--").args(&run.arguments);
