@@ -233,14 +233,14 @@ impl Runner {
             return;
         }
         let is_out_of_reach = report.problems.iter().any(|one| matches!(one, Problem::Unavailable(_)));
-        let is_first = is_out_of_reach && !std::mem::replace(&mut memory.out_of_reach, is_out_of_reach);
+        let was_before = std::mem::replace(&mut memory.out_of_reach, is_out_of_reach);
         self.memories.insert(key.clone(), memory);
         // The watch brings an object that is known already, and nothing of it is news then.
         if moved {
             self.wake(&key, Instant::now());
         }
         // Of one call that failed nobody has to be told: the next look is a second away.
-        if is_first {
+        if is_out_of_reach && !was_before {
             return;
         }
         self.reports.send_if_modified(|reports| {
