@@ -27,7 +27,7 @@ const WAITING_MESSAGES: usize = 2;
 /// How long a source may keep silent before the first answer.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
 /// How long a place is waited for on behalf of somebody who counts silence in the same way.
-const BUSY: Duration = Duration::from_millis(500);
+const WAIT_FOR_A_PLACE: Duration = Duration::from_millis(500);
 /// How long it may pause within an answer.
 const STALLED: Duration = Duration::from_secs(15);
 const TIMEOUTS: Timeouts = Timeouts { connect: SILENCE, answer: SILENCE, between: STALLED };
@@ -184,7 +184,7 @@ impl Pool {
                 permit = self.permit(purpose) => permit?,
                 () = self.silent.notified() => return Err(ClientError::Timeout(SILENCE)),
                 // Whoever waits would take this server for a silent one.
-                () = tokio::time::sleep(BUSY), if self.is_only => return Err(ClientError::ServFail),
+                () = tokio::time::sleep(WAIT_FOR_A_PLACE), if self.is_only => return Err(ClientError::ServFail),
             };
             let (mut reused, generation) = (false, self.generation());
             let asked = async {

@@ -6,7 +6,7 @@
 //!                                        └─────────────────────┘                            ▼
 //!                                  none left: SERVFAIL at once          the stream goes to named with back-pressure
 //! ```
-//! It always answers named quickly: named would cache a silent primary as unreachable for ten minutes.
+//! It always answers the SOA questions of named quickly: named would cache a silent primary as unreachable for ten minutes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

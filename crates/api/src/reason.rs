@@ -100,7 +100,7 @@ reasons! {
         "An object that the instance needs has the name of one that Bindy did not make. That one is left alone.",
         "Delete or rename the object that the message names, or give the instance another name.";
     WorkloadRefused: "Ready=False on Bind9Instances",
-        "The cluster does not take an object of the instance, changes it again, or cannot make its pods.",
+        "The cluster does not take an object of the instance, changes or removes it again, or cannot make its pods.",
         "See the message; it quotes the API server (a quota, an admission policy, a missing right).";
     WorkloadPending: "Ready=False on Bind9Instances",
         "An object of the instance cannot be made yet.",

@@ -235,19 +235,20 @@ fn under_way(rate: u32) -> usize {
 struct Pace {
     rate: u32,
     begun: Instant,
-    sent: usize,
+    /// Questions that were due so far.
+    counted: usize,
 }
 
 impl Pace {
     fn new(rate: u32) -> Self {
-        Self { rate, begun: Instant::now(), sent: 0 }
+        Self { rate, begun: Instant::now(), counted: 0 }
     }
 
     /// Clients that were held up do not make up for all of it at once: nobody else asks like that.
     fn due(&mut self) -> usize {
         let wanted = (self.begun.elapsed().as_secs_f64() * f64::from(self.rate)) as usize;
-        let due = wanted.saturating_sub(self.sent).min(under_way(self.rate));
-        self.sent = wanted;
+        let due = wanted.saturating_sub(self.counted).min(under_way(self.rate));
+        self.counted = wanted;
         due
     }
 }

@@ -256,7 +256,7 @@ impl Core {
     pub(super) fn catalog_published(&mut self, key: &NamespacedName, now: Now, outputs: &mut Vec<Output>) {
         self.mark_instance_soon(key, now);
         self.adopt_orphans(key, outputs);
-        self.retire_unnamed(Some(key), now, outputs);
+        self.retire_unnamed(Some(key), outputs);
         let Some(name) = self.catalogs.get(key).map(|catalog| catalog.name.clone()) else { return };
         for upstream in self.world.fleet().carriers(std::slice::from_ref(key)) {
             if upstream != *key

@@ -308,7 +308,7 @@ impl Core {
     }
 
     fn take_swapped(&mut self, target: &Target, result: Swapped, now: Now, outputs: &mut Vec<Output>) {
-        if result == Swapped::Failed && self.is_retired(target) {
+        if self.is_written_for_nobody(target, result) {
             // Whoever wants it again finds out whether it was written.
             self.publication(target).into_iter().for_each(Publication::give_up);
             return;
@@ -374,7 +374,7 @@ impl Core {
         }
         if !fleets.is_empty() {
             // What catalogs name may come from outside now.
-            self.retire_unnamed(None, now, outputs);
+            self.retire_unnamed(None, outputs);
         }
         self.gather_restless(now);
         self.settle_catalogs(now, outputs);

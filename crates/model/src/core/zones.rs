@@ -8,7 +8,7 @@ use super::latch::Latch;
 use super::proof::Proof;
 use super::{Core, LedgerKind, Output, Purpose, Target};
 use crate::object::NamespacedName;
-use crate::publication::{Command, Guard, LedgerEntry, Now, Publication};
+use crate::publication::{Command, Guard, LedgerEntry, Now, Publication, Swapped};
 use crate::verdict::ZoneProblem;
 
 /// One DNSZone under one name.
@@ -157,10 +157,12 @@ impl Core {
         }
     }
 
-    /// Whether it is a zone that no object wants any more.
-    pub(super) fn is_retired(&self, target: &Target) -> bool {
+    /// Whether the end of this write is nobody's any more: no object wants the zone under this name, and it was not written, or the
+    /// object in which it was is gone.
+    pub(super) fn is_written_for_nobody(&self, target: &Target, result: Swapped) -> bool {
         let Target::Zone(key, apex) = target else { return false };
-        self.zones.get(&(key.clone(), apex.clone())).is_some_and(|zone| zone.retired)
+        let is_retired = self.zones.get(&(key.clone(), apex.clone())).is_some_and(|zone| zone.retired);
+        is_retired && (result != Swapped::Done || self.world.zone(key).is_none())
     }
 
     /// No object wants this zone under the name that it had.
@@ -299,19 +301,13 @@ impl Core {
         let of_this_name =
             of_this_name.take_while(|((name, _), _)| name == apex).map(|((_, other), _)| other);
         for other in of_this_name.filter(|other| *other != key).cloned().collect::<Vec<_>>() {
-            self.forget_retired(other, apex.clone(), now, outputs);
+            self.forget_retired(other, apex.clone(), outputs);
         }
     }
 
-    fn forget_retired(&mut self, key: NamespacedName, apex: Name, now: Now, outputs: &mut Vec<Output>) {
+    fn forget_retired(&mut self, key: NamespacedName, apex: Name, outputs: &mut Vec<Output>) {
         self.retiring.remove(&(apex.clone(), key.clone()));
         self.zones.remove(&(key.clone(), apex.clone()));
-        // The next zone of this name gets a serial that is not below the clock anyway.
-        let clock = Serial::new(now.unix);
-        let mut given = self.serials.get(&apex).into_iter().flatten();
-        if given.all(|(_, serial)| !serial.is_after(clock)) && self.current.named(&apex).next().is_none() {
-            self.serials.remove(&apex);
-        }
         outputs.push(Output::Retire(Target::Zone(key, apex)));
     }
 
@@ -324,19 +320,14 @@ impl Core {
     }
 
     /// Retires versions that no served catalog names any more, after another version of one catalog (`None`: of all).
-    pub(super) fn retire_unnamed(
-        &mut self,
-        catalog: Option<&NamespacedName>,
-        now: Now,
-        outputs: &mut Vec<Output>,
-    ) {
+    pub(super) fn retire_unnamed(&mut self, catalog: Option<&NamespacedName>, outputs: &mut Vec<Output>) {
         // Those that another catalog was seen to name, it still does.
         let may_go =
             |by: &Option<NamespacedName>| catalog.is_none() || by.is_none() || by.as_ref() == catalog;
         let doubtful = self.retiring.iter().filter(|(_, by)| may_go(by)).map(|(id, _)| id.clone());
         for (apex, key) in doubtful.collect::<Vec<_>>() {
             match self.naming(&apex).cloned() {
-                None => self.forget_retired(key, apex, now, outputs),
+                None => self.forget_retired(key, apex, outputs),
                 by => drop(self.retiring.insert((apex, key), by)),
             }
         }

@@ -239,7 +239,7 @@ impl Runner {
         if moved {
             self.wake(&key, Instant::now());
         }
-        // Of one call that failed nobody has to be told: the next look is a second away.
+        // Of one call that failed nobody has to be told: the next look is soon.
         if is_out_of_reach && !was_before {
             return;
         }

@@ -57,7 +57,7 @@ pub(super) struct Memory {
     pub(super) out_of_reach: bool,
     /// It was said that pods may not be told.
     complained: bool,
-    /// Objects that were missing and were made.
+    /// Objects that were made and not removed since.
     pub(super) made: HashSet<(ObjectKind, NamespacedName)>,
     /// Objects that could not be applied: what is known of them may not be so any more.
     pub(super) doubted: HashSet<(ObjectKind, NamespacedName)>,

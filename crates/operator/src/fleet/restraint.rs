@@ -1,5 +1,5 @@
-//! Restraint towards others who want an object to be different: the first change is undone at once, those that follow
-//! ever later. Two controllers must not fight as fast as they can. Time is an argument.
+//! Restraint towards others who want an object to be different, or not to be: the first change is undone at once, those that
+//! follow ever later. Two controllers must not fight as fast as they can. Time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -168,6 +168,7 @@ impl Pass<'_> {
             Ok(()) => {
                 info!(instance = %self.key(), object = %format_args!("{kind} {name}"), "removed");
                 self.observed.remove(kind, &live);
+                self.memory.made.remove(&(kind, NamespacedName::new(&*self.key().namespace, name)));
                 Ok(())
             }
             // It has changed meanwhile: looked at again.

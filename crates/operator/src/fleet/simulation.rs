@@ -364,7 +364,15 @@ async fn what_somebody_removes_is_made_again_at_once_and_again_only_later() {
         assert_eq!((is_told, report.problems.is_empty()), (problem, !problem), "{:?}", report.problems);
         assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some(), !problem);
     }
-    // What cannot be made is not told to be removed.
+    // What is removed here is nobody else's doing.
+    let mut world = World::settled().await;
+    for replicas in [1, 2, 1, 2, 1, 2] {
+        world.view = view(&[instance("u", &json!({ "replicas": replicas }))]);
+        world.watch();
+        assert_eq!(world.look().await.problems, [], "{replicas} replicas");
+        assert_eq!(world.api.get("poddisruptionbudgets", "dns-pdb").is_some(), replicas == 2);
+    }
+    // Nor is what cannot be made.
     let mut world = World::new();
     world.api.fail(1, Failing::Before);
     for number in 0..2 {

@@ -88,8 +88,12 @@ async fn a_drain_of_the_leaders_node_has_it_hand_over() -> Result<()> {
         "leader-drained",
         async |operator, leader| {
             let drained = operator.drain(&leader.node).await;
+            let ended = Instant::now();
             uncordon(operator.cluster(), &leader.node).await?;
-            drained.map(|()| None)
+            drained?;
+            operator.until_leader(|one| one.name != leader.name).await?;
+            ensure!(ended.elapsed() < Duration::from_secs(10), "it took {:?}", ended.elapsed());
+            Ok(None)
         },
         async |_, _| Ok(()),
     )

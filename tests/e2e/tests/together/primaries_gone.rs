@@ -75,10 +75,11 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_is_delete
         probes.more_answers(&secondaries, 10).await?;
 
         namespace.remove("Bind9Instance", "primary").await?;
+        let missing = "Bind9Instance primary does not exist";
         namespace
             .until(("Bind9Instance", "secondary"), "the status to name what is missing", |instance| {
                 let accepted = condition(instance, "Accepted")?;
-                let told = accepted.reason == "UpstreamNotFound" && accepted.message.contains("primary");
+                let told = accepted.reason == "UpstreamNotFound" && accepted.message.contains(missing);
                 ensure!(told, "{accepted:?}");
                 Ok(())
             })
