@@ -220,9 +220,8 @@ impl Core {
     pub(super) fn announce(&mut self, target: &Target, name: &Name, serial: Serial, now: Now) {
         let carriers: BTreeSet<NamespacedName> = match target {
             Target::Zone(key, apex) => match self.zones.get(&(key.clone(), apex.clone())) {
-                // Let go while its version was being written: nobody needs it any more.
-                Some(zone) if !zone.retired => zone.carriers.clone(),
-                _ => return,
+                Some(zone) => zone.carriers.clone(),
+                None => return,
             },
             Target::Catalog(key) => self.world.fleet().catalog_holders(key),
             Target::Orphan(_) => return,

@@ -160,9 +160,14 @@ impl Core {
     /// Whether the end of this write is nobody's any more: no object wants the zone under this name, and it was not written, or the
     /// object in which it was is gone.
     pub(super) fn is_written_for_nobody(&self, target: &Target, result: Swapped) -> bool {
+        let Target::Zone(key, _) = target else { return false };
+        self.is_retired(target) && (result != Swapped::Done || self.world.zone(key).is_none())
+    }
+
+    /// Whether it is a zone that no object wants any more under this name.
+    fn is_retired(&self, target: &Target) -> bool {
         let Target::Zone(key, apex) = target else { return false };
-        let is_retired = self.zones.get(&(key.clone(), apex.clone())).is_some_and(|zone| zone.retired);
-        is_retired && (result != Swapped::Done || self.world.zone(key).is_none())
+        self.zones.get(&(key.clone(), apex.clone())).is_some_and(|zone| zone.retired)
     }
 
     /// No object wants this zone under the name that it had.
@@ -235,6 +240,10 @@ impl Core {
                     match target {
                         Target::Zone(key, apex) => {
                             self.note_changes(key, apex);
+                            // It was let go while its version was being written: nobody needs it any more.
+                            if self.is_retired(target) {
+                                continue;
+                            }
                             self.zone_published(key, apex, now, outputs);
                         }
                         Target::Catalog(key) => self.catalog_published(key, now, outputs),
@@ -289,10 +298,6 @@ impl Core {
 
     /// A zone has a version: its carriers get it, and whatever had its name before does not any more.
     fn zone_published(&mut self, key: &NamespacedName, apex: &Name, now: Now, outputs: &mut Vec<Output>) {
-        // It was let go while its version was being written.
-        if self.zones.get(&(key.clone(), apex.clone())).is_none_or(|zone| zone.retired) {
-            return;
-        }
         self.enroll(apex, key, now, outputs);
         if self.orphans.remove(apex).is_some() {
             outputs.push(Output::Retire(Target::Orphan(apex.clone())));

@@ -2,20 +2,18 @@
 //! case; when its servers are back they have what was edited meanwhile.
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, STEADY_QUESTIONS, ZONE, add_versions, served_by};
 use bindy_testing::cluster::{condition, in_namespace};
-use bindy_testing::manifest::{a, instance, zone};
+use bindy_testing::manifest::{a, instance};
 use bindy_zone::Rtype;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secondaries_serve_and_are_edited_while_their_primary_instance_has_no_server() -> Result<()> {
     in_namespace("primaries-gone", async |namespace| {
-        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
         let instances =
             instance("primary", "primary", 1, &[]) + &instance("secondary", "secondary", 2, &["primary"]);
-        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
-        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        served_by(namespace, &instances, 1).await?;
         let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
@@ -62,11 +60,9 @@ async fn secondaries_serve_and_are_edited_while_their_primary_instance_has_no_se
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secondaries_serve_and_are_edited_while_their_primary_instance_is_deleted() -> Result<()> {
     in_namespace("primary-deleted", async |namespace| {
-        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
         let primary = instance("primary", "primary", 1, &[]);
         let instances = primary.clone() + &instance("secondary", "secondary", 2, &["primary"]);
-        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
-        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        served_by(namespace, &instances, 1).await?;
         let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
         let mut published = namespace.contents_are_published().await?;
         // Which name servers the zone has changes with its instances, and with them the serial.

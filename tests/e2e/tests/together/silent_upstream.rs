@@ -5,12 +5,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{
-    Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, until_live,
-};
+use bindy_e2e::{Clients, Operator, STEADY_QUESTIONS, ZONE, add_versions, served_by, until_live};
 use bindy_testing::cluster::{PacketRules, in_namespace};
 use bindy_testing::dns::{self, Transport};
-use bindy_testing::manifest::{a, instance, zone};
+use bindy_testing::manifest::{a, instance};
 use bindy_zone::{Name, Rtype};
 
 /// From the upstream's return to the answer.
@@ -19,12 +17,9 @@ const RETURN: Duration = Duration::from_secs(2);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_are_there_within_two_seconds_of_an_upstreams_return() -> Result<()> {
     in_namespace("silent-upstream", async |namespace| {
-        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
         let instances =
             instance("primary", "primary", 1, &[]) + &instance("secondary", "secondary", 2, &["primary"]);
-        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
-        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
-        let primaries = namespace.until_ready("primary", 1, &[]).await?;
+        let primaries = served_by(namespace, &instances, 1).await?;
         let secondaries = namespace.until_ready("secondary", 2, &[]).await?;
         let upstream = primaries.first().context("no primary")?;
         let mut published = namespace.contents_are_published().await?;

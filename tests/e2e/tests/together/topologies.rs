@@ -43,17 +43,17 @@ async fn roles_and_upstreams_of_a_chain_change_without_a_gap() -> Result<()> {
         let clients = Clients::beside(namespace, "second").await?;
         let changes = [
             // The end of the chain pulls from the primary itself.
-            ("third", json!({"spec": {"upstreams": [{"name": "first"}]}}), "second", "first"),
+            ("third", json!({"spec": {"upstreams": [{"name": "first"}]}}), Some("second"), Some("first")),
             // The middle becomes a primary.
-            ("second", json!({"spec": {"role": "primary", "upstreams": null}}), "first", ""),
+            ("second", json!({"spec": {"role": "primary", "upstreams": null}}), Some("first"), None),
             // And the end pulls from that one.
-            ("third", json!({"spec": {"upstreams": [{"name": "second"}]}}), "first", "second"),
+            ("third", json!({"spec": {"upstreams": [{"name": "second"}]}}), Some("first"), Some("second")),
             // What was the primary is a secondary of it.
             (
                 "first",
                 json!({"spec": {"role": "secondary", "upstreams": [{"name": "second"}]}}),
-                "",
-                "second",
+                None,
+                Some("second"),
             ),
         ];
         for (step, (instance, change, before, after)) in changes.into_iter().enumerate() {
@@ -61,7 +61,7 @@ async fn roles_and_upstreams_of_a_chain_change_without_a_gap() -> Result<()> {
             // The operator would bring the edit as well.
             let changed = all_servers(namespace, &[instance]).await?;
             for (upstream, live) in [(before, None), (after, Some(true))] {
-                if !upstream.is_empty() {
+                if let Some(upstream) = upstream {
                     let source = format!("upstream-{}-{upstream}", namespace.name());
                     until_live(&changed, &source, live).await.with_context(|| format!("step {step}"))?;
                 }

@@ -1,19 +1,17 @@
 //! A secondary pulls from the primaries: it needs the operator neither for what there is nor for what changes.
 
 use anyhow::{Result, ensure};
-use bindy_e2e::{Clients, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions};
+use bindy_e2e::{Clients, Operator, STEADY_QUESTIONS, ZONE, add_versions, served_by};
 use bindy_testing::cluster::{Grace, PacketRules, in_namespace};
-use bindy_testing::manifest::{a, instance, zone};
+use bindy_testing::manifest::{a, instance};
 use bindy_zone::Rtype;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secondaries_get_changes_from_primaries_without_reaching_the_operator() -> Result<()> {
     in_namespace("two-tiers", async |namespace| {
-        let steady = a("steady", ZONE.0, "steady", STEADY_ADDRESS);
         let instances =
             instance("primary", "primary", 2, &[]) + &instance("secondary", "secondary", 2, &["primary"]);
-        namespace.serve(&(instances + &zone(ZONE.0, ZONE.1) + &steady)).await?;
-        namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        served_by(namespace, &instances, 2).await?;
         let mut published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
         let clients = Clients::beside(namespace, "secondary").await?;
