@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bindy_api::MAX_NAMED;
 use bindy_model::NamespacedName;
 use bindy_model::workload::{
-    INSTANCE_LABEL, Nodes, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT, ownership,
+    INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Nodes, ObjectKind, ObjectNames, Ownership, TRANSFER_PORT,
+    ownership,
 };
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ pub(super) struct Observed(Arc<RwLock<Live>>);
 #[derive(Debug, Default)]
 struct Live {
     objects: HashMap<ObjectId, Arc<Value>>,
+    /// The last version that a watch has told of, by kind.
+    heard: HashMap<ObjectKind, u64>,
     hidden_primary: Option<SocketAddr>,
     nodes: Option<Arc<Nodes>>,
 }
@@ -35,28 +38,33 @@ impl Observed {
         self.read().objects.get(&(kind, key.clone())).cloned()
     }
 
-    /// Takes an object unless a later version of it is known; returns whether it is news.
-    pub(super) fn put(&self, kind: ObjectKind, object: Value) -> bool {
-        let Some(key) = key_of(&object) else { return false };
+    /// Takes an object that a watch tells of, unless a later version of it is known; returns whether it is news.
+    pub(super) fn heard(&self, kind: ObjectKind, object: Value) -> bool {
         let mut live = self.write();
-        let id = (kind, key);
-        let known = live.objects.get(&id).map(|known| (uid(known), version(known)));
-        let (uid, version) = (uid(&object), version(&object));
-        let news = known.is_none_or(|(known_uid, known)| known_uid != uid || known < version);
-        if news {
-            live.objects.insert(id, Arc::new(object));
-        }
-        news
+        live.hear(kind, &object);
+        live.put(kind, object)
     }
 
-    /// Forgets an object; what is known of another one of the same name stays.
-    pub(super) fn remove(&self, kind: ObjectKind, object: &Value) {
-        let Some(key) = key_of(object) else { return };
+    /// Forgets an object that is gone, as a watch tells.
+    pub(super) fn heard_gone(&self, kind: ObjectKind, object: &Value) {
         let mut live = self.write();
-        let id = (kind, key);
-        if live.objects.get(&id).is_some_and(|known| uid(known) == uid(object)) {
-            live.objects.remove(&id);
+        live.hear(kind, object);
+        live.remove(kind, object);
+    }
+
+    /// Takes an object from an answer of the API server, unless the watch is past it: it may have told already that the object
+    /// is gone, and will not tell that again.
+    pub(super) fn answered(&self, kind: ObjectKind, object: Value) {
+        let mut live = self.write();
+        let is_past = live.heard.get(&kind).is_some_and(|heard| version(&object) <= Some(*heard));
+        if !(is_past && is_watched(&object)) {
+            live.put(kind, object);
         }
+    }
+
+    /// Forgets an object that is gone, as an answer of the API server says.
+    pub(super) fn answered_gone(&self, kind: ObjectKind, object: &Value) {
+        self.write().remove(kind, object);
     }
 
     /// Keeps only these of a kind; returns the others.
@@ -114,6 +122,35 @@ impl Observed {
     }
 }
 
+impl Live {
+    /// A deletion has a version of its own, later than the last one of the object.
+    fn hear(&mut self, kind: ObjectKind, object: &Value) {
+        let heard = self.heard.entry(kind).or_default();
+        *heard = version(object).unwrap_or_default().max(*heard);
+    }
+
+    fn put(&mut self, kind: ObjectKind, object: Value) -> bool {
+        let Some(key) = key_of(&object) else { return false };
+        let id = (kind, key);
+        let known = self.objects.get(&id).map(|known| (uid(known), version(known)));
+        let (uid, version) = (uid(&object), version(&object));
+        let news = known.is_none_or(|(known_uid, known)| known_uid != uid || known < version);
+        if news {
+            self.objects.insert(id, Arc::new(object));
+        }
+        news
+    }
+
+    /// What is known of another object of the same name stays.
+    fn remove(&mut self, kind: ObjectKind, object: &Value) {
+        let Some(key) = key_of(object) else { return };
+        let id = (kind, key);
+        if self.objects.get(&id).is_some_and(|known| uid(known) == uid(object)) {
+            self.objects.remove(&id);
+        }
+    }
+}
+
 /// The addresses of a Service within the cluster.
 pub(super) fn cluster_ips(service: &Value) -> Vec<IpAddr> {
     let listed = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
@@ -158,6 +195,12 @@ pub(super) fn instances_of(object: &Value) -> HashSet<NamespacedName> {
     names.filter_map(Value::as_str).map(|name| NamespacedName::new(&*key.namespace, name)).collect()
 }
 
+/// Whether the watch of its kind tells of the object.
+fn is_watched(object: &Value) -> bool {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).and_then(Value::as_str) == Some(MANAGED_BY)
+}
+
 fn uid(object: &Value) -> Option<String> {
     object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned)
 }
@@ -176,7 +219,7 @@ mod tests {
         json!({
             "metadata": {
                 "namespace": "default", "name": "dns-transfer", "uid": uid, "resourceVersion": version,
-                "labels": { INSTANCE_LABEL: "dns" },
+                "labels": { INSTANCE_LABEL: "dns", MANAGED_BY_LABEL: MANAGED_BY },
                 "ownerReferences": [{ "apiVersion": "v1", "kind": "Bind9Instance", "name": "owner", "uid": "u" }],
             },
             "spec": { "clusterIPs": [address] },
@@ -190,21 +233,42 @@ mod tests {
     #[test]
     fn an_older_version_does_not_replace_the_answer_to_our_own_write() {
         let observed = Observed::default();
-        assert!(observed.put(ObjectKind::Service, service("u", "10", "10.0.0.2")));
-        assert!(!observed.put(ObjectKind::Service, service("u", "9", "10.0.0.1")));
-        assert!(!observed.put(ObjectKind::Service, service("u", "10", "10.0.0.2")));
-        assert!(observed.put(ObjectKind::Service, service("v", "11", "10.0.0.3")));
-        observed.remove(ObjectKind::Service, &service("u", "12", "10.0.0.2"));
+        observed.answered(ObjectKind::Service, service("u", "10", "10.0.0.2"));
+        assert!(!observed.heard(ObjectKind::Service, service("u", "9", "10.0.0.1")));
+        assert!(!observed.heard(ObjectKind::Service, service("u", "10", "10.0.0.2")));
+        assert!(observed.heard(ObjectKind::Service, service("v", "11", "10.0.0.3")));
+        observed.heard_gone(ObjectKind::Service, &service("u", "12", "10.0.0.2"));
         let live = observed.get(ObjectKind::Service, &key()).unwrap();
         assert_eq!(cluster_ips(&live), ["10.0.0.3".parse::<IpAddr>().unwrap()]);
-        observed.remove(ObjectKind::Service, &service("v", "12", "10.0.0.3"));
+        observed.heard_gone(ObjectKind::Service, &service("v", "13", "10.0.0.3"));
         assert!(observed.get(ObjectKind::Service, &key()).is_none());
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_news_of_the_objects_end_does_not_bring_it_back() {
+        let observed = Observed::default();
+        let made = service("u", "10", "10.0.0.1");
+        assert!(observed.heard(ObjectKind::Service, made.clone()));
+        observed.heard_gone(ObjectKind::Service, &service("u", "11", "10.0.0.1"));
+        observed.answered(ObjectKind::Service, made.clone());
+        assert!(observed.get(ObjectKind::Service, &key()).is_none());
+        let next = service("v", "12", "10.0.0.2");
+        observed.heard(ObjectKind::Service, next.clone());
+        observed.answered(ObjectKind::Service, made.clone());
+        assert_eq!(*observed.get(ObjectKind::Service, &key()).unwrap(), next, "nor in place of the next one");
+        let mut unlabelled = made;
+        unlabelled["metadata"]["labels"] = json!({});
+        observed.answered(ObjectKind::Service, unlabelled.clone());
+        assert_eq!(*observed.get(ObjectKind::Service, &key()).unwrap(), unlabelled, "no watch tells of it");
+        observed.answered_gone(ObjectKind::Service, &unlabelled);
+        observed.answered(ObjectKind::Service, service("w", "13", "10.0.0.3"));
+        assert!(observed.get(ObjectKind::Service, &key()).is_some(), "the watch will tell of its end");
     }
 
     #[test]
     fn what_a_new_list_lacks_is_gone() {
         let observed = Observed::default();
-        observed.put(ObjectKind::Service, service("u", "1", "10.0.0.1"));
+        observed.heard(ObjectKind::Service, service("u", "1", "10.0.0.1"));
         assert!(observed.retain(ObjectKind::ConfigMap, &HashSet::new()).is_empty());
         assert!(observed.retain(ObjectKind::Service, &[key()].into()).is_empty());
         assert_eq!(observed.retain(ObjectKind::Service, &HashSet::new()).len(), 1);

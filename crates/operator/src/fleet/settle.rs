@@ -92,9 +92,9 @@ impl Pass<'_> {
     fn take(&self, kind: ObjectKind, known: Option<&Value>, live: Option<&Value>) {
         let ours = |live: &&Value| ownership(live, &self.instance.metadata) == Ownership::Ours;
         if let Some(live) = live.filter(ours) {
-            self.observed.put(kind, live.clone());
+            self.observed.answered(kind, live.clone());
         } else if let Some(known) = known {
-            self.observed.remove(kind, known);
+            self.observed.answered_gone(kind, known);
         }
     }
 
@@ -149,7 +149,7 @@ impl Pass<'_> {
         match calls::apply(&self.context.client, desired, uid, self.term).await {
             Ok(live) => {
                 info!(instance = %self.key(), object = ?desired, why, "applied");
-                self.observed.put(desired.kind, live);
+                self.observed.answered(desired.kind, live);
                 Ok(State::Changed)
             }
             Err(failure) => {
@@ -167,7 +167,7 @@ impl Pass<'_> {
         match calls::remove(&self.context.client, kind, &live, self.term).await {
             Ok(()) => {
                 info!(instance = %self.key(), object = %format_args!("{kind} {name}"), "removed");
-                self.observed.remove(kind, &live);
+                self.observed.answered_gone(kind, &live);
                 self.memory.made.remove(&(kind, NamespacedName::new(&*self.key().namespace, name)));
                 Ok(())
             }

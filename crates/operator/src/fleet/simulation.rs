@@ -107,7 +107,7 @@ impl World {
             let ours =
                 |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "bindy";
             for object in listed.into_iter().filter(ours) {
-                self.observed.put(kind, object);
+                self.observed.heard(kind, object);
             }
         }
     }
@@ -424,7 +424,7 @@ async fn what_cannot_be_applied_is_asked_for_first_the_next_time() {
     // Its label is gone, and the watch says that it is deleted.
     let mut service = world.api.get("services", "dns-transfer").unwrap();
     service["metadata"]["labels"] = json!({});
-    world.observed.remove(ObjectKind::Service, &service);
+    world.observed.heard_gone(ObjectKind::Service, &service);
     world.api.put("services", service);
     world.api.refuse("patch services dns-transfer", StatusCode::FORBIDDEN);
     world.look().await;

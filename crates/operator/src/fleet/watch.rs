@@ -58,12 +58,12 @@ fn take(
 ) -> (HashSet<NamespacedName>, bool) {
     let put = |object: Value| {
         let concerned = instances_of(&object);
-        if observed.put(kind, object) { concerned } else { HashSet::new() }
+        if observed.heard(kind, object) { concerned } else { HashSet::new() }
     };
     match event {
         Event::Apply(object) => (put(object), false),
         Event::Delete(object) => {
-            observed.remove(kind, &object);
+            observed.heard_gone(kind, &object);
             (instances_of(&object), false)
         }
         Event::Init => {

@@ -60,7 +60,7 @@ async fn neighbours_are_told_at_once_of_a_transfer_service_that_was_made_again()
     };
     assert!(is_told());
     api.remove("services", "up-transfer");
-    runner.observed.remove(ObjectKind::Service, &service);
+    runner.observed.heard_gone(ObjectKind::Service, &service);
     runner.look_at("down").await;
     assert!(!is_told(), "nobody answers there");
     // The answer to this is all that is heard of the new one.
