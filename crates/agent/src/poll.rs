@@ -21,8 +21,8 @@ use crate::metrics::SourceLabel;
 use crate::pool::{Pool, SerialAnswer};
 use crate::watch::tick;
 
-/// The time in which all members are asked.
-const ROUND: Duration = Duration::from_secs(4);
+/// The time in which all members are asked: a change that two tiers were not told of is there within five seconds.
+const ROUND: Duration = Duration::from_secs(2);
 /// How often a slice of them is asked, and how many at most.
 const STEP: Duration = Duration::from_millis(200);
 const SLICE: usize = 100;
