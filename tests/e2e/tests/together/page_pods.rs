@@ -14,6 +14,18 @@ spec:
   replicas: 3  # Multiple replicas for pod-level HA
 ";
 
+const DISRUPTION_BUDGET: &str = r"
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: primary-dns-pdb
+spec:
+  minAvailable: 2
+  selector:
+    matchLabels:
+      instance: primary-dns
+";
+
 /// Whether everything of `part` is in `whole`; of a list, each entry in some entry.
 fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
@@ -57,6 +69,19 @@ async fn the_smallest_instance_has_everything_that_the_page_shows() -> Result<()
         let spec = json!({"minAvailable": 2, "selector": {"matchLabels": {"instance": "primary-dns"}}});
         let found = budget.data.get("spec").context("no spec")?;
         ensure!(contains(found, &spec), "the disruption budget is {found}");
+        // Who follows the page by hand makes the same budget: nothing is two then.
+        namespace.apply(DISRUPTION_BUDGET).await?;
+        namespace
+            .until(("PodDisruptionBudget", "primary-dns-pdb"), "one of three servers to be let go", |budget| {
+                let number = |field: &str| budget.data.pointer(&format!("/status/{field}"))?.as_u64();
+                let counts = [number("expectedPods"), number("disruptionsAllowed")];
+                ensure!(counts == [Some(3), Some(1)], "{counts:?}");
+                Ok(())
+            })
+            .await?;
+        let budgets = namespace.list("PodDisruptionBudget").await?.len();
+        ensure!(budgets == 1, "{budgets} budgets");
+        namespace.ready("Bind9Instance", "primary-dns").await?;
         let nodes: std::collections::BTreeSet<String> =
             namespace.servers_of("primary-dns").await?.into_iter().map(|server| server.node).collect();
         ensure!(nodes.len() == 3, "three servers run on {nodes:?}");
