@@ -128,6 +128,8 @@ enum Phase {
     CatchingUp,
     /// With the serial that the ledger has to have.
     Swapping(Option<Serial>, Version),
+    /// The same, into an object in whose place there is another one since: the answer says nothing of that.
+    SwappingFormer,
 }
 
 /// One zone or catalog on its way from wanted content to served versions.
@@ -245,6 +247,11 @@ impl Publication {
     pub fn replaced(&mut self, entry: Option<LedgerEntry>) {
         self.overheard = None;
         self.replace_entry(entry);
+        if let Phase::Swapping(_, next) = &self.phase {
+            let serial = next.serial;
+            self.note_used(serial);
+            self.phase = Phase::SwappingFormer;
+        }
     }
 
     /// The ledger has this entry instead of the one before, whose serial was used.
@@ -373,8 +380,10 @@ impl Publication {
 
     /// Takes the answer to a [`Command::Swap`].
     pub fn swapped(&mut self, result: Swapped, now: Now) -> Vec<Command> {
-        let Phase::Swapping(expected, next) = std::mem::replace(&mut self.phase, Phase::Settled) else {
-            return Vec::new();
+        let (expected, next) = match std::mem::replace(&mut self.phase, Phase::Settled) {
+            Phase::Swapping(expected, next) => (expected, next),
+            Phase::SwappingFormer => return self.advance(now),
+            _ => return Vec::new(),
         };
         match result {
             // Carried out, and overtaken by another process before the answer came.
@@ -404,7 +413,7 @@ impl Publication {
 
     /// Ends a swap of which it is not known whether it was carried out.
     pub(crate) fn give_up(&mut self) {
-        if matches!(self.phase, Phase::Swapping(..)) {
+        if matches!(self.phase, Phase::Swapping(..) | Phase::SwappingFormer) {
             self.phase = Phase::Settled;
         }
     }

@@ -166,3 +166,16 @@ fn a_first_serial_is_as_high_as_its_floor_and_the_clock_is_after_it() {
     assert_eq!(want(&mut publication, 2, UNIX), [UNIX]);
     assert!(Serial::new(UNIX).is_after(Serial::new(4_294_967_290)));
 }
+
+#[test]
+fn a_version_that_was_written_into_an_object_that_is_gone_is_published_with_another_serial_for_the_next_one()
+{
+    let mut publication = Publication::new(Guard::Relist, None);
+    let commands = publication.want(content(1), false, now(UNIX));
+    assert!(matches!(commands[..], [Command::Swap { expected: None, .. }]));
+    publication.replaced(None);
+    assert_eq!(publication.want(content(1), false, now(UNIX)).len(), 0, "one write at a time");
+    let commands = publication.swapped(Swapped::Done, now(UNIX));
+    assert_eq!(settle(&mut publication, commands, UNIX), [UNIX + 1]);
+    assert_eq!(publication.ledger().map(|entry| entry.serial), Some(Serial::new(UNIX + 1)));
+}

@@ -157,7 +157,7 @@ async fn follow<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = || watched(api.clone(), config.clone(), kind);
-    let (mut stream, mut listed) = (begin(), false);
+    let (mut stream, mut begun, mut listed, mut relists) = (begin(), false, false, false);
     let mut number = *listings.borrow_and_update();
     loop {
         let event = tokio::select! {
@@ -170,15 +170,19 @@ async fn follow<K>(
             else => return,
         };
         let observed = match event {
-            Ok(Event::Init) if listed => vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])],
+            // Also after a first list that did not come to its end: what it told of may be gone.
+            Ok(Event::Init) if std::mem::replace(&mut begun, true) => {
+                relists = true;
+                vec![Observed::Objects(vec![ObjectEvent::Relisting(kind)])]
+            }
             Ok(Event::Init) | Err(_) => Vec::new(),
             Ok(Event::InitApply(object) | Event::Apply(object)) => convert(object),
             Ok(Event::InitDone) => {
-                let again = std::mem::replace(&mut listed, true);
-                if !again {
+                if !std::mem::replace(&mut listed, true) {
                     tracing::info!(%kind, "listed");
                 }
-                let relisted = again.then(|| Observed::Objects(vec![ObjectEvent::Relisted(kind)]));
+                let relisted = std::mem::take(&mut relists);
+                let relisted = relisted.then(|| Observed::Objects(vec![ObjectEvent::Relisted(kind)]));
                 relisted.into_iter().chain([Observed::Listed(kind, number)]).collect()
             }
             Ok(Event::Delete(object)) => {
@@ -286,7 +290,10 @@ fn convert_config_map(map: &ConfigMap) -> Vec<Observed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::{Request, Response};
+    use kube::client::Body;
     use serde_json::json;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     #[test]
@@ -303,6 +310,56 @@ mod tests {
             let entry = |one: &Observed| matches!(one, Observed::Entry(_));
             assert_eq!(observed.iter().any(entry), readable, "{observed:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_first_list_told_of_before_it_was_interrupted_is_forgotten_if_it_is_gone() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+            let number = if is_watch { 0 } else { 1 + requests.fetch_add(1, Ordering::Relaxed) };
+            let list = |names: &[&str], next: &str| {
+                let item =
+                    |name: &&str| json!({ "metadata": { "namespace": "dns", "name": name, "uid": name } });
+                let items: Vec<_> = names.iter().map(item).collect();
+                json!({ "metadata": { "resourceVersion": "9", "continue": next }, "items": items })
+            };
+            let (code, answer) = match number {
+                1 => (200, list(&["gone", "stays"], "2")),
+                2 => (
+                    500,
+                    json!({ "status": "Failure", "message": "", "reason": "InternalError", "code": 500 }),
+                ),
+                _ => (200, list(&["stays"], "")),
+            };
+            async move {
+                if is_watch {
+                    std::future::pending::<()>().await;
+                }
+                let answer =
+                    Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+                Ok::<_, kube::Error>(answer.unwrap())
+            }
+        });
+        let (sender, mut observed) = mpsc::channel(1);
+        let (_listings, wanted) = watch::channel(0);
+        let client = Client::new(service, "default");
+        tokio::spawn(run(client, Kind::ConfigMap, sender, wanted, CancellationToken::new()));
+        let mut told = Vec::new();
+        loop {
+            match observed.recv().await.unwrap() {
+                Observed::Objects(events) => told.extend(events.into_iter().map(|event| match event {
+                    ObjectEvent::Applied(object) => object.key().key.name,
+                    ObjectEvent::Told(key, _) | ObjectEvent::Unreadable(key, _) => key.key.name,
+                    ObjectEvent::Relisting(_) => "again:".to_owned(),
+                    ObjectEvent::Relisted(_) => "all".to_owned(),
+                    other => format!("{other:?}"),
+                })),
+                Observed::Listed(..) => break,
+                Observed::Entry(_) | Observed::States(..) => {}
+            }
+        }
+        assert_eq!(told, ["gone", "stays", "again:", "stays", "all"]);
     }
 
     #[tokio::test]

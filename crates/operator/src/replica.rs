@@ -106,7 +106,7 @@ impl Replica {
             cancel.clone(),
         ));
         let seen = Seen { ledger: &ledger, states: &mut states, addresses: &listing.addresses };
-        let followed = follow(&mut observed, seen, &handle, &self.leadership, cancel);
+        let followed = follow(&mut observed, seen, listing.gone, &handle, &self.leadership, cancel);
         let led = async {
             self.lead_at_times(state, term, &handle, &listing.addresses, &stop.leading).await;
             ledger.written().await;
@@ -250,6 +250,7 @@ struct Listing {
     events: Vec<ObjectEvent>,
     entries: Vec<(EntryKey, LedgerEntry)>,
     addresses: Addresses,
+    gone: Gone,
 }
 
 /// Takes in what is observed until every kind has been listed; `None` when cancelled before.
@@ -267,7 +268,11 @@ async fn list(
             next = observed.recv() => next?,
         };
         match next {
-            Observed::Objects(events) => listing.events.extend(events),
+            Observed::Objects(events) => {
+                let mut seen = Seen { ledger, states: &mut *states, addresses: &listing.addresses };
+                events.iter().for_each(|event| listing.gone.take(event, &mut seen));
+                listing.events.extend(events);
+            }
             Observed::States(key, wrong) => states.put(key, wrong),
             Observed::Entry(entry) => {
                 let _noted = listing.addresses.recall(&entry, false);
@@ -310,12 +315,13 @@ impl Seen<'_> {
 async fn follow(
     observed: &mut mpsc::Receiver<Observed>,
     mut seen: Seen<'_>,
+    mut gone: Gone,
     engine: &EngineHandle,
     leadership: &Leadership,
     cancel: &CancellationToken,
 ) {
     let mut listed: HashMap<Kind, u64> = observe::kinds().into_iter().map(|kind| (kind, 0)).collect();
-    let (mut complete, mut gone) = (0, Gone::default());
+    let mut complete = 0;
     loop {
         let next = tokio::select! {
             () = cancel.cancelled() => return,

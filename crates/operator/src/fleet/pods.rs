@@ -159,15 +159,12 @@ impl fmt::Display for Outside {
 impl PodStates {
     /// Takes in a pod as it is now.
     pub(crate) fn put(&self, pod: &Pod) {
-        let Some((instance, name)) = identity(pod) else { return };
-        self.set(instance, name, state(pod));
+        self.set(pod, state(pod).as_ref());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, pod: &Pod) {
-        if let Some((instance, name)) = identity(pod) {
-            self.set(instance, name, None);
-        }
+        self.set(pod, None);
     }
 
     /// Forgets the pods that a new list lacks.
@@ -186,19 +183,33 @@ impl PodStates {
         self.0.news.notify_one();
     }
 
-    fn set(&self, instance: NamespacedName, name: String, now: Option<PodState>) {
+    /// A pod may lose its label, or have that of another instance: who isolates one to look at it does so.
+    fn set(&self, pod: &Pod, now: Option<&PodState>) {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let instance = pod.labels().get(POD_LABEL).map(|label| NamespacedName::new(&*namespace, &**label));
         let mut state = self.lock();
-        let pods = state.pods.entry(instance.clone()).or_default();
-        let changed = pods.get(&name) != now.as_ref();
-        match now {
-            Some(now) => drop(pods.insert(name, now)),
-            None => drop(pods.remove(&name)),
+        let State { pods, changed } = &mut *state;
+        let before: Vec<NamespacedName> = pods
+            .range(NamespacedName::new(&*namespace, "")..)
+            .take_while(|(key, _)| *key.namespace == *namespace)
+            .filter(|(key, pods)| Some(*key) != instance.as_ref() && pods.contains_key(&name))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in before.iter().chain(&instance) {
+            let its = pods.entry(key.clone()).or_default();
+            let now = now.filter(|_| Some(key) == instance.as_ref());
+            if its.get(&name) != now {
+                changed.insert(key.clone());
+            }
+            match now {
+                Some(now) => drop(its.insert(name.clone(), now.clone())),
+                None => drop(its.remove(&name)),
+            }
+            if its.is_empty() {
+                pods.remove(key);
+            }
         }
-        if pods.is_empty() {
-            state.pods.remove(&instance);
-        }
-        if changed {
-            state.changed.insert(instance);
+        if !changed.is_empty() {
             self.0.news.notify_one();
         }
     }
@@ -247,11 +258,6 @@ impl PodStates {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The instance of a pod, and its name.
-fn identity(pod: &Pod) -> Option<(NamespacedName, String)> {
-    Some((NamespacedName::new(pod.namespace()?, pod.labels().get(POD_LABEL)?), pod.name_any()))
 }
 
 /// What there is to say of a pod; `None` when it has ended, or is about to and somebody else takes its place.
@@ -466,6 +472,24 @@ mod tests {
         let creating = container(&json!({ "waiting": { "reason": "ContainerCreating" } }), &json!({}), 0);
         assert_eq!(told(ready(false, before), creating).map(|(troubles, _)| troubles.len()), [0, 0]);
         assert_eq!(told(ready(true, before), running(before)).map(|(troubles, _)| troubles.len()), [0, 0]);
+    }
+
+    #[test]
+    fn a_pod_that_is_taken_away_from_its_instance_is_not_its_trouble_any_more() {
+        let ended = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
+        let ill = pod("dns-1", "a", &container(&ended, &ended, 5));
+        let now = Timestamp::now();
+        for label in [None, Some("quarantine")] {
+            let states = PodStates::default();
+            states.put(&ill);
+            assert_eq!(states.troubles(&key(), now).0.len(), 1);
+            let mut isolated = ill.clone();
+            isolated.metadata.labels = label.map(|label| [(POD_LABEL.to_owned(), label.to_owned())].into());
+            states.put(&isolated);
+            assert_eq!(states.troubles(&key(), now).0, [], "{label:?}");
+            states.remove(&isolated);
+            assert!(states.lock().pods.is_empty(), "{label:?}");
+        }
     }
 
     #[test]

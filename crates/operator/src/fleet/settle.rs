@@ -80,6 +80,8 @@ impl Pass<'_> {
                 Ok(State::Blocked)
             }
             Ownership::Leaving => {
+                // Its end may have been told before it was known: it is asked for the next time.
+                self.memory.doubted.insert(id);
                 let (kind, name) = (desired.kind, desired.name.clone());
                 self.wait(Problem::Leaving { kind, name });
                 Ok(State::Blocked)
@@ -88,10 +90,10 @@ impl Pass<'_> {
         }
     }
 
-    /// Takes in the answer to whether there is an object. One that is not ours is not kept: no watch tells what becomes of it.
+    /// Takes in the answer to whether there is an object. One of somebody else is not kept: no watch tells what becomes of it.
     fn take(&self, kind: ObjectKind, known: Option<&Value>, live: Option<&Value>) {
-        let ours = |live: &&Value| ownership(live, &self.instance.metadata) == Ownership::Ours;
-        if let Some(live) = live.filter(ours) {
+        let of_instance = |live: &&Value| ownership(live, &self.instance.metadata) != Ownership::Foreign;
+        if let Some(live) = live.filter(of_instance) {
             self.observed.answered(kind, live.clone());
         } else if let Some(known) = known {
             self.observed.answered_gone(kind, known);

@@ -449,6 +449,13 @@ async fn objects_of_a_former_instance_are_waited_for() {
         report.problems
     );
     assert_eq!(world.api.contents(), before);
+    // They go, and nobody hears of it. Some are waited for only when others are there.
+    before.keys().for_each(|(resource, _, name)| world.api.remove(resource, name));
+    for _ in 0..4 {
+        world.look().await;
+    }
+    assert_eq!(world.look().await.problems, []);
+    assert!(world.api.get("deployments", "dns").is_some());
 }
 
 #[tokio::test]
