@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
-use bindy_model::{AgentConfig, ConfigState, ConfigStates, SourceConfig, SourceKind};
+use bindy_model::{AgentConfig, ConfigState, ConfigStates, SourceConfig, SourceKind, turn_question};
 use bindy_wire::{ClientError, Endpoint, Key};
 use bindy_zone::{Name, Serial};
 use serde::Serialize;
@@ -41,6 +41,8 @@ pub(crate) struct Agent {
     errors: Mutex<HashMap<String, String>>,
     readiness: Mutex<Readiness>,
     configs: Mutex<Configs>,
+    /// The question that said last what named may read.
+    turn: Mutex<Option<Name>>,
     pub(crate) metrics: Metrics,
     /// Somebody should look at named's catalog now.
     pub(crate) look: Notify,
@@ -107,6 +109,7 @@ impl Agent {
             zones: Mutex::default(),
             readiness: Mutex::default(),
             configs: Mutex::default(),
+            turn: Mutex::default(),
             metrics: Metrics::new(),
             look: Notify::new(),
             compare: Notify::new(),
@@ -174,6 +177,19 @@ impl Agent {
     /// The agent has taken or refused one of its own.
     pub(crate) fn set_own_config(&self, state: ConfigState) {
         self.change_configs(|configs| configs.own = Some(state));
+    }
+
+    /// It is this server's turn to have named read what this question names.
+    pub(crate) fn set_turn(&self, question: Name) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(question);
+    }
+
+    /// Whether named may be given the configuration of this digest now.
+    pub(crate) fn may_give(&self, digest: &str) -> bool {
+        let turn = || self.turn.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        !self.config().in_turn
+            || !self.readiness().listens()
+            || turn().is_some_and(|turn| turn_question(digest).is_ok_and(|question| question == turn))
     }
 
     fn change_configs(&self, change: impl FnOnce(&mut Configs)) {

@@ -39,8 +39,8 @@ pub(crate) struct Given {
     starts: Option<String>,
     /// Digest of the one that it was told to read last; `None` while it is not known which one it has read.
     read: Option<String>,
-    /// When it refused that one.
-    refused: Option<Instant>,
+    /// When it is told again to read that one, which it has refused.
+    again: Option<Instant>,
     /// When it could not be told to listen to others.
     closed: Option<Instant>,
 }
@@ -67,16 +67,17 @@ impl Given {
         let (config, answers) = (agent.config(), agent.readiness().answers());
         let named = &config.named;
         // A configuration that cannot be read is none that named could have instead.
-        let text = std::fs::read(&named.config_file).ok();
+        let wanted = std::fs::read(&named.config_file).ok();
         if !answers {
-            text.iter().for_each(|text| self.renew(named, text));
+            wanted.iter().for_each(|text| self.renew(named, text));
             return;
         }
         if let Some(digest) = self.starts.take() {
             agent.set_named_config(ConfigState::Taken(digest.clone()));
             self.read = Some(digest);
         }
-        if let Some(text) = text {
+        let now = wanted.filter(|text| agent.may_give(&ConfigState::digest(text)));
+        if let Some(text) = now.or_else(|| std::fs::read(named.copy()).ok()) {
             self.change(agent, &text).await;
         }
         self.open(agent).await;
@@ -98,29 +99,25 @@ impl Given {
     /// Has named read its configuration if it is another one.
     async fn change(&mut self, agent: &Agent, text: &[u8]) {
         let digest = ConfigState::digest(text);
-        let again = self.refused.is_some_and(|at| at.elapsed() >= REFUSED);
+        let again = self.again.is_some_and(|at| at <= Instant::now());
         if self.read.as_ref() == Some(&digest) && !again {
             return;
         }
-        self.refused = None;
-        match try_change(agent, text).await {
-            Ok(()) => {
-                agent.metrics.reconfigurations.inc();
-                info!("named reads its configuration again");
-                agent.set_named_config(ConfigState::Taken(digest.clone()));
-                self.read = Some(digest);
-            }
-            Err(GiveError::Named(RndcError::Failed { code, text })) => {
-                warn!(code, text, "named refuses its configuration and keeps the previous one");
-                agent.set_named_config(ConfigState::Refused { digest: digest.clone(), text });
-                (self.read, self.refused) = (Some(digest), Some(Instant::now()));
-            }
-            Err(error) => {
-                warn!(%error, "named cannot be told to read its configuration");
-                // It may have read it all the same.
-                self.read = None;
-            }
-        }
+        self.again = None;
+        let Err(error) = try_change(agent, text).await else {
+            agent.metrics.reconfigurations.inc();
+            info!("named reads its configuration again");
+            agent.set_named_config(ConfigState::Taken(digest.clone()));
+            self.read = Some(digest);
+            return;
+        };
+        warn!(%error, "named does not take its configuration and keeps the previous one");
+        // Without such words it may have read it all the same.
+        self.read = error.refusal().map(|text| {
+            agent.set_named_config(ConfigState::Refused { digest: digest.clone(), text });
+            self.again = Some(Instant::now() + REFUSED);
+            digest
+        });
     }
 
     async fn open(&mut self, agent: &Agent) {
@@ -154,8 +151,21 @@ enum GiveError {
     Files(#[from] io::Error),
     #[error(transparent)]
     Named(#[from] RndcError),
+    #[error("it did not come to the end of its configuration: {0}")]
+    BrokenOff(RndcError),
     #[error("it is another process already")]
     Another,
+}
+
+impl GiveError {
+    /// Why named has refused what it was given, or not lived to take it.
+    fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Named(RndcError::Failed { text, .. }) => Some(text.clone()),
+            Self::BrokenOff(_) => Some(self.to_string()),
+            Self::Named(_) | Self::Files(_) | Self::Another => None,
+        }
+    }
 }
 
 /// Unless named takes it, the configuration before is what it is started with.
@@ -197,8 +207,11 @@ async fn read_again(control: &mut Rndc, named: &NamedConfig, open: bool) -> Resu
     listen(named, open)?;
     let told = control.command("reconfig").await;
     listen(named, false)?;
-    told?;
-    Ok(())
+    match told {
+        Ok(_) => Ok(()),
+        Err(error @ RndcError::Failed { .. }) => Err(error.into()),
+        Err(error) => Err(GiveError::BrokenOff(error)),
+    }
 }
 
 fn give(named: &NamedConfig, text: &[u8]) -> io::Result<()> {

@@ -143,6 +143,11 @@ impl Readiness {
         self.latch();
     }
 
+    /// Whether named listens to others than the agent.
+    pub(crate) fn listens(&self) -> bool {
+        self.open
+    }
+
     /// Whether the process with this boot time listens to others.
     pub(crate) fn is_open(&self, boot_time: &str) -> bool {
         self.open && self.boot_time == boot_time

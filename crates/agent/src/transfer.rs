@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   NOTIFY by an own, an upstream's or, for its zones, an outside server's key ──► remembered as what to expect ──► named, from loopback
-//!   query by an own key ─ for the configuration? ──► answered here;  any other ──► named, with the local key
+//!   query by an own key ─ for the configuration, or whose turn it is? ──► answered here;  any other ──► named, with the local key
 //!   SOA | IXFR | AXFR by a neighbour's key ─ is it its catalog, or a member of it? ──► named
 //!   SOA | IXFR | AXFR by the key of a downstream outside ─ a member? ──► named;  our catalog? ──► answered here
 //!   anything else ──► REFUSED
@@ -88,7 +88,11 @@ impl TransferPort {
         if *peer == Peer::Outside && is_transfer(request) && request.name == self.agent.config().catalog {
             return self.members.shown_outside().map_or(Reply::ServFail, Reply::Zone);
         }
-        if *peer == Peer::Own && request.rtype == Rtype::TXT && request.name == self.config_question {
+        if *peer == Peer::Own && request.rtype == Rtype::TXT && request.name.is_within(&self.config_question)
+        {
+            if request.name != self.config_question {
+                self.agent.set_turn(request.name.clone());
+            }
             return self.tell_config(request);
         }
         match self.may_read(request, peer).await {

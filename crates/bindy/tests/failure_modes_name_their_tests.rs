@@ -10,11 +10,12 @@ use anyhow::Result;
 const OF_FAILURES: &str = "tests/e2e/tests/alone";
 const OF_OTHERS: [&str; 1] = ["page_operator.rs"];
 /// Files with tests of failures, elsewhere.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "a_bind_upstream.rs",
     "containers_die.rs",
     "disk_trouble.rs",
     "frozen_agent.rs",
+    "harmful_settings.rs",
     "local_traffic.rs",
     "lost_notifies.rs",
     "pods_come_and_go.rs",

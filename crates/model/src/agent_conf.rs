@@ -42,6 +42,10 @@ pub struct AgentConfig {
     /// Seconds for which the server stays ready when its named is about to be stopped; left out when 0, for the same reason.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ready_while_stopping_seconds: u64,
+    /// Whether a named that answers clients is given another configuration only when it is this server's turn, which whoever
+    /// asks for it says ([`turn_question`](crate::turn_question)); left out when not, for the same reason.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_turn: bool,
 }
 
 /// Where named is.

@@ -1,10 +1,19 @@
 //! Which configuration a server runs with, as it says itself: what became of the two files that it is given.
 
+use bindy_zone::{Name, NameError};
+
 use crate::workload::AGENT_CONFIG;
 
 /// The question (type TXT, over TCP) at the transfer port, signed with an own key, for the configuration that a server runs
 /// with; [`ConfigStates`] answer it.
 pub const CONFIG_QUESTION: &str = "config.agent.bindy.";
+
+/// The question that [`CONFIG_QUESTION`] becomes with the digest of a named.conf in front, in two labels: the server that is asked
+/// is told by it that this is what it may have its BIND read, see [`AgentConfig::in_turn`](crate::AgentConfig::in_turn).
+pub fn turn_question(digest: &str) -> Result<Name, NameError> {
+    let (first, rest) = digest.split_at_checked(digest.len() / 2).unwrap_or((digest, ""));
+    Name::parse(&format!("{first}.{rest}.{CONFIG_QUESTION}"))
+}
 
 /// What became of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ mod zone_state;
 pub use agent_conf::{AgentConfig, NamedConfig, STOP_QUESTION, SourceConfig, SourceKind};
 pub use claim::{MAX_RECORDS_PER_RRSET, MAX_RRSET_OCTETS};
 pub use compile::{Compiled, DEFAULT_TTL, ServingInstance};
-pub use config_state::{CONFIG_QUESTION, ConfigDigests, ConfigState, ConfigStates};
+pub use config_state::{CONFIG_QUESTION, ConfigDigests, ConfigState, ConfigStates, turn_question};
 pub use core::{
     Core, Input, InstanceNotice, InstanceReport, LedgerKind, Notices, ObjectEvent, Output, Purpose,
     RecordNotice, ServerId, ServerReport, ServerState, Target, UnreadableNotice, ZoneNotice, ZoneReport,

@@ -1,19 +1,23 @@
-//! Which configuration each server runs with: agents are asked until their named has taken what its instance asks for.
+//! Which configuration each server runs with: agents are told when it is their turn to take what the instance asks for, and asked
+//! until they have it.
 //!
 //! ```text
 //!   fleet ──what is wanted──┐
 //!                           ├─► Asked (a server) ──TXT, with pauses that grow──► agent
-//!   pods ──who is ready─────┘        └──► Heard ──► status of the instance
+//!   pods ──who is ready─────┘     │  └──► Heard ──► status of the instance
+//!                                 └─ its turn: the one before has taken it, and is still ready; nobody refuses it
 //! ```
-//! A changed configuration reaches pods that run, some time after it was applied. Who has it is asked nothing more until
-//! something else is wanted of it, or it is started anew.
+//! A changed configuration is mounted in all pods, and of the servers that are ready one after the other takes it: one that does harm
+//! stops at the first. (BIND answers nothing while it reads a configuration with many zones, either.) A server that is not ready
+//! waits for nobody, since no client asks it. Who has what is wanted is asked nothing more until something else is wanted of
+//! it, or it is started anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bindy_engine::{EngineHandle, Server, sleep_until};
-use bindy_model::{CONFIG_QUESTION, ConfigDigests, ConfigStates, NamespacedName, ServerId};
+use bindy_model::{CONFIG_QUESTION, ConfigDigests, ConfigStates, NamespacedName, ServerId, turn_question};
 use bindy_wire::{ClientError, Connection, Endpoint};
 use bindy_zone::{Name, Rtype};
 use futures::{StreamExt, stream};
@@ -28,6 +32,8 @@ use crate::servers::{self, QUESTIONS, TIMEOUTS};
 const PAUSES_MS: [u64; 5] = [100, 200, 500, 1_000, 2_000];
 /// Questions in a row without an answer after which it is said that there is none.
 const SILENCES: usize = 3;
+/// From a server's turn to the next one's, at least: what kills a server has shown by then.
+const APART: Duration = Duration::from_secs(2);
 
 /// What a server says of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +54,48 @@ struct Asked {
     /// What it should run with.
     wanted: ConfigDigests,
     heard: Option<Heard>,
-    /// Questions since something else was wanted.
+    /// Questions since something else was wanted, or it was its turn.
     attempt: usize,
+    /// It answered the last one.
+    answers: bool,
+    /// When its turn came, while it was ready.
+    turn: Option<Instant>,
     /// When it is asked next; `None`: it has what is wanted.
     due: Option<Instant>,
 }
 
 impl Asked {
     fn new(server: &Server, wanted: &ConfigDigests, heard: Option<Heard>, now: Instant) -> Self {
-        Self { server: server.clone(), wanted: wanted.clone(), heard, attempt: 0, due: Some(now) }
+        let (server, wanted) = (server.clone(), wanted.clone());
+        Self { server, wanted, heard, attempt: 0, answers: false, turn: None, due: Some(now) }
+    }
+
+    fn has(&self) -> bool {
+        self.heard.as_ref().is_some_and(|heard| has(heard, &self.wanted))
+    }
+
+    fn refuses(&self) -> bool {
+        matches!(&self.heard, Some(Heard::Said(states)) if states.refusal(&self.wanted).is_some())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.server.state.ready
+    }
+
+    /// Tells the server what to take, if it may, and asks what it has.
+    fn question(&self) -> Question {
+        let told = self.turn.is_some() || !self.is_ready();
+        Question {
+            id: self.server.state.id.clone(),
+            endpoint: self.server.endpoint.clone(),
+            turn: told.then(|| self.wanted.named.clone()),
+        }
     }
 
     fn take(&mut self, answer: Result<ConfigStates, ClientError>, now: Instant) {
         let pause = PAUSES_MS.get(self.attempt).or(PAUSES_MS.last()).copied().unwrap_or_default();
         self.attempt += 1;
+        self.answers = answer.is_ok();
         match answer {
             Ok(state) => self.heard = Some(Heard::Said(state)),
             Err(error) if self.attempt >= SILENCES => {
@@ -69,9 +103,16 @@ impl Asked {
             }
             Err(_) => {}
         }
-        let has = self.heard.as_ref().is_some_and(|heard| has(heard, &self.wanted));
-        self.due = (!has).then_some(now + Duration::from_millis(pause));
+        self.due = (!self.has()).then_some(now + Duration::from_millis(pause));
     }
+}
+
+/// What is asked of one server.
+struct Question {
+    id: ServerId,
+    endpoint: Endpoint,
+    /// The digest of the named.conf that it may take.
+    turn: Option<String>,
 }
 
 fn has(heard: &Heard, wanted: &ConfigDigests) -> bool {
@@ -96,12 +137,12 @@ impl Configs {
             let servers = self.servers.borrow_and_update().clone();
             let now = Instant::now();
             asked = follow(asked, servers.as_deref().map_or(&[], Vec::as_slice), &reports, now);
-            let due = asked.iter().filter(|(_, one)| one.due.is_some_and(|due| due <= now));
-            let due: Vec<(ServerId, Endpoint)> =
-                due.map(|(id, one)| (id.clone(), one.server.endpoint.clone())).collect();
+            let turn = give_turns(&mut asked, now);
+            let due = asked.values().filter(|one| one.due.is_some_and(|due| due <= now));
+            let due: Vec<Question> = due.map(Asked::question).collect();
             self.tell(&asked).await;
             if due.is_empty() {
-                let next = asked.values().filter_map(|one| one.due).min();
+                let next = asked.values().filter_map(|one| one.due).chain(turn).min();
                 tokio::select! {
                     () = cancel.cancelled() => return,
                     changed = self.reports.changed() => if changed.is_err() { return },
@@ -112,7 +153,7 @@ impl Configs {
             }
             let question = &question;
             let answers = stream::iter(due)
-                .map(|(id, endpoint)| async move { (id, ask(&endpoint, question).await) })
+                .map(|one| async move { (one.id.clone(), ask(&one, question).await) })
                 .buffer_unordered(QUESTIONS)
                 .collect::<Vec<_>>();
             let Some(answers) = cancel.run_until_cancelled(answers).await else { return };
@@ -137,25 +178,30 @@ impl Configs {
     }
 }
 
-/// The servers that have to be asked now, with what was heard of them before. One that was started anew, or is not ready,
-/// has not said anything.
+/// The servers that have to be asked now, with what was heard of them before. One that was started anew, or has become ready,
+/// has not said that it has what is wanted; whose turn it was is what it was.
 fn follow(
     mut before: BTreeMap<ServerId, Asked>,
     servers: &[Server],
     reports: &Reports,
     now: Instant,
 ) -> BTreeMap<ServerId, Asked> {
-    let ready = servers.iter().filter(|server| server.state.ready);
-    let asked = ready.filter_map(|server| {
+    let there = servers.iter().filter(|server| !server.state.going);
+    let asked = there.filter_map(|server| {
         let id = &server.state.id;
         let wanted = reports.get(&id.instance)?.config.as_ref()?;
-        let known = before.remove(id).filter(|one| one.server.state.incarnation == server.state.incarnation);
+        let known = before.remove(id);
+        let turn = known.as_ref().filter(|one| one.wanted == *wanted).and_then(|one| one.turn);
+        let known = known.filter(|one| one.server.state.incarnation == server.state.incarnation);
         let asked = match known {
-            Some(known) if known.wanted == *wanted => Asked { server: server.clone(), ..known },
-            // Who was heard to have it may have something else by now.
+            Some(known) if known.wanted == *wanted && known.is_ready() == server.state.ready => {
+                Asked { server: server.clone(), ..known }
+            }
+            // Who was heard to have it may have something else by now; one that was silent has just got ready.
             known => {
                 let heard = known.and_then(|known| known.heard);
-                Asked::new(server, wanted, heard.filter(|heard| !has(heard, wanted)), now)
+                let heard = heard.filter(|heard| matches!(heard, Heard::Said(_)) && !has(heard, wanted));
+                Asked { turn, ..Asked::new(server, wanted, heard, now) }
             }
         };
         Some((id.clone(), asked))
@@ -163,8 +209,40 @@ fn follow(
     asked.collect()
 }
 
-async fn ask(endpoint: &Endpoint, question: &Name) -> Result<ConfigStates, ClientError> {
-    let answer = Connection::open(endpoint, TIMEOUTS).await?.query(question, Rtype::TXT).await?;
+/// Says whose turn it is from now on, at most one more server of each instance; returns when to look again.
+fn give_turns(asked: &mut BTreeMap<ServerId, Asked>, now: Instant) -> Option<Instant> {
+    let mut of: BTreeMap<&NamespacedName, Vec<&mut Asked>> = BTreeMap::new();
+    for (id, one) in asked {
+        of.entry(&id.instance).or_default().push(one);
+    }
+    of.into_values().filter_map(|servers| give_turn(servers, now)).min()
+}
+
+fn give_turn(mut servers: Vec<&mut Asked>, now: Instant) -> Option<Instant> {
+    let proven = servers.iter().any(|one| one.is_ready() && one.has());
+    // One that is not ready any more may be so because of it, unless others show that it is not.
+    let under_way =
+        |one: &Asked| one.turn.is_some() && !(one.is_ready() && one.has()) && (one.is_ready() || !proven);
+    if servers.iter().any(|one| one.refuses() || under_way(one)) {
+        return None;
+    }
+    let last = servers.iter().filter_map(|one| one.turn).max();
+    let next =
+        servers.iter_mut().find(|one| one.is_ready() && one.answers && one.turn.is_none() && !one.has())?;
+    if let Some(free) = last.map(|last| last + APART).filter(|free| now < *free) {
+        return Some(free);
+    }
+    (next.turn, next.attempt, next.due) = (Some(now), 0, Some(now));
+    None
+}
+
+async fn ask(question: &Question, config: &Name) -> Result<ConfigStates, ClientError> {
+    let mut connection = Connection::open(&question.endpoint, TIMEOUTS).await?;
+    if let Some(turn) = question.turn.as_deref().and_then(|digest| turn_question(digest).ok()) {
+        // An agent of the version before does not know this question; it takes what it finds.
+        connection.query(&turn, Rtype::TXT).await?;
+    }
+    let answer = connection.query(config, Rtype::TXT).await?;
     let texts = answer.records.iter().filter(|record| record.rtype == Rtype::TXT);
     let states = ConfigStates::from_rdata(texts.map(|record| &*record.rdata));
     states.ok_or(ClientError::Malformed("it does not say which configuration it runs with"))
@@ -193,7 +271,11 @@ mod tests {
     }
 
     fn server(incarnation: u64, ready: bool) -> Server {
-        let id = ServerId { instance: NamespacedName::new("default", "dns"), name: "dns-1".to_owned() };
+        named("dns-1", incarnation, ready)
+    }
+
+    fn named(name: &str, incarnation: u64, ready: bool) -> Server {
+        let id = ServerId { instance: NamespacedName::new("default", "dns"), name: name.to_owned() };
         Server {
             state: ServerState { id, incarnation, ready, going: false },
             endpoint: Endpoint { address: "192.0.2.1:5353".parse().unwrap(), key: None },
@@ -234,7 +316,123 @@ mod tests {
         assert_eq!((again.due, again.heard), (Some(now), None), "it may have taken the second one meanwhile");
         let anew = one(&after(&asked, server(2, true), "first"));
         assert_eq!((anew.due, anew.heard), (Some(now), None));
-        assert!(after(&asked, server(1, false), "first").is_empty(), "it is not ready");
+        let unready = one(&after(&asked, server(1, false), "first"));
+        assert_eq!((unready.due, unready.heard), (Some(now), None));
+        let mut going = server(1, false);
+        going.state.going = true;
+        assert!(after(&asked, going, "first").is_empty(), "it is about to be gone");
+    }
+
+    /// Three servers, of which each says what it has.
+    struct Fleet {
+        servers: Vec<(Server, ConfigStates)>,
+        asked: BTreeMap<ServerId, Asked>,
+        now: Instant,
+    }
+
+    impl Fleet {
+        fn new() -> Self {
+            let servers = ["a", "b", "c"].map(|name| (named(name, 1, true), taken("old")));
+            Self { servers: servers.into(), asked: BTreeMap::new(), now: Instant::now() }
+        }
+
+        /// After `APART`, those that are told to take `wanted`; all are asked twice, the second time with a turn in force.
+        fn told(&mut self, wanted: &str) -> String {
+            self.now += APART;
+            let mut told = String::new();
+            for _ in 0..2 {
+                let servers: Vec<Server> = self.servers.iter().map(|(server, _)| server.clone()).collect();
+                self.asked = follow(std::mem::take(&mut self.asked), &servers, &reports(wanted), self.now);
+                give_turns(&mut self.asked, self.now);
+                told.clear();
+                for (server, says) in &self.servers {
+                    let Some(asked) = self.asked.get_mut(&server.state.id) else { continue };
+                    let has = asked.has();
+                    told.extend(asked.question().turn.filter(|_| !has).map(|_| server.state.id.name.clone()));
+                    asked.take(Ok(says.clone()), self.now);
+                }
+            }
+            told
+        }
+
+        fn says(&mut self, index: usize, says: ConfigStates) {
+            self.servers[index].1 = says;
+        }
+    }
+
+    #[test]
+    fn of_the_servers_that_are_ready_one_after_the_other_is_told_what_to_take() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("new"), "a");
+        assert_eq!(fleet.told("new"), "a", "it has not taken it yet");
+        fleet.says(0, taken("new"));
+        assert_eq!(fleet.told("new"), "b");
+        fleet.says(1, taken("new"));
+        assert_eq!(fleet.told("newer"), "a", "something else is wanted meanwhile");
+        for index in 0..3 {
+            fleet.says(index, taken("newer"));
+        }
+        assert_eq!(fleet.told("newer"), "");
+    }
+
+    #[test]
+    fn the_next_turn_comes_no_sooner_than_two_seconds_after_the_last() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("new"), "a");
+        fleet.asked.values_mut().next().unwrap().take(Ok(taken("new")), fleet.now);
+        assert_eq!(give_turns(&mut fleet.asked, fleet.now), Some(fleet.now + APART));
+        assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn what_one_refuses_the_others_are_not_told_to_take_and_its_correction_is() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        let state = ConfigState::Refused { digest: "bad".to_owned(), text: "why".to_owned() };
+        fleet.says(0, ConfigStates { named: state, agent: None });
+        assert_eq!(fleet.told("bad"), "a");
+        assert_eq!(fleet.told("bad"), "a");
+        assert_eq!(fleet.told("good"), "a");
+        fleet.says(0, taken("good"));
+        assert_eq!(fleet.told("good"), "b");
+    }
+
+    #[test]
+    fn what_a_server_does_not_survive_the_others_are_not_told_to_take_before_it_is_back_or_gone() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.says(0, taken("bad"));
+        for incarnation in [1, 2] {
+            fleet.servers[0].0 = named("a", incarnation, false);
+            assert_eq!(fleet.told("bad"), "", "it has it, and is not ready");
+        }
+        fleet.servers[0].0 = named("a", 2, true);
+        assert_eq!(fleet.told("bad"), "b");
+        fleet.servers[1].0 = named("b", 1, false);
+        assert_eq!(fleet.told("bad"), "bc", "one that is ready has it");
+
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.servers[0].0 = named("a", 1, false);
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.servers.remove(0);
+        assert_eq!(fleet.told("bad"), "b");
+    }
+
+    #[test]
+    fn servers_that_are_not_ready_wait_for_nobody_and_one_that_cannot_be_asked_holds_nobody_up() {
+        let mut fleet = Fleet::new();
+        fleet.servers[1].0 = named("b", 1, false);
+        assert_eq!(fleet.told("new"), "ab");
+        let mut fleet = Fleet::new();
+        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
+        fleet.asked = follow(BTreeMap::new(), &servers, &reports("new"), fleet.now);
+        for (one, answers) in fleet.asked.values_mut().zip([false, true, true]) {
+            one.take(if answers { Ok(taken("old")) } else { Err(ClientError::Closed) }, fleet.now);
+        }
+        give_turns(&mut fleet.asked, fleet.now);
+        let turns: Vec<bool> = fleet.asked.values().map(|one| one.turn.is_some()).collect();
+        assert_eq!(turns, [false, true, false]);
     }
 
     #[test]

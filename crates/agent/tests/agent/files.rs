@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bindy_model::named_conf::{LogLevel, Text};
-use bindy_model::{CONFIG_QUESTION, ConfigState};
+use bindy_model::{CONFIG_QUESTION, ConfigState, turn_question};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::{Scratch, wait_for};
 use bindy_wire::{ClientError, Connection, Generation, Key, MasterSecret, Rcode};
@@ -155,6 +155,112 @@ async fn a_configuration_that_named_refused_while_its_agent_was_killed_is_not_wh
     rig.named.restart().await.unwrap();
     rig.until_ready().await;
     assert_eq!(www(rig.named.address(), ZONE).await.unwrap(), [192, 0, 2, 10]);
+}
+
+/// As in a pod of an instance whose servers take a configuration one after the other.
+async fn rig_in_turn(scratch: &Scratch, source: &Source) -> Rig {
+    let mut rig = Rig::start_as_in_a_pod(scratch, &[("operator", "operator", source.named.address())]).await;
+    rig.until_ready().await;
+    let file = rig.named_config.clone();
+    until_named_has(&rig, taken(&file)).await;
+    rig.json["inTurn"] = true.into();
+    rig.write_config();
+    until_agent_has(&rig, taken(&rig.config)).await;
+    rig
+}
+
+/// Waits until the agent has looked at all its files: it looks at its own first, and takes one after the other.
+async fn until_looked(rig: &mut Rig) {
+    for later in ["first", "second"] {
+        rig.json["later"] = later.into();
+        rig.write_config();
+        until_agent_has(rig, taken(&rig.config)).await;
+    }
+}
+
+/// It is the server's turn to take what the file says.
+async fn give_turn(rig: &Rig) {
+    let digest = ConfigState::digest(&std::fs::read(&rig.named_config).unwrap());
+    let mut connection = Connection::open(&rig.transfer_port(Some(own_key())), timeouts()).await.unwrap();
+    let answer = connection.query(&turn_question(&digest).unwrap(), Rtype::TXT).await.unwrap();
+    assert_eq!(answer.rcode, Rcode::NOERROR);
+}
+
+#[tokio::test]
+async fn a_server_that_clients_ask_takes_a_configuration_when_it_is_its_turn() {
+    let scratch = Scratch::new("agent-turn").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = rig_in_turn(&scratch, &source).await;
+    let file = rig.named_config.clone();
+    let before = taken(&file);
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
+    until_looked(&mut rig).await;
+    assert_eq!(rig.configs().await.unwrap().named, before, "nobody has told it to");
+    rig.kill_agent();
+    rig.start_agent().await;
+    until_named_has(&rig, before.clone()).await;
+    let other = own_key().derive("far", "edge").unwrap();
+    let mut connection = Connection::open(&rig.transfer_port(Some(other)), timeouts()).await.unwrap();
+    let question = turn_question(&ConfigState::digest(&std::fs::read(&file).unwrap())).unwrap();
+    assert_eq!(connection.query(&question, Rtype::TXT).await.unwrap().rcode, Rcode::REFUSED);
+    until_looked(&mut rig).await;
+    assert_eq!(rig.configs().await.unwrap().named, before, "somebody else has told it to");
+    give_turn(&rig).await;
+    until_named_has(&rig, taken(&file)).await;
+    assert_eq!(dns::server_name(rig.named.address(), Transport::Udp).await.unwrap(), "changed");
+
+    let good = taken(&file);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}\nno-such-statement yes;\n")).unwrap();
+    give_turn(&rig).await;
+    rig.until_configs("the refusal", |configs| is_refusal(&configs.named, &file, "failure")).await;
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("corrected").unwrap()));
+    until_named_has(&rig, good).await;
+    give_turn(&rig).await;
+    until_named_has(&rig, taken(&file)).await;
+    assert_eq!(dns::server_name(rig.named.address(), Transport::Udp).await.unwrap(), "corrected");
+}
+
+#[tokio::test]
+async fn a_server_that_no_client_asks_takes_a_configuration_at_once() {
+    let scratch = Scratch::new("agent-no-turn").unwrap();
+    let mut source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = rig_in_turn(&scratch, &source).await;
+    source.named.freeze().await.unwrap();
+    rig.named.kill().await.unwrap();
+    rig.named.wipe().unwrap();
+    rig.named.restart().await.unwrap();
+    rig.until_report("the agent to notice it", LIMIT, |status, _| status == 503).await;
+    rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
+    until_called(&rig, "changed").await;
+    source.named.thaw().unwrap();
+    rig.until_ready().await;
+}
+
+/// It has so much to read that it can be killed before it has come to the end.
+#[tokio::test]
+async fn a_configuration_that_ends_named_is_told_as_refused_and_named_is_started_with_the_one_before() {
+    let scratch = Scratch::new("agent-config-kills").unwrap();
+    let source = Source::start(&scratch, "operator", &content(1, "192.0.2.10")).await;
+    let mut rig = rig_in_turn(&scratch, &source).await;
+    let (file, copy) = (rig.named_config.clone(), rig.named_copy());
+    let good = std::fs::read_to_string(&copy).unwrap();
+    let deadly = format!("{good}\nacl long {{ {} }};\n", "192.0.2.1; ".repeat(1_000_000));
+    std::fs::write(&file, &deadly).unwrap();
+    give_turn(&rig).await;
+    wait_for("the agent to give it to named", LIMIT, async || {
+        ensure!(std::fs::metadata(&copy)?.len() == deadly.len() as u64);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    rig.named.kill().await.unwrap();
+    rig.until_configs("the refusal", |configs| is_refusal(&configs.named, &file, "did not come to the end"))
+        .await;
+    assert!(std::fs::read_to_string(&copy).unwrap() == good, "the copy is not what named has taken");
+    rig.named.restart().await.unwrap();
+    rig.until_ready().await;
+    assert_eq!(www(from_outside(&rig), ZONE).await.unwrap(), [192, 0, 2, 10]);
 }
 
 const LATE: &str = "late.example";

@@ -75,6 +75,7 @@ fn agent<'a>(
         sources: sources.collect(),
         downstreams: wanted.downstreams.clone(),
         ready_while_stopping_seconds: 0,
+        in_turn: false,
     }
 }
 

@@ -123,6 +123,7 @@ fn agent(inputs: &Inputs<'_>, operator: SocketAddr) -> Result<String, PlanError>
         keys: key_files(inputs.instance),
         downstreams: downstreams.cloned().collect(),
         ready_while_stopping_seconds: ready_while_stopping(inputs.instance),
+        in_turn: true,
         sources: inputs.links.iter().filter_map(|(link, key)| source(inputs, operator, link, key)).collect(),
     };
     // Neither maps nor floating point: it cannot fail.

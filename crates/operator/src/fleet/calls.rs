@@ -181,8 +181,21 @@ async fn deletion(
     }
 }
 
+/// Has the kubelets look at the mounted configuration of an instance's pods now, not within the next minutes. Returns how many.
+pub(super) async fn touch_pods(
+    client: &Client,
+    instance: &NamespacedName,
+    term: &Term,
+) -> Result<usize, Failure> {
+    let pods = pods_of(client, instance).await?;
+    for pod in &pods {
+        touch(client, &instance.namespace, pod, term).await?;
+    }
+    Ok(pods.len())
+}
+
 /// The names of an instance's pods.
-pub(super) async fn pods_of(client: &Client, instance: &NamespacedName) -> Result<Vec<String>, Failure> {
+async fn pods_of(client: &Client, instance: &NamespacedName) -> Result<Vec<String>, Failure> {
     let api = pods(client, &instance.namespace);
     let params = ListParams::default().labels(&pod_selector(&instance.name));
     let found = call(&PODS, Verb::List, api.list_metadata(&params)).await?;
@@ -196,8 +209,7 @@ pub(super) async fn pods_of(client: &Client, instance: &NamespacedName) -> Resul
     Ok(ours.map(ResourceExt::name_any).collect())
 }
 
-/// Has the kubelet look at the mounted configuration of a pod now, not within the next minutes.
-pub(super) async fn touch(client: &Client, namespace: &str, pod: &str, term: &Term) -> Result<(), Failure> {
+async fn touch(client: &Client, namespace: &str, pod: &str, term: &Term) -> Result<(), Failure> {
     // Any value will do that it did not have before.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { CONFIG_ANNOTATION: now } } }));

@@ -29,8 +29,6 @@ use crate::Term;
 const RESYNC: Duration = Duration::from_secs(600);
 /// The same while pods are missing: one of the things that cannot be seen may be missing too.
 const RESYNC_UNREADY: Duration = Duration::from_secs(30);
-/// Between two pods that are told of a changed configuration: a kubelet brings it in about a second.
-const TELL_APART: Duration = Duration::from_secs(2);
 
 /// A wait for servers that are not there.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +45,6 @@ pub(super) struct Memory {
     secrets: Option<(Vec<String>, Instant)>,
     /// All pods have to be told of a change; they have to be listed first.
     untold: bool,
-    /// Those that were not told yet.
-    to_tell: Vec<String>,
-    /// When the next one may be.
-    tell_next: Option<Instant>,
     /// That settings which replace servers wait for those that are not there.
     pub(super) hold: Option<Hold>,
     /// The API server could not be used at the last look.
@@ -410,47 +404,28 @@ impl Pass<'_> {
         (ownership(&live, &self.instance.metadata) == Ownership::Ours).then_some(live)
     }
 
-    /// Tells the pods of a changed configuration, one after the other, as often as it takes; where that is not allowed, the
-    /// kubelets find it by themselves. BIND gives no answers while it reads a configuration with many zones, which must not
-    /// happen everywhere at once.
+    /// Tells the kubelets of the pods of a changed configuration, as often as it takes; where that is not allowed, they find it
+    /// by themselves.
     async fn tell_pods(&mut self) -> Result<(), Stop> {
-        if self.memory.untold {
-            match calls::pods_of(&self.context.client, self.key()).await {
-                Ok(pods) => (self.memory.to_tell, self.memory.untold) = (pods, false),
-                Err(failure) => return self.not_told(failure),
-            }
-        }
-        let Some(pod) = self.memory.to_tell.last().cloned() else { return Ok(()) };
-        if let Some(at) = self.memory.tell_next.filter(|at| self.now < *at) {
-            self.next = self.next.min(at);
+        if !self.memory.untold {
             return Ok(());
         }
-        let told = calls::touch(&self.context.client, &self.key().namespace, &pod, self.term).await;
-        if let Err(failure) = told {
-            return self.not_told(failure);
+        match calls::touch_pods(&self.context.client, self.key(), self.term).await {
+            Ok(pods) => info!(instance = %self.key(), pods, "kubelets told of a new configuration"),
+            Err(Failure::Refused(message)) => self.complain(&message),
+            Err(failure) => return self.stop(Problem::Unavailable(failure.to_string())),
         }
-        info!(instance = %self.key(), pod, "pod told of its new configuration");
-        self.memory.to_tell.pop();
-        let next = self.now + TELL_APART;
-        self.memory.tell_next = Some(next);
-        if !self.memory.to_tell.is_empty() {
-            self.next = self.next.min(next);
-        }
+        self.memory.untold = false;
         Ok(())
     }
 
-    fn not_told(&mut self, failure: Failure) -> Result<(), Stop> {
-        let Failure::Refused(message) = failure else {
-            return self.stop(Problem::Unavailable(failure.to_string()));
-        };
-        (self.memory.to_tell, self.memory.untold) = (Vec::new(), false);
+    fn complain(&mut self, message: &str) {
         if !std::mem::replace(&mut self.memory.complained, true) {
             warn!(
                 instance = %self.key(), message,
                 "pods may not be told of a new configuration: they have it within a minute or two"
             );
         }
-        Ok(())
     }
 
     fn interval(&self) -> Duration {

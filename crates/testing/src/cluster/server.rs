@@ -112,10 +112,19 @@ impl Server {
         self.process(container).map(network_of)
     }
 
+    /// The configuration of named as the kubelet has mounted it.
+    pub fn mounted_config(&self, cluster: &Cluster) -> Result<PathBuf> {
+        Ok(self.volumes(cluster)?.join("kubernetes.io~configmap/config/named.conf"))
+    }
+
+    fn volumes(&self, cluster: &Cluster) -> Result<PathBuf> {
+        let pods = cluster.node(&self.node)?.directory.join("kubelet/pods");
+        Ok(pods.join(&self.uid).join("volumes"))
+    }
+
     /// Removes named's data and kills it. It is stopped first, so that nothing writes or starts again in between.
     pub fn wipe_and_kill(&self, cluster: &Cluster) -> Result<()> {
-        let pods = cluster.node(&self.node)?.directory.join("kubelet/pods");
-        let data = pods.join(&self.uid).join("volumes/kubernetes.io~empty-dir").join(DATA);
+        let data = self.volumes(cluster)?.join("kubernetes.io~empty-dir").join(DATA);
         self.signal(NAMED, Signal::STOP)?;
         let mut removed = 0;
         for entry in std::fs::read_dir(&data).with_context(|| data.display().to_string())? {

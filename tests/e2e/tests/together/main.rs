@@ -18,6 +18,7 @@ mod disruption_budget;
 mod dual_stack;
 mod foreign_objects;
 mod frozen_agent;
+mod harmful_settings;
 mod kubectl_tells_the_truth;
 mod large_zone;
 mod local_traffic;
