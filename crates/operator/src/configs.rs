@@ -323,6 +323,11 @@ mod tests {
         assert!(after(&asked, going, "first").is_empty(), "it is about to be gone");
     }
 
+    fn refused(digest: &str) -> ConfigStates {
+        let state = ConfigState::Refused { digest: digest.to_owned(), text: "why".to_owned() };
+        ConfigStates { named: state, agent: None }
+    }
+
     /// Three servers, of which each says what it has.
     struct Fleet {
         servers: Vec<(Server, ConfigStates)>,
@@ -388,13 +393,21 @@ mod tests {
     fn what_one_refuses_the_others_are_not_told_to_take_and_its_correction_is() {
         let mut fleet = Fleet::new();
         assert_eq!(fleet.told("bad"), "a");
-        let state = ConfigState::Refused { digest: "bad".to_owned(), text: "why".to_owned() };
-        fleet.says(0, ConfigStates { named: state, agent: None });
+        fleet.says(0, refused("bad"));
         assert_eq!(fleet.told("bad"), "a");
         assert_eq!(fleet.told("bad"), "a");
         assert_eq!(fleet.told("good"), "a");
         fleet.says(0, taken("good"));
         assert_eq!(fleet.told("good"), "b");
+    }
+
+    #[test]
+    fn a_leader_that_hears_of_a_refusal_gives_nobody_a_turn() {
+        let mut fleet = Fleet::new();
+        fleet.says(1, refused("bad"));
+        assert_eq!(fleet.told("bad"), "");
+        assert_eq!(fleet.told("bad"), "");
+        assert_eq!(fleet.told("good"), "a");
     }
 
     #[test]

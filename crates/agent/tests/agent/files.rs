@@ -230,7 +230,10 @@ async fn a_server_that_no_client_asks_takes_a_configuration_at_once() {
     rig.named.kill().await.unwrap();
     rig.named.wipe().unwrap();
     rig.named.restart().await.unwrap();
-    rig.until_report("the agent to notice it", LIMIT, |status, _| status == 503).await;
+    rig.until_report("the agent to notice it", LIMIT, |status, report| {
+        status == 503 && report["waitingFor"][0] == "the catalog zone"
+    })
+    .await;
     rig.configure_named(|settings| settings.server_id = Some(Text::new("changed").unwrap()));
     until_called(&rig, "changed").await;
     source.named.thaw().unwrap();
