@@ -28,6 +28,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) context: &'a Path,
     /// A stage to stop at.
     pub(crate) target: Option<&'a str>,
+    /// `NAME=VALUE` of one of its arguments that is not the default.
+    pub(crate) argument: Option<&'a str>,
 }
 
 impl Image {
@@ -57,6 +59,7 @@ impl Image {
         command.args(["build", "--isolation=chroot", "--network=host", "--pull=never"]);
         command.arg("--tag").arg(self.stored()).arg("--file").arg(recipe.dockerfile);
         command.args(recipe.target.map(|target| format!("--target={target}")));
+        command.args(recipe.argument.map(|argument| format!("--build-arg={argument}")));
         run(command.arg(recipe.context))?;
         self.forget_old()
     }

@@ -1,7 +1,7 @@
 //! Container images without a container engine: buildah builds the Dockerfiles of `images/`.
 //!
 //! ```text
-//!   debootstrap ─► debian:bookworm-slim ─► images/bind9  ─► ghcr.io/firestoned/bindy-bind9:9.18, :9.18.x
+//!   debootstrap ─► debian:bookworm-slim ─► images/bind9  ─► ghcr.io/firestoned/bindy-bind9:9.18, :9.18.x, :9.20, :9.20.x
 //!   cargo       ─► static bindy         ─► images/bindy  ─► ghcr.io/firestoned/bindy:latest, :version
 //!   rustc       ─► static pause         ─► images/pause  ─► registry.k8s.io/pause
 //! ```
@@ -21,8 +21,9 @@ use crate::steps::{Beside, Steps, cargo, output, programs, root, run};
 
 const BINDY: &str = "ghcr.io/firestoned/bindy";
 const BIND9: &str = "ghcr.io/firestoned/bindy-bind9";
-/// The release of BIND that Debian's is one of.
-const BIND9_RELEASE: &str = "9.18";
+/// Releases of BIND, and the argument by which the Dockerfile installs each.
+const BIND9_RELEASES: [(&str, Option<&str>); 2] =
+    [("9.18", None), ("9.20", Some("TARGET_RELEASE=bookworm-backports"))];
 const BASE: &str = "docker.io/library/debian:bookworm-slim";
 /// The image of every pod's first container.
 pub(crate) const PAUSE: &str = "registry.k8s.io/pause:3.10";
@@ -57,7 +58,9 @@ impl Named {
 
 /// Bindy's images; what is stale is built.
 pub(crate) fn all(steps: &mut Steps) -> Result<Vec<Named>> {
-    Ok(vec![bindy(steps)?, bind9(steps)?])
+    let mut all = bind9(steps)?;
+    all.push(bindy(steps)?);
+    Ok(all)
 }
 
 /// The image that does nothing; built if it is stale.
@@ -73,7 +76,12 @@ pub(crate) fn pause(steps: &mut Steps) -> Result<Named> {
             let mut rustc = Command::new("rustc");
             rustc.args([STATIC, "-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols", "-o"]);
             run(rustc.arg(directory.join("pause")).arg(source))?;
-            image.build(&Recipe { dockerfile: &dockerfile, context: &directory, target: None })
+            image.build(&Recipe {
+                dockerfile: &dockerfile,
+                context: &directory,
+                target: None,
+                argument: None,
+            })
         })?;
     }
     Ok(Named { image, names: vec![PAUSE.to_owned()] })
@@ -100,7 +108,8 @@ fn bindy(steps: &mut Steps) -> Result<Named> {
     let dockerfile = root().join("images/bindy/Dockerfile");
     let image = Image::new("bindy", &contents(&[directory.join("bindy"), dockerfile.clone()])?);
     if !image.is_built()? {
-        let recipe = Recipe { dockerfile: &dockerfile, context: &directory, target: Some("prebuilt") };
+        let recipe =
+            Recipe { dockerfile: &dockerfile, context: &directory, target: Some("prebuilt"), argument: None };
         steps.run(&format!("image {BINDY}"), || image.build(&recipe))?;
     }
     let tags = ["latest", env!("CARGO_PKG_VERSION")];
@@ -112,20 +121,25 @@ pub(crate) fn bindy_named(tag: &str) -> String {
     format!("{BINDY}:{tag}")
 }
 
-/// BIND's image; built if it is stale.
-pub(crate) fn bind9(steps: &mut Steps) -> Result<Named> {
+/// BIND's images, one of each release; what is stale is built.
+pub(crate) fn bind9(steps: &mut Steps) -> Result<Vec<Named>> {
     prepare(steps)?;
     let base = base(steps)?;
     let context = root().join("images/bind9");
     let dockerfile = context.join("Dockerfile");
-    let image = Image::new("bind9", &(base.inputs(), contents(std::slice::from_ref(&dockerfile))?));
-    if !image.is_built()? {
-        let recipe = Recipe { dockerfile: &dockerfile, context: &context, target: None };
-        steps.run(&format!("image {BIND9}"), || image.build(&recipe))?;
+    let inputs = (base.inputs(), contents(std::slice::from_ref(&dockerfile))?);
+    let mut images = Vec::new();
+    for (release, argument) in BIND9_RELEASES {
+        let image = Image::new(&format!("bind9-{release}"), &(&inputs, argument));
+        if !image.is_built()? {
+            let recipe = Recipe { dockerfile: &dockerfile, context: &context, target: None, argument };
+            steps.run(&format!("image {BIND9}:{release}"), || image.build(&recipe))?;
+        }
+        let said = image.output(&["/usr/sbin/named", "-v"])?;
+        let exact = version_of_named(&said).with_context(|| format!("no version in {said:?}"))?;
+        images.push(Named { image, names: [release, exact].map(|tag| format!("{BIND9}:{tag}")).to_vec() });
     }
-    let said = image.output(&["/usr/sbin/named", "-v"])?;
-    let exact = version_of_named(&said).with_context(|| format!("no version in {said:?}"))?;
-    Ok(Named { image, names: vec![format!("{BIND9}:{BIND9_RELEASE}"), format!("{BIND9}:{exact}")] })
+    Ok(images)
 }
 
 /// `BIND 9.18.49-1~deb12u3-Debian (Extended …` → `9.18.49`
@@ -177,7 +191,7 @@ fn make_base(directory: &Path, image: &Image) -> Result<()> {
     run(tar.arg("-C").arg(tree).arg("."))?;
     let dockerfile = directory.join("Dockerfile");
     fs::write(&dockerfile, "FROM scratch\nADD base.tar /\nCMD [\"bash\"]\n")?;
-    image.build(&Recipe { dockerfile: &dockerfile, context: directory, target: None })
+    image.build(&Recipe { dockerfile: &dockerfile, context: directory, target: None, argument: None })
 }
 
 #[cfg(test)]

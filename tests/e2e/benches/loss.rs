@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bindy_e2e::{Dnsperf, Load, Ports, STEADY, STEADY_ADDRESS, drain, served, uncordon};
+use bindy_e2e::{Dnsperf, Load, STEADY, STEADY_ADDRESS, Way, drain, served, uncordon};
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_testing::figures::report;
 use bindy_testing::manifest::instance;
@@ -91,8 +91,8 @@ impl Run<'_> {
         let (namespace, suffix) = (self.namespace, self.suffix);
         let [kept, new, dnsperf] = self.rates;
         let dnsperf = Dnsperf::start(namespace, "primary", dnsperf).await?;
-        let kept = Load::start(namespace, "primary", kept, Ports::Kept).await?;
-        let new = Load::start(namespace, "primary", new, Ports::New).await?;
+        let kept = Load::start(namespace, "primary", kept, Way::KeptPort).await?;
+        let new = Load::start(namespace, "primary", new, Way::NewPorts).await?;
         let time = tokio::time::sleep(BEFORE + TIME);
         tokio::time::sleep(BEFORE).await;
         event().await.with_context(|| metric.to_owned())?;

@@ -28,7 +28,7 @@ use serde_json::json;
 
 pub use addresses::{addresses_in, addresses_told};
 pub use dnsperf::{Count, Dnsperf};
-pub use load::{Clients, Load, Ports, Tally};
+pub use load::{Clients, Load, Tally, Way};
 pub use nodes::{drain, one_and_others, taint, uncordon, untaint};
 pub use operator::{Alone, Direction, Operator, SHORT_LEASE, alone};
 pub use records::{ALL_TYPES, Record};

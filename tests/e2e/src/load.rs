@@ -1,4 +1,4 @@
-//! Clients of a Service: questions at a constant rate from a node, whether or not those before were answered.
+//! Clients of a Service: questions at a constant rate from a node, by UDP and by TCP, whether or not those before were answered.
 //!
 //! Every question is for [`STEADY`](crate::STEADY), whose answer no test changes. A question is lost when no answer came within
 //! two seconds; any answer but the right one is wrong.
@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bindy_testing::cluster::{Namespace, within};
-use bindy_testing::dns::{self, Answer, AnswerRecord};
+use bindy_testing::dns::{self, Answer, AnswerRecord, Transport};
 use bindy_zone::{Name, Rtype};
 use tokio::net::UdpSocket;
 use tokio::task::{JoinHandle, JoinSet};
@@ -33,8 +33,10 @@ const UNDER_WAY: Duration = Duration::from_millis(100);
 const NEW_PORTS: Range<u16> = 10_000..65_000;
 /// How many of them were taken.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-/// Questions a second of each of the clients that are there beside what a test is about.
+/// Questions a second of each of the clients by UDP that are there beside what a test is about.
 const FEW: u32 = 50;
+/// Questions a second by TCP, each with a connection of its own.
+const BY_TCP: u32 = 20;
 /// How often questions are sent, several at once where the rate asks for it.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -43,13 +45,15 @@ const SLOW: Duration = Duration::from_millis(100);
 /// For a client with one port: room for what comes while the client itself has to wait for a processor.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Which source ports the questions come from.
+/// How questions come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// The same for all: what a resolver's connection tracking makes of a pod that is gone shows here.
-    Kept,
-    /// Another for each, and none that the node still remembers.
-    New,
+pub enum Way {
+    /// By UDP, all from the same port: what a resolver's connection tracking makes of a pod that is gone shows here.
+    KeptPort,
+    /// By UDP, each from another port, and from none that the node still remembers.
+    NewPorts,
+    /// By TCP, each with a connection of its own.
+    Tcp,
 }
 
 /// What became of the questions.
@@ -89,7 +93,7 @@ impl Tally {
         self.nothing_wrong()
     }
 
-    /// The same for a client with [`Ports::Kept`] when that many servers were taken away: for each of them kube-proxy makes the
+    /// The same for a client with [`Way::KeptPort`] when that many servers were taken away: for each of them kube-proxy makes the
     /// node forget the connections to it, and answers that are on their way at that moment find no way back.
     pub fn only_answers_under_way_missed(&self, servers: usize) -> Result<()> {
         let bursts = self.bursts().count();
@@ -152,20 +156,23 @@ impl Tally {
 
 impl Load {
     /// Starts asking a Service from the first node, `rate` questions a second.
-    pub async fn start(namespace: &Namespace, service: &str, rate: u32, ports: Ports) -> Result<Self> {
+    pub async fn start(namespace: &Namespace, service: &str, rate: u32, way: Way) -> Result<Self> {
         let address = SocketAddr::new(namespace.service_address(service).await?, 53);
-        Self::start_at(namespace, address, rate, ports)
+        Self::start_at(namespace, address, rate, way)
     }
 
     /// Starts asking whoever is at this address.
-    pub fn start_at(namespace: &Namespace, address: SocketAddr, rate: u32, ports: Ports) -> Result<Self> {
+    pub fn start_at(namespace: &Namespace, address: SocketAddr, rate: u32, way: Way) -> Result<Self> {
         let node = namespace.cluster().description().nodes.first().context("no nodes")?.netns.clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let asking = tokio::spawn(async move {
-            match ports {
-                Ports::Kept => within(&node, move || from_one_port(address, rate, stopped)).await,
-                Ports::New => within(&node, move || from_many_ports(address, rate, stopped)).await,
+            match way {
+                Way::KeptPort => within(&node, move || from_one_port(address, rate, stopped)).await,
+                Way::NewPorts => {
+                    within(&node, move || one_by_one(rate, stopped, move || from_a_new_port(address))).await
+                }
+                Way::Tcp => within(&node, move || one_by_one(rate, stopped, move || by_tcp(address))).await,
             }
         });
         Ok(Self { stop, asking })
@@ -178,51 +185,55 @@ impl Load {
     }
 }
 
-/// The two kinds of clients of a Service together.
+/// The kinds of clients of a Service together.
 pub struct Clients {
     begun: Instant,
-    rate: u32,
     kept: Load,
     new: Load,
+    tcp: Load,
 }
 
 impl Clients {
-    /// Starts both, each with `rate` questions a second.
+    /// Starts them, those by UDP with `rate` questions a second each.
     pub async fn start(namespace: &Namespace, service: &str, rate: u32) -> Result<Self> {
-        let kept = Load::start(namespace, service, rate, Ports::Kept).await?;
-        let new = Load::start(namespace, service, rate, Ports::New).await?;
-        Ok(Self { begun: Instant::now(), rate, kept, new })
+        let kept = Load::start(namespace, service, rate, Way::KeptPort).await?;
+        let new = Load::start(namespace, service, rate, Way::NewPorts).await?;
+        let tcp = Load::start(namespace, service, BY_TCP, Way::Tcp).await?;
+        Ok(Self { begun: Instant::now(), kept, new, tcp })
     }
 
-    /// Starts a few of both, beside what a test is about, as soon as the Service answers.
+    /// Starts a few of each, beside what a test is about, as soon as the Service answers.
     pub async fn beside(namespace: &Namespace, service: &str) -> Result<Self> {
         namespace.answers_by_service(service, STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         Self::start(namespace, service, FEW).await
     }
 
-    /// Stops both. An error if any answer was wrong.
+    /// Stops them. An error if any answer was wrong.
     pub async fn nothing_wrong(self) -> Result<()> {
-        let (kept, new) = self.stop().await?;
-        new.nothing_wrong()?;
-        kept.nothing_wrong()
+        self.stop().await?.iter().try_for_each(Tally::nothing_wrong)
     }
 
-    /// Stops both. An error if anything was missed, but for what was under way to the client with a kept port when so many
+    /// Stops them. An error if anything was missed, but for what was under way to the client with a kept port when so many
     /// servers were taken away.
     pub async fn missed_nothing(self, servers: usize) -> Result<()> {
-        let (kept, new) = self.stop().await?;
+        let [kept, new, tcp] = self.stop().await?;
         new.nothing_missed()?;
+        tcp.nothing_missed().context("by TCP")?;
         kept.only_answers_under_way_missed(servers)
     }
 
-    async fn stop(self) -> Result<(Tally, Tally)> {
+    async fn stop(self) -> Result<[Tally; 3]> {
         let took = self.begun.elapsed();
-        let (kept, new) = (self.kept.stop().await?, self.new.stop().await?);
-        // Clients that were held up have seen little of what happened meanwhile.
-        let enough = (took.as_secs_f64() * f64::from(self.rate) / 2.0).ceil() as usize;
-        let asked = kept.asked.min(new.asked);
-        ensure!(asked >= enough, "{asked} questions in {took:?}, where {enough} are half of what is wanted");
-        Ok((kept, new))
+        let tallies = [self.kept.stop().await?, self.new.stop().await?, self.tcp.stop().await?];
+        for Tally { asked, rate, .. } in &tallies {
+            // Clients that were held up have seen little of what happened meanwhile.
+            let enough = (took.as_secs_f64() * f64::from(*rate) / 2.0).ceil() as usize;
+            ensure!(
+                *asked >= enough,
+                "{asked} questions in {took:?}, where {enough} are half of what is wanted"
+            );
+        }
+        Ok(tallies)
     }
 }
 
@@ -296,8 +307,12 @@ async fn from_one_port(service: SocketAddr, rate: u32, stopped: CancellationToke
     }
 }
 
-async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationToken) -> Result<Tally> {
-    let (question, mut tally, mut pace) = (Name::parse(STEADY)?, Tally::new(rate), Pace::new(rate));
+/// Questions that know nothing of each other.
+async fn one_by_one<A>(rate: u32, stopped: CancellationToken, ask: impl Fn() -> A) -> Result<Tally>
+where
+    A: Future<Output = Result<Answer>> + Send + 'static,
+{
+    let (mut tally, mut pace) = (Tally::new(rate), Pace::new(rate));
     let (mut asking, mut ticks) = (JoinSet::new(), tokio::time::interval(TICK));
     let take = |tally: &mut Tally, (sent, took, answer): (Duration, Duration, Result<Answer>)| match answer {
         Ok(answer) => tally.judge(sent, took, &answer),
@@ -308,11 +323,9 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
             Some(answer) = asking.join_next() => take(&mut tally, answer?),
             _ = ticks.tick() => for _ in 0..pace.due() {
                 tally.asked += 1;
-                let socket = new_socket(service).await?;
-                let (question, sent) = (question.clone(), pace.begun.elapsed());
+                let (sent, asked, answer) = (pace.begun.elapsed(), Instant::now(), ask());
                 asking.spawn(async move {
-                    let asked = Instant::now();
-                    let answer = ask_once(&socket, &question).await;
+                    let answer = answer.await;
                     (sent, asked.elapsed(), answer)
                 });
             },
@@ -323,6 +336,27 @@ async fn from_many_ports(service: SocketAddr, rate: u32, stopped: CancellationTo
     }
     tally.lost.sort();
     Ok(tally)
+}
+
+async fn by_tcp(service: SocketAddr) -> Result<Answer> {
+    let question = Name::parse(STEADY)?;
+    in_time(pin!(dns::ask(service, Transport::Tcp, &question, Rtype::A))).await?
+}
+
+async fn from_a_new_port(service: SocketAddr) -> Result<Answer> {
+    let socket = new_socket(service).await?;
+    socket.send(&dns::query_message(0, &Name::parse(STEADY)?, Rtype::A)?).await?;
+    let mut buffer = [0; 4096];
+    let length = in_time(pin!(socket.recv(&mut buffer))).await??;
+    dns::parse_answer(buffer.get(..length).unwrap_or_default())
+}
+
+/// When this process was held up for long, what has come may be seen a moment later only.
+async fn in_time<T>(mut answer: Pin<&mut impl Future<Output = T>>) -> Result<T> {
+    match tokio::time::timeout(LIMIT, &mut answer).await {
+        Ok(answer) => Ok(answer),
+        Err(_) => tokio::time::timeout(10 * TICK, answer).await.context("no answer"),
+    }
 }
 
 /// A socket at the next port that nobody has.
@@ -341,18 +375,4 @@ async fn bind(service: SocketAddr, port: u16) -> std::io::Result<UdpSocket> {
     let socket = UdpSocket::bind((if service.is_ipv4() { "0.0.0.0" } else { "::" }, port)).await?;
     socket.connect(service).await?;
     Ok(socket)
-}
-
-async fn ask_once(socket: &UdpSocket, question: &Name) -> Result<Answer> {
-    socket.send(&dns::query_message(0, question, Rtype::A)?).await?;
-    let mut buffer = [0; 4096];
-    let length = {
-        let mut answer = pin!(socket.recv(&mut buffer));
-        match tokio::time::timeout(LIMIT, &mut answer).await {
-            Ok(length) => length?,
-            // When this process was held up for long, what has come may be seen a moment later only.
-            Err(_) => tokio::time::timeout(10 * TICK, answer).await.context("no answer")??,
-        }
-    };
-    dns::parse_answer(buffer.get(..length).unwrap_or_default())
 }

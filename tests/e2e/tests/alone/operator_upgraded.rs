@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use bindy_e2e::{
-    Load, Operator, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, alone, served, versions,
+    Load, Operator, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, Way, ZONE, alone, served, versions,
 };
 use bindy_testing::cluster::Namespace;
 use bindy_testing::manifest::a;
@@ -31,7 +31,7 @@ async fn upgrade(namespace: &Namespace, operator: &Operator) -> Result<()> {
     let objects = versions(namespace, &SAME).await?;
     let generation = namespace.get("Deployment", "primary").await?.metadata.generation;
     let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-    let load = Load::start(namespace, "primary", 100, Ports::New).await?;
+    let load = Load::start(namespace, "primary", 100, Way::NewPorts).await?;
     probes.more_answers(&before, 10).await?;
     operator.upgrade(&image(NEW), SIDE_BY_SIDE).await?;
     let after = namespace.until_ready("primary", 2, &before.iter().collect::<Vec<_>>()).await?;

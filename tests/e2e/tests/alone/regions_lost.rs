@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{
-    Clients, Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, alone, drain,
+    Clients, Load, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, Way, ZONE, add_versions, alone, drain,
     one_and_others, served, uncordon,
 };
 use bindy_testing::cluster::{LIMIT, NAMED, Namespace, Node, Server, condition};
@@ -165,12 +165,12 @@ async fn a_drain_waits_while_another_node_is_cut_off() -> Result<()> {
             let cut = lost.cut_off()?;
             not_ready(namespace, "primary", &[away]).await?;
             wait_for("no client to be sent there any more", LIMIT, async || {
-                let load = Load::start(namespace, "primary", 100, Ports::New).await?;
+                let load = Load::start(namespace, "primary", 100, Way::NewPorts).await?;
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 load.stop().await?.nothing_missed()
             })
             .await?;
-            let load = Load::start(namespace, "primary", 100, Ports::New).await?;
+            let load = Load::start(namespace, "primary", 100, Way::NewPorts).await?;
             let refused = drain(namespace.cluster(), &drained.name, 7).await;
             drop(cut);
             let back = namespace.until_ready("primary", 3, &[]).await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, add_versions, served};
+use bindy_e2e::{Load, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, Way, ZONE, add_versions, served};
 use bindy_testing::cluster::{AGENT, condition, in_namespace};
 use bindy_testing::manifest::a;
 use bindy_zone::Rtype;
@@ -20,7 +20,7 @@ async fn a_frozen_agent_costs_no_answer_and_its_server_catches_up() -> Result<()
         let mut published = namespace.contents_are_published().await?;
         namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
-        let load = Load::start(namespace, "primary", 100, Ports::New).await?;
+        let load = Load::start(namespace, "primary", 100, Way::NewPorts).await?;
         probes.more_answers(&servers, 20).await?;
         let [frozen, other] = servers.as_slice() else { anyhow::bail!("not two servers") };
         frozen.signal(AGENT, Signal::STOP)?;

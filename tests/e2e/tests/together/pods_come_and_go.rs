@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bindy_e2e::{Clients, Load, Ports, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, served, version_of};
+use bindy_e2e::{Clients, Load, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, Way, ZONE, served, version_of};
 use bindy_testing::checker::Published;
 use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_zone::Rtype;
@@ -70,7 +70,7 @@ async fn a_server_that_is_still_asked_much_answers_on_when_it_is_about_to_stop()
         let servers = served(namespace, 2).await?;
         let victim = servers.first().context("no server")?;
         // As a node does that has not come to forget its connections to the server.
-        let load = Load::start_at(namespace, victim.dns(), 500, Ports::Kept)?;
+        let load = Load::start_at(namespace, victim.dns(), 500, Way::KeptPort)?;
         namespace.delete_server(victim, Grace::Own).await?;
         tokio::time::sleep(BUSY_NODE).await;
         load.stop().await?.nothing_missed()?;

@@ -4,15 +4,17 @@
 use anyhow::{Context, Result, ensure};
 use bindy_api::BIND_IMAGE;
 use bindy_e2e::{
-    Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, remove_volumes, served, served_with_volumes, storage,
+    Clients, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, ZONE, remove_volumes, served, served_with_volumes,
+    storage,
 };
 use bindy_testing::cluster::{Namespace, Server, condition, in_namespace, is_ready};
+use bindy_testing::manifest::a;
 use bindy_zone::Rtype;
 use serde_json::{Value, json};
 
 const RATE: u32 = 200;
-/// Servers that a change which takes any away takes away at most.
-const TAKEN_AWAY: usize = 4;
+/// Releases of BIND: the default, and the next one.
+const RELEASES: [&str; 2] = ["9.18", "9.20"];
 
 /// Changes the instance under load, waits until `done`, and asks that nothing was missed, so many servers being taken away.
 async fn misses_nothing(
@@ -42,7 +44,7 @@ fn names(servers: &[Server]) -> Vec<&str> {
 async fn servers_of_another_version_and_with_other_resources_replace_those_before_one_by_one() -> Result<()> {
     in_namespace("upgrade-version", async |namespace| {
         let servers = served(namespace, 2).await?;
-        are_replaced_one_by_one(namespace, &servers).await
+        are_replaced_one_by_one(namespace, servers).await
     })
     .await
 }
@@ -51,40 +53,63 @@ async fn servers_of_another_version_and_with_other_resources_replace_those_befor
 async fn servers_with_volumes_are_replaced_one_by_one() -> Result<()> {
     in_namespace("upgrade-volumes", async |namespace| {
         let servers = served_with_volumes(namespace, 2, &storage()).await?;
-        are_replaced_one_by_one(namespace, &servers).await?;
+        are_replaced_one_by_one(namespace, servers).await?;
         remove_volumes(namespace, "primary", 2).await
     })
     .await
 }
 
-/// Servers of another version and with other resources take the place of these, and nothing is missed.
-async fn are_replaced_one_by_one(namespace: &Namespace, before: &[Server]) -> Result<()> {
-    let version = exact_version(namespace, before.first().context("no server")?).await?;
-    let resources = json!({"requests": {"memory": "65Mi"}});
-    let change = json!({"spec": {"version": version, "resources": resources}});
-    misses_nothing(namespace, before, TAKEN_AWAY, change, async || {
-        let before: Vec<&Server> = before.iter().collect();
-        for server in namespace.until_ready("primary", 2, &before).await? {
+/// Servers of the next release of BIND take the place of these, and then those of the release before again, with other
+/// resources each time; nothing is missed, and an edit arrives at each.
+async fn are_replaced_one_by_one(namespace: &Namespace, before: Vec<Server>) -> Result<()> {
+    let [release, next] = RELEASES;
+    let mut servers = before;
+    for server in &servers {
+        runs(namespace, server, release).await?;
+    }
+    for (release, memory, address) in [(next, "65Mi", "192.0.2.65"), (release, "66Mi", "192.0.2.66")] {
+        servers = replaced(namespace, &servers, release, memory).await?;
+        namespace.serve(&a("later", ZONE.0, "later", address)).await?;
+    }
+    Ok(())
+}
+
+/// Returns the servers in place of these, with this release of BIND and asking for this much memory.
+async fn replaced(
+    namespace: &Namespace,
+    before: &[Server],
+    release: &str,
+    memory: &str,
+) -> Result<Vec<Server>> {
+    let resources = json!({"requests": {"memory": memory}});
+    let change = json!({"spec": {"version": release, "resources": resources}});
+    let mut after = Vec::new();
+    misses_nothing(namespace, before, before.len(), change, async || {
+        let gone: Vec<&Server> = before.iter().collect();
+        after = namespace.until_ready("primary", before.len(), &gone).await?;
+        for server in &after {
+            runs(namespace, server, release).await?;
             let pod = namespace.get("Pod", &server.name).await?;
             let named = |field: &str| pod.data.pointer(&format!("/spec/containers/0/{field}")).cloned();
             let image = named("image").unwrap_or_default();
-            ensure!(image == json!(format!("{BIND_IMAGE}:{version}")), "{} runs {image}", server.name);
-            let memory = named("resources/requests/memory");
-            ensure!(memory == Some(json!("65Mi")), "{} asks for {memory:?}", server.name);
+            ensure!(image == json!(format!("{BIND_IMAGE}:{release}")), "{} runs {image}", server.name);
+            let asked = named("resources/requests/memory");
+            ensure!(asked == Some(json!(memory)), "{} asks for {asked:?}", server.name);
         }
         let instance = namespace.ready("Bind9Instance", "primary").await?;
         let told = instance.data.pointer("/status/version").and_then(Value::as_str);
-        ensure!(told == Some(version.as_str()), "the status tells of {told:?}, not {version}");
+        ensure!(told == Some(release), "the status tells of {told:?}, not {release}");
         Ok(())
     })
-    .await
+    .await?;
+    Ok(after)
 }
 
-/// The other tag of the cluster's image of BIND: the version in full.
-async fn exact_version(namespace: &Namespace, server: &Server) -> Result<String> {
+/// An error unless the server's named is of this release.
+async fn runs(namespace: &Namespace, server: &Server, release: &str) -> Result<()> {
     let said = namespace.kubectl(&["exec", &server.name, "-c", "named", "--", "named", "-v"]).await?;
-    let word = said.split_whitespace().nth(1).with_context(|| format!("no version in {said:?}"))?;
-    Ok(word.split('-').next().unwrap_or(word).to_owned())
+    ensure!(said.starts_with(&format!("BIND {release}.")), "{} is {said:?}, not {release}", server.name);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +147,7 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
     in_namespace("upgrade-scale", async |namespace| {
         let before = served(namespace, 2).await?;
         let change = json!({"metadata": {"annotations": {"test": "scale"}}});
-        misses_nothing(namespace, &before, TAKEN_AWAY, change, async || {
+        misses_nothing(namespace, &before, 3, change, async || {
             for count in ["4", "1", "2"] {
                 let replicas = format!("--replicas={count}");
                 let scale = ["scale", "-n", namespace.name(), "bind9instance/primary", &replicas];
@@ -146,7 +171,7 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
 async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
     in_namespace("upgrade-image", async |namespace| {
         let before = served(namespace, 2).await?;
-        misses_nothing(namespace, &before, TAKEN_AWAY, no_such_image(), async || {
+        misses_nothing(namespace, &before, 0, no_such_image(), async || {
             let told = told_of_the_image(namespace).await?;
             ensure!(told.contains("primary-"), "no pod is named: {told}");
             let servers = namespace.servers_of("primary").await?;
@@ -179,7 +204,7 @@ async fn an_image_that_does_not_exist_stops_at_the_first_pod() -> Result<()> {
 async fn an_image_that_does_not_exist_stops_at_the_first_server_with_a_volume() -> Result<()> {
     in_namespace("upgrade-image-volumes", async |namespace| {
         let before = served_with_volumes(namespace, 3, &storage()).await?;
-        misses_nothing(namespace, &before, TAKEN_AWAY, no_such_image(), async || {
+        misses_nothing(namespace, &before, 1, no_such_image(), async || {
             let told = told_of_the_image(namespace).await?;
             ensure!(told.contains("primary-2"), "the last one is not named: {told}");
             let servers = namespace.servers_of("primary").await?;
