@@ -27,8 +27,10 @@ use crate::watch::{boot_time, control};
 
 /// How long named may take to read its configuration; with 100 000 zones it takes many seconds.
 const READS: Duration = Duration::from_secs(180);
-/// When named is told again to read a configuration that it has refused.
+/// When named is told again to read a configuration that it has refused, or that it could not be given.
 const REFUSED: Duration = Duration::from_secs(60);
+/// The same for one that has ended it, which costs answers.
+const BROKEN_OFF: Duration = Duration::from_secs(600);
 /// When named is told again to listen to others.
 const CLOSED: Duration = Duration::from_secs(5);
 
@@ -113,9 +115,9 @@ impl Given {
         };
         warn!(%error, "named does not take its configuration and keeps the previous one");
         // Without such words it may have read it all the same.
-        self.read = error.refusal().map(|text| {
+        self.read = error.refusal().map(|(text, pause)| {
             agent.set_named_config(ConfigState::Refused { digest: digest.clone(), text });
-            self.again = Some(Instant::now() + REFUSED);
+            self.again = Some(Instant::now() + pause);
             digest
         });
     }
@@ -158,12 +160,13 @@ enum GiveError {
 }
 
 impl GiveError {
-    /// Why named has refused what it was given, or not lived to take it.
-    fn refusal(&self) -> Option<String> {
+    /// Why named has refused what it was given, or not lived to take it, or could not be given it; and how long to leave it at that.
+    fn refusal(&self) -> Option<(String, Duration)> {
         match self {
-            Self::Named(RndcError::Failed { text, .. }) => Some(text.clone()),
-            Self::BrokenOff(_) => Some(self.to_string()),
-            Self::Named(_) | Self::Files(_) | Self::Another => None,
+            Self::Named(RndcError::Failed { text, .. }) => Some((text.clone(), REFUSED)),
+            Self::Files(_) => Some((self.to_string(), REFUSED)),
+            Self::BrokenOff(_) => Some((self.to_string(), BROKEN_OFF)),
+            Self::Named(_) | Self::Another => None,
         }
     }
 }
@@ -209,8 +212,8 @@ async fn read_again(control: &mut Rndc, named: &NamedConfig, open: bool) -> Resu
     listen(named, false)?;
     match told {
         Ok(_) => Ok(()),
-        Err(error @ RndcError::Failed { .. }) => Err(error.into()),
-        Err(error) => Err(GiveError::BrokenOff(error)),
+        Err(error @ RndcError::Io(_)) => Err(GiveError::BrokenOff(error)),
+        Err(error) => Err(error.into()),
     }
 }
 

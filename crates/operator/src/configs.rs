@@ -7,7 +7,7 @@
 //!   pods ──who is ready─────┘     │  └──► Heard ──► status of the instance
 //!                                 └─ its turn: the one before has taken it, and is still ready; nobody refuses it
 //! ```
-//! A changed configuration is mounted in all pods, and of the servers that are ready one after the other takes it: one that does harm
+//! A changed named.conf is mounted in all pods, and of the servers that are ready one after the other takes it: one that does harm
 //! stops at the first. (BIND answers nothing while it reads a configuration with many zones, either.) A server that is not ready
 //! waits for nobody, since no client asks it. Who has what is wanted is asked nothing more until something else is wanted of
 //! it, or it is started anew.
@@ -29,11 +29,14 @@ use crate::fleet::Reports;
 use crate::servers::{self, QUESTIONS, TIMEOUTS};
 
 /// The pauses before each question after the first; the last one repeats.
-const PAUSES_MS: [u64; 5] = [100, 200, 500, 1_000, 2_000];
+const PAUSES_MS: [u64; 8] = [100, 200, 500, 1_000, 2_000, 2_000, 5_000, 10_000];
 /// Questions in a row without an answer after which it is said that there is none.
 const SILENCES: usize = 3;
-/// From a server's turn to the next one's, at least: what kills a server has shown by then.
+/// From when a server has taken it to the next one's turn, at least: what kills a server at once has shown by then.
 const APART: Duration = Duration::from_secs(2);
+/// How long a server holds up the others that says nothing any more in its turn, or is not ready while another one has shown that it can
+/// be taken: with 100 000 zones BIND answers nothing for many seconds while it takes it.
+const HOLDS_UP: Duration = Duration::from_secs(180);
 
 /// What a server says of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +59,9 @@ struct Asked {
     heard: Option<Heard>,
     /// Questions since something else was wanted, or it was its turn.
     attempt: usize,
-    /// It answered the last one.
-    answers: bool,
-    /// When its turn came, while it was ready.
+    /// Questions in a row without an answer.
+    silences: usize,
+    /// When its turn came, while it was ready; when it took what it should, since it has.
     turn: Option<Instant>,
     /// When it is asked next; `None`: it has what is wanted.
     due: Option<Instant>,
@@ -67,7 +70,7 @@ struct Asked {
 impl Asked {
     fn new(server: &Server, wanted: &ConfigDigests, heard: Option<Heard>, now: Instant) -> Self {
         let (server, wanted) = (server.clone(), wanted.clone());
-        Self { server, wanted, heard, attempt: 0, answers: false, turn: None, due: Some(now) }
+        Self { server, wanted, heard, attempt: 0, silences: 0, turn: None, due: Some(now) }
     }
 
     fn has(&self) -> bool {
@@ -80,6 +83,14 @@ impl Asked {
 
     fn is_ready(&self) -> bool {
         self.server.state.ready
+    }
+
+    /// Whether others have to wait until it has taken what it may, or refuses it. One that is not ready any more may be so because of
+    /// that.
+    fn holds_up(&self, proven: bool, now: Instant) -> bool {
+        let Some(turn) = self.turn.filter(|_| !(self.is_ready() && self.has())) else { return false };
+        let shown = if self.is_ready() { self.silences > 0 } else { proven };
+        !shown || now < turn + HOLDS_UP
     }
 
     /// Tells the server what to take, if it may, and asks what it has.
@@ -95,13 +106,18 @@ impl Asked {
     fn take(&mut self, answer: Result<ConfigStates, ClientError>, now: Instant) {
         let pause = PAUSES_MS.get(self.attempt).or(PAUSES_MS.last()).copied().unwrap_or_default();
         self.attempt += 1;
-        self.answers = answer.is_ok();
+        self.silences = if answer.is_ok() { 0 } else { self.silences + 1 };
+        let had = self.has();
         match answer {
             Ok(state) => self.heard = Some(Heard::Said(state)),
-            Err(error) if self.attempt >= SILENCES => {
-                self.heard.get_or_insert_with(|| Heard::Nothing(error.to_string()));
+            // What it refuses it will still refuse.
+            Err(error) if self.silences >= SILENCES && !self.refuses() => {
+                self.heard = Some(Heard::Nothing(error.to_string()));
             }
             Err(_) => {}
+        }
+        if self.has() && !had {
+            self.turn = self.turn.map(|_| now);
         }
         self.due = (!self.has()).then_some(now + Duration::from_millis(pause));
     }
@@ -191,7 +207,12 @@ fn follow(
         let id = &server.state.id;
         let wanted = reports.get(&id.instance)?.config.as_ref()?;
         let known = before.remove(id);
-        let turn = known.as_ref().filter(|one| one.wanted == *wanted).and_then(|one| one.turn);
+        let same = known.as_ref().filter(|one| one.wanted.named == wanted.named);
+        let turn = same.and_then(|one| {
+            // One that was not ready has been told to take it, and may do so any moment.
+            let has_come_up = server.state.ready && !one.is_ready();
+            one.turn.or(has_come_up.then_some(now))
+        });
         let known = known.filter(|one| one.server.state.incarnation == server.state.incarnation);
         let asked = match known {
             Some(known) if known.wanted == *wanted && known.is_ready() == server.state.ready => {
@@ -220,15 +241,14 @@ fn give_turns(asked: &mut BTreeMap<ServerId, Asked>, now: Instant) -> Option<Ins
 
 fn give_turn(mut servers: Vec<&mut Asked>, now: Instant) -> Option<Instant> {
     let proven = servers.iter().any(|one| one.is_ready() && one.has());
-    // One that is not ready any more may be so because of it, unless others show that it is not.
-    let under_way =
-        |one: &Asked| one.turn.is_some() && !(one.is_ready() && one.has()) && (one.is_ready() || !proven);
-    if servers.iter().any(|one| one.refuses() || under_way(one)) {
+    // Of whom nothing was heard yet may refuse it.
+    if servers.iter().any(|one| one.heard.is_none() || one.refuses() || one.holds_up(proven, now)) {
         return None;
     }
     let last = servers.iter().filter_map(|one| one.turn).max();
-    let next =
-        servers.iter_mut().find(|one| one.is_ready() && one.answers && one.turn.is_none() && !one.has())?;
+    let can_be_asked = |one: &Asked| one.silences == 0;
+    let mut next = servers.iter_mut().filter(|one| one.is_ready() && one.turn.is_none() && !one.has());
+    let next = next.find(|one| can_be_asked(one))?;
     if let Some(free) = last.map(|last| last + APART).filter(|free| now < *free) {
         return Some(free);
     }
@@ -238,14 +258,16 @@ fn give_turn(mut servers: Vec<&mut Asked>, now: Instant) -> Option<Instant> {
 
 async fn ask(question: &Question, config: &Name) -> Result<ConfigStates, ClientError> {
     let mut connection = Connection::open(&question.endpoint, TIMEOUTS).await?;
-    if let Some(turn) = question.turn.as_deref().and_then(|digest| turn_question(digest).ok()) {
-        // An agent of the version before does not know this question; it takes what it finds.
-        connection.query(&turn, Rtype::TXT).await?;
+    let turn = question.turn.as_deref().and_then(|digest| turn_question(digest).ok());
+    // An agent of the version before knows the second question only; it takes what it finds.
+    for question in turn.iter().chain([config]) {
+        let answer = connection.query(question, Rtype::TXT).await?;
+        let texts = answer.records.iter().filter(|record| record.rtype == Rtype::TXT);
+        if let Some(states) = ConfigStates::from_rdata(texts.map(|record| &*record.rdata)) {
+            return Ok(states);
+        }
     }
-    let answer = connection.query(config, Rtype::TXT).await?;
-    let texts = answer.records.iter().filter(|record| record.rtype == Rtype::TXT);
-    let states = ConfigStates::from_rdata(texts.map(|record| &*record.rdata));
-    states.ok_or(ClientError::Malformed("it does not say which configuration it runs with"))
+    Err(ClientError::Malformed("it does not say which configuration it runs with"))
 }
 
 #[cfg(test)]
@@ -341,11 +363,11 @@ mod tests {
             Self { servers: servers.into(), asked: BTreeMap::new(), now: Instant::now() }
         }
 
-        /// After `APART`, those that are told to take `wanted`; all are asked twice, the second time with a turn in force.
+        /// Those that are told to take `wanted`; all are asked twice, `APART`, the second time with a turn in force.
         fn told(&mut self, wanted: &str) -> String {
-            self.now += APART;
             let mut told = String::new();
             for _ in 0..2 {
+                self.now += APART;
                 let servers: Vec<Server> = self.servers.iter().map(|(server, _)| server.clone()).collect();
                 self.asked = follow(std::mem::take(&mut self.asked), &servers, &reports(wanted), self.now);
                 give_turns(&mut self.asked, self.now);
@@ -381,12 +403,26 @@ mod tests {
     }
 
     #[test]
-    fn the_next_turn_comes_no_sooner_than_two_seconds_after_the_last() {
+    fn the_next_turn_comes_no_sooner_than_two_seconds_after_the_last_one_was_taken() {
         let mut fleet = Fleet::new();
         assert_eq!(fleet.told("new"), "a");
+        fleet.now += 9 * APART;
         fleet.asked.values_mut().next().unwrap().take(Ok(taken("new")), fleet.now);
         assert_eq!(give_turns(&mut fleet.asked, fleet.now), Some(fleet.now + APART));
         assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn a_server_that_was_told_before_it_got_ready_may_still_be_at_it() {
+        let mut fleet = Fleet::new();
+        fleet.servers[2].0 = named("c", 1, false);
+        fleet.says(0, taken("new"));
+        fleet.says(1, taken("new"));
+        assert_eq!(fleet.told("new"), "c");
+        fleet.servers[2].0 = named("c", 1, true);
+        fleet.says(1, taken("old"));
+        fleet.servers[1].0 = named("b", 2, true);
+        assert_eq!(fleet.told("new"), "c", "nobody else meanwhile");
     }
 
     #[test]
@@ -422,6 +458,8 @@ mod tests {
         fleet.servers[0].0 = named("a", 2, true);
         assert_eq!(fleet.told("bad"), "b");
         fleet.servers[1].0 = named("b", 1, false);
+        assert_eq!(fleet.told("bad"), "b", "it may still be at it");
+        fleet.now += HOLDS_UP;
         assert_eq!(fleet.told("bad"), "bc", "one that is ready has it");
 
         let mut fleet = Fleet::new();
@@ -444,8 +482,66 @@ mod tests {
             one.take(if answers { Ok(taken("old")) } else { Err(ClientError::Closed) }, fleet.now);
         }
         give_turns(&mut fleet.asked, fleet.now);
+        let turns = |fleet: &Fleet| fleet.asked.values().map(|one| one.turn.is_some()).collect::<Vec<_>>();
+        assert_eq!(turns(&fleet), [false; 3], "it may refuse it");
+        for _ in 1..SILENCES {
+            fleet.asked.values_mut().next().unwrap().take(Err(ClientError::Closed), fleet.now);
+        }
+        give_turns(&mut fleet.asked, fleet.now);
+        assert_eq!(turns(&fleet), [false, true, false]);
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_in_its_turn_is_told_of_and_holds_up_the_others_for_three_minutes() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("new"), "a");
+        let first = |fleet: &mut Fleet| {
+            let first = fleet.asked.values_mut().next().unwrap();
+            first.take(Err(ClientError::Closed), fleet.now);
+            first.heard.clone()
+        };
+        let heard = [(); SILENCES].map(|()| matches!(first(&mut fleet), Some(Heard::Nothing(_))));
+        assert_eq!(heard, [false, false, true]);
+        assert_eq!(give_turns(&mut fleet.asked, fleet.now), None);
+        assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 1);
+        fleet.now += HOLDS_UP;
+        give_turns(&mut fleet.asked, fleet.now);
+        assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 2);
+    }
+
+    #[test]
+    fn whose_turn_it_was_stays_when_only_the_configuration_of_agents_changes() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.says(0, taken("bad"));
+        fleet.servers[0].0 = named("a", 1, false);
+        assert_eq!(fleet.told("bad"), "");
+        let mut reports = reports("bad");
+        for report in reports.values_mut() {
+            report.config = Some(ConfigDigests { named: "bad".to_owned(), agent: "another".to_owned() });
+        }
+        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
+        for _ in 0..2 {
+            fleet.now += APART;
+            fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports, fleet.now);
+            give_turns(&mut fleet.asked, fleet.now);
+            fleet.asked.values_mut().for_each(|one| one.take(Ok(taken("bad")), fleet.now));
+        }
         let turns: Vec<bool> = fleet.asked.values().map(|one| one.turn.is_some()).collect();
-        assert_eq!(turns, [false, true, false]);
+        assert_eq!(turns, [true, false, false]);
+    }
+
+    #[test]
+    fn nobody_gets_a_turn_before_one_that_was_started_anew_has_said_whether_it_refuses() {
+        let mut fleet = Fleet::new();
+        fleet.says(0, refused("bad"));
+        assert_eq!(fleet.told("bad"), "");
+        let mut servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
+        servers[0] = named("a", 2, true);
+        fleet.now += APART;
+        fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports("bad"), fleet.now);
+        give_turns(&mut fleet.asked, fleet.now);
+        assert!(fleet.asked.values().all(|one| one.turn.is_none()), "{:?}", fleet.asked);
     }
 
     #[test]

@@ -186,14 +186,14 @@ pub(crate) async fn follow(
     }
 }
 
-/// Which ready servers are not known to run with the configuration that they are given.
+/// Which servers are not known to run with the configuration that they are given.
 #[derive(Debug, Default)]
 struct Lacking {
-    /// How many.
+    /// How many of those that are ready.
     servers: usize,
-    /// Those of which it is known why.
+    /// Those of them of which it is known why.
     because: Vec<String>,
-    /// Those whose BIND or agent refuses it, with its words.
+    /// Those, ready or not, whose BIND or agent refuses it, with its words.
     refused: Vec<String>,
 }
 
@@ -205,13 +205,17 @@ fn configs(
 ) -> Option<Lacking> {
     let mut lacking = Lacking::default();
     let Some(wanted) = &report.config else { return Some(lacking) };
-    for server in servers.iter().filter(|server| server.ready) {
-        let name = &server.id.name;
-        match heard.get(&server.id)? {
+    for server in servers {
+        let (name, heard) = (&server.id.name, heard.get(&server.id));
+        if let Some(Heard::Said(states)) = heard {
+            lacking.refused.extend(states.refusal(wanted).map(|refusal| format!("{name}: {refusal}")));
+        }
+        if !server.ready {
+            continue;
+        }
+        match heard? {
             Heard::Said(states) if states.has(wanted) => continue,
-            Heard::Said(states) => {
-                lacking.refused.extend(states.refusal(wanted).map(|refusal| format!("{name}: {refusal}")));
-            }
+            Heard::Said(_) => {}
             Heard::Nothing(error) => lacking.because.push(format!("{name} cannot be asked: {error}")),
         }
         lacking.servers += 1;
@@ -612,6 +616,23 @@ mod tests {
             assert_eq!((degraded.status, degraded.reason), (ConditionStatus::True, Reason::ConfigRefused));
             assert!(degraded.message.ends_with(words), "{}", degraded.message);
         }
+    }
+
+    #[test]
+    fn a_server_that_refuses_its_settings_is_told_of_although_it_is_not_ready() {
+        let mut notice = notice(2, &["dns-1", "dns-2"]);
+        notice.servers[1].ready = false;
+        let wanted = ConfigDigests { named: "new".to_owned(), agent: "new".to_owned() };
+        let report = WorkloadReport { config: Some(wanted), ..report(2, 1) };
+        let said = |named| Heard::Said(ConfigStates { named, agent: None });
+        let refused = ConfigState::Refused { digest: "new".to_owned(), text: "it has ended".to_owned() };
+        let heard = [ConfigState::Taken("new".to_owned()), refused].map(said);
+        let heard = notice.servers.iter().map(|server| server.id.clone()).zip(heard).collect();
+        let lacking = configs(&report, &notice.servers, &heard).unwrap();
+        let verdicts = conditions(&notice, &report, &lacking);
+        let degraded = verdicts.iter().find(|one| one.condition == ConditionType::Degraded).unwrap();
+        assert_eq!((degraded.status, degraded.reason), (ConditionStatus::True, Reason::ConfigRefused));
+        assert!(degraded.message.ends_with("dns-2: BIND: it has ended"), "{}", degraded.message);
     }
 
     #[test]
