@@ -1,12 +1,15 @@
 //! A node is cut off, and one loses its power: the others answer, and the node's pods are back when it is, or are made
-//! elsewhere where that takes long.
+//! elsewhere where that takes long; those with volumes when somebody says that the node is gone.
 
 use std::collections::BTreeSet;
 use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use bindy_e2e::{Clients, STEADY_QUESTIONS, ZONE, add_versions, alone, one_and_others, served};
+use bindy_e2e::{
+    Clients, STEADY_QUESTIONS, ZONE, add_versions, alone, one_and_others, remove_volumes, served,
+    served_with_volumes, storage,
+};
 use bindy_testing::cluster::{NAMED, Namespace, OPERATOR, Pods, Server, condition, is_ready};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::manifest::a;
@@ -96,6 +99,67 @@ async fn servers_of_a_lost_node_are_made_on_the_others_while_it_is_away() -> Res
             probes.right(&published).await.map(drop)
         })
         .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_a_volume_leaves_a_lost_node_when_the_remedy_of_its_status_is_taken() -> Result<()> {
+    let cluster = alone().await?;
+    cluster
+        .in_namespace("node-lost-volume", async |namespace| {
+            let cluster = namespace.cluster();
+            // Any node can mount the volumes.
+            let servers = served_with_volumes(namespace, 3, &storage()).await?;
+            let (lost, _) = one_and_others(namespace).await?;
+            let (away, left): (Vec<Server>, Vec<Server>) =
+                servers.into_iter().partition(|server| server.node == lost.name);
+            let [away] = &away[..] else { bail!("{} has {away:?}", lost.name) };
+            let mut published = namespace.contents_are_published().await?;
+            let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+            let clients = Clients::beside(namespace, "primary").await?;
+            probes.more_answers(&left, 10).await?;
+            probes.outage_begins(away);
+            lost.power_off().await?;
+            let replaced = replaced_by_the_remedy(namespace, away, &left).await;
+            cluster.kubectl(&["taint", "node", &lost.name, "node.kubernetes.io/out-of-service-"]).await?;
+            lost.power_on(cluster.description()).await?;
+            let now = replaced?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            edited(namespace, &now, "192.0.2.8").await?;
+            nothing_is_amiss(namespace).await?;
+            probes.more_answers(&now, 10).await?;
+            clients.nothing_wrong().await?;
+            add_versions(&mut published, namespace.contents_are_published().await?);
+            probes.right(&published).await?;
+            remove_volumes(namespace, "primary", 3).await
+        })
+        .await
+}
+
+/// The node of a server with a volume has no power: waits until that is told with what to do, does it, and returns the servers that
+/// there are when another one has its volume.
+async fn replaced_by_the_remedy(
+    namespace: &Namespace,
+    away: &Server,
+    left: &[Server],
+) -> Result<Vec<Server>> {
+    edited(namespace, left, "192.0.2.7").await?;
+    let told = namespace
+        .until(("Bind9Instance", "primary"), "the status to tell what to do", |object| {
+            let degraded = condition(object, "Degraded")?;
+            let named = degraded.reason == "ServersFailing" && degraded.message.contains(&away.name);
+            ensure!(degraded.status == "True" && named, "{degraded:?}");
+            Ok(degraded.message)
+        })
+        .await?;
+    let (_, remedy) = told.split_once("kubectl ").with_context(|| told.clone())?;
+    let words: Vec<&str> = remedy.split([' ', ';']).take_while(|word| !word.is_empty()).collect();
+    namespace.cluster().kubectl(&words).await?;
+    let now = namespace.until_ready("primary", 3, &[away]).await?;
+    let successor = now.iter().find(|one| one.name == away.name).context("nobody has its name")?;
+    ensure!(successor.node != away.node, "{successor:?} is where the lost one was");
+    ensure!(left.iter().all(|one| now.iter().any(|now| now.uid == one.uid)), "{left:?} became {now:?}");
+    nothing_is_amiss(namespace).await?;
+    Ok(now)
 }
 
 /// The node of a server of three has no power: waits until that is told, and then until another server is in its place.

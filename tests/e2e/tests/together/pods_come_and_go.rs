@@ -1,7 +1,8 @@
 //! Pods are made, deleted one by one and all at once: no server gives a wrong, empty or older answer at any time, and
-//! none is ready without its zone. What remains answers every question.
+//! none is ready without its zone. What remains answers every question, and clients that asked while nothing remained are answered
+//! when servers are back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bindy_e2e::{Clients, Load, STEADY, STEADY_ADDRESS, STEADY_QUESTIONS, Way, ZONE, served, version_of};
@@ -10,6 +11,8 @@ use bindy_testing::cluster::{Grace, Namespace, in_namespace};
 use bindy_zone::Rtype;
 use serde_json::json;
 
+/// How long a node goes on to send nobody the questions of a client that asked while nobody was there.
+const FORGOTTEN: Duration = Duration::from_secs(2);
 /// How long a node sends questions to a server that is stopping.
 const BUSY_NODE: Duration = Duration::from_secs(14);
 
@@ -91,13 +94,22 @@ async fn all_pods_at_once_come_back_with_everything() -> Result<()> {
         let before = served(namespace, 2).await?;
         let published = namespace.contents_are_published().await?;
         let probes = namespace.probe(&STEADY_QUESTIONS).await?;
+        // It asks from the same port before, while nobody is there, and after.
+        let begun = Instant::now();
+        let client = Load::start(namespace, "primary", 50, Way::KeptPort).await?;
         probes.more_answers(&before, 20).await?;
         for server in &before {
             namespace.delete_server(server, Grace::None).await?;
         }
         let gone: Vec<_> = before.iter().collect();
         let servers = namespace.until_ready("primary", 2, &gone).await?;
-        probes.more_answers(&servers, 20).await?;
+        namespace.answers_by_service("primary", STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
+        let back = begun.elapsed();
+        probes.more_answers(&servers, 100).await?;
+        let asked = client.stop().await?;
+        asked.nothing_wrong()?;
+        let last = asked.lost.last().context("nothing was lost while nobody was there")?;
+        ensure!(last.sent < back + FORGOTTEN, "back after {back:?}, and lost: {last:?}");
         namespace.answers(STEADY, Rtype::A, &[STEADY_ADDRESS]).await?;
         ensure!(same_versions(namespace, &published).await?, "another version was published");
         probes.right(&published).await.map(drop)

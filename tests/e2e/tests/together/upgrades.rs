@@ -157,9 +157,14 @@ async fn an_instance_is_scaled_by_kubectl() -> Result<()> {
             let selector = namespace.get("Bind9Instance", "primary").await?;
             let selector =
                 selector.data.pointer("/status/selector").and_then(Value::as_str).context("no selector")?;
-            let pods =
-                namespace.cluster().kubectl(&["get", "pods", "-n", namespace.name(), "-l", selector]).await?;
-            ensure!(pods.contains("primary-"), "the selector of the scale subresource finds {pods}");
+            let found = namespace.kubectl(&["get", "pods", "-l", selector, "-o", "name"]).await?;
+            let mut found: Vec<&str> =
+                found.lines().filter_map(|line| line.trim().strip_prefix("pod/")).collect();
+            found.sort_unstable();
+            let servers = namespace.servers_of("primary").await?;
+            let mut wanted = names(&servers);
+            wanted.sort_unstable();
+            ensure!(found == wanted, "the selector of the scale subresource finds {found:?}, not {wanted:?}");
             Ok(())
         })
         .await
