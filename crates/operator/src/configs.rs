@@ -287,7 +287,7 @@ mod tests {
             pods: None,
             former: None,
             troubles: Vec::new(),
-            outside: Vec::new(),
+            misplaced: Vec::new(),
         };
         [(NamespacedName::new("default", "dns"), report)].into()
     }

@@ -350,13 +350,14 @@ fn degraded(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking)
     if !configs.refused.is_empty() {
         return Some((Reason::ConfigRefused, refused(configs)));
     }
-    let outside = report.outside.len();
-    let named = joined(report.outside.iter().take(NAMED));
-    let region = notice.instance.region().filter(|_| outside > 0)?;
+    // Those of before stay where they are until it is their turn.
+    if report.misplaced.is_empty() || !is_rolled_out(notice, report) {
+        return None;
+    }
+    let named = joined(report.misplaced.iter().take(NAMED));
     let message = format!(
-        "{outside} of {} servers run outside of region {region}, for it had no room when they were made: \
-         {named}",
-        notice.servers.len()
+        "servers are not where they were asked to be: {named}. Kubernetes moves no pod that runs; one that is deleted is made where \
+         there is room now"
     );
     Some((Reason::ServersMisplaced, message))
 }
@@ -387,7 +388,8 @@ fn is_rolled_out(notice: &InstanceNotice, report: &WorkloadReport) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Outside, PodsReport};
+    use crate::fleet::PodsReport;
+    use bindy_model::workload::Misplaced;
     use bindy_model::{
         ConfigDigests, ConfigState, ConfigStates, InstanceReport, Object, ServerId, ServerReport, World,
     };
@@ -503,7 +505,7 @@ mod tests {
             pods: Some(pods),
             former: None,
             troubles: Vec::new(),
-            outside: Vec::new(),
+            misplaced: Vec::new(),
         }
     }
 
@@ -550,21 +552,18 @@ mod tests {
     }
 
     #[test]
-    fn servers_outside_of_their_region_are_named_and_ready_all_the_same() {
+    fn servers_that_are_not_where_they_should_be_are_named_once_a_roll_out_is_over_and_ready_all_the_same() {
         let mut report = report(2, 2);
         let (pod, node) = ("dns-2".to_owned(), "node7".to_owned());
-        report.outside.push(Outside { pod, node, region: Some("us".to_owned()) });
+        let (region, wanted) = (Some("us".to_owned()), "eu".to_owned());
+        report.misplaced.push(Misplaced::Region { pod, node, region, wanted });
         let notice = notice(2, &["dns-1", "dns-2"]);
         assert_eq!(told(&notice, &report, ConditionType::Ready).0, Reason::ServersReady);
-        assert_eq!(
-            told(&notice, &report, ConditionType::Degraded),
-            (
-                Reason::ServersMisplaced,
-                "1 of 2 servers run outside of region eu, for it had no room when they were made: \
-                 dns-2 on node7 (us)"
-                    .to_owned()
-            )
-        );
+        let (reason, message) = told(&notice, &report, ConditionType::Degraded);
+        assert_eq!(reason, Reason::ServersMisplaced);
+        assert!(message.contains("dns-2 is on node node7 (region: us), not in region eu"), "{message}");
+        report.pods.as_mut().unwrap().updated = 1;
+        assert_ne!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersMisplaced);
     }
 
     #[test]

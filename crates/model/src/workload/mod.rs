@@ -20,6 +20,7 @@ mod containers;
 mod desired;
 mod difference;
 mod disruption;
+mod misplaced;
 mod names;
 mod network;
 mod placement;
@@ -46,12 +47,13 @@ pub use desired::{
     TEMPLATE_ANNOTATION, desired, ownership, surplus,
 };
 pub use difference::difference;
+pub use misplaced::{Misplaced, Uneven, misplaced};
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
     pod_selector,
 };
 pub use network::{FixedAddress, keep_address};
-pub use placement::{Nodes, REGION, SPREAD_ANNOTATION, Spread, Topology, ZONE};
+pub use placement::{Node, Nodes, REGION, SPREAD_ANNOTATION, Spread, ZONE};
 pub use storage::{FixedVolumes, keep_volumes, pods_kind};
 
 /// Port of DNS.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bindy_api::Strictness;
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinity,
-    PodAffinityTerm, PodAntiAffinity, PreferredSchedulingTerm, Toleration, TopologySpreadConstraint,
+    PodAffinityTerm, PodAntiAffinity, PreferredSchedulingTerm, Taint, Toleration, TopologySpreadConstraint,
     WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -37,17 +37,29 @@ const LOST_NODE_SECONDS: i64 = 30;
 /// Taints of lost nodes.
 const LOST_NODE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Where a node is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Topology {
+/// What of a node decides who may run on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints; one that takes no new pods (`kubectl cordon`) or is lost has some for that.
+    pub taints: Vec<Taint>,
+}
+
+impl Node {
     /// Its region.
-    pub region: Option<String>,
+    pub fn region(&self) -> Option<&str> {
+        self.labels.get(REGION).map(String::as_str)
+    }
+
     /// Its zone.
-    pub zone: Option<String>,
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get(ZONE).map(String::as_str)
+    }
 }
 
 /// The nodes of the cluster by name.
-pub type Nodes = BTreeMap<String, Topology>;
+pub type Nodes = BTreeMap<String, Node>;
 
 /// How strictly pods are spread over zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +103,8 @@ impl Spread {
 /// Zones are a hard limit where every node has one. All zones count then, those of other regions too: a server would have
 /// to leave its region when that has a server in each zone. So not where the region is a preference that can be met.
 fn by_nodes(instance: &Instance, nodes: &Nodes) -> Strictness {
-    let there =
-        |node: &&Topology| instance.region().is_some_and(|region| node.region.as_deref() == Some(region));
-    let zoned = |node: &Topology| node.zone.is_some();
+    let there = |node: &&Node| instance.region().is_some_and(|region| node.region() == Some(region));
+    let zoned = |node: &Node| node.zone().is_some();
     let hard = match instance.pods.placement.region {
         Some(Strictness::Required) => {
             nodes.values().any(|node| there(&node)) && nodes.values().filter(there).all(zoned)
@@ -114,11 +125,12 @@ fn strictness(text: &str) -> Option<Strictness> {
     [Strictness::Preferred, Strictness::Required].into_iter().find(|one| word(*one) == text)
 }
 
-/// Different nodes where there are enough; the region of the instance where it has any.
+/// Different nodes where there are enough; the region of the instance where it has any. `told_apart_by` as in [`spread`]: a
+/// new pod would not know otherwise which nodes are about to lose theirs, and a roll-out would end with two on one.
 ///
 /// To share a node weighs as much as to leave a preferred region. So servers draw each other into a region by as much as they
 /// repel each other from a node: together that leaves the nodes of other regions no better.
-pub(super) fn affinity(instance: &Instance) -> Result<Affinity, PlanError> {
+pub(super) fn affinity(instance: &Instance, told_apart_by: &str) -> Result<Affinity, PlanError> {
     let servers = |topology_key: &str| {
         let name = LabelSelectorRequirement {
             key: POD_LABEL.to_owned(),
@@ -128,6 +140,7 @@ pub(super) fn affinity(instance: &Instance) -> Result<Affinity, PlanError> {
         let pod_affinity_term = PodAffinityTerm {
             label_selector: Some(LabelSelector { match_expressions: Some(vec![name]), match_labels: None }),
             topology_key: topology_key.to_owned(),
+            match_label_keys: Some(vec![told_apart_by.to_owned()]),
             ..PodAffinityTerm::default()
         };
         Some(vec![WeightedPodAffinityTerm { weight: 100, pod_affinity_term }])
@@ -221,40 +234,41 @@ pub(super) fn tolerations(instance: &Instance) -> Vec<Toleration> {
     own.chain(lost).collect()
 }
 
+/// An instance for tests.
+#[cfg(test)]
+pub(super) fn example(generation: u32, region: Option<&str>, placement: serde_json::Value) -> Instance {
+    use crate::object::{Metadata, NamespacedName, PodSettings, Role};
+    let labels = region.map(|region| (bindy_api::REGION_LABEL.to_owned(), region.to_owned()));
+    Instance {
+        metadata: Metadata {
+            key: NamespacedName::new("default", "dns"),
+            uid: "u".to_owned(),
+            created: 0,
+            generation,
+            labels: labels.into_iter().collect(),
+            release: None,
+        },
+        replicas: 3,
+        role: Role::Primary,
+        upstreams: Vec::new(),
+        outside: Vec::new(),
+        downstreams: Default::default(),
+        config: Default::default(),
+        pods: PodSettings { placement: serde_json::from_value(placement).unwrap(), ..PodSettings::default() },
+        paused: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::example as instance;
     use super::*;
-    use crate::object::{Metadata, NamespacedName, PodSettings, Role};
-
-    fn instance(generation: u32, region: Option<&str>, placement: serde_json::Value) -> Instance {
-        let labels = region.map(|region| (bindy_api::REGION_LABEL.to_owned(), region.to_owned()));
-        Instance {
-            metadata: Metadata {
-                key: NamespacedName::new("default", "dns"),
-                uid: "u".to_owned(),
-                created: 0,
-                generation,
-                labels: labels.into_iter().collect(),
-                release: None,
-            },
-            replicas: 3,
-            role: Role::Primary,
-            upstreams: Vec::new(),
-            outside: Vec::new(),
-            downstreams: Default::default(),
-            config: Default::default(),
-            pods: PodSettings {
-                placement: serde_json::from_value(placement).unwrap(),
-                ..PodSettings::default()
-            },
-            paused: false,
-        }
-    }
 
     fn nodes(topologies: &[(Option<&str>, Option<&str>)]) -> Nodes {
         let nodes = topologies.iter().enumerate().map(|(number, (region, zone))| {
-            let topology = Topology { region: region.map(str::to_owned), zone: zone.map(str::to_owned) };
-            (format!("node{number}"), topology)
+            let labels = [(REGION, *region), (ZONE, *zone)].into_iter();
+            let labels = labels.filter_map(|(label, value)| Some((label.to_owned(), value?.to_owned())));
+            (format!("node{number}"), Node { labels: labels.collect(), taints: Vec::new() })
         });
         nodes.collect()
     }
@@ -320,7 +334,7 @@ mod tests {
     fn servers_draw_each_other_into_a_preferred_region_as_much_as_they_repel_each_other_from_a_node() {
         let of = |region: Option<&str>, placement: serde_json::Value| {
             let instance = instance(1, region, placement);
-            let affinity = affinity(&instance).unwrap();
+            let affinity = affinity(&instance, "revision").unwrap();
             let apart =
                 affinity.pod_anti_affinity.unwrap().preferred_during_scheduling_ignored_during_execution;
             let near =

@@ -132,7 +132,7 @@ fn pod(inputs: &Inputs<'_>, names: &ObjectNames) -> Result<PodSpec, PlanError> {
         containers: vec![containers::named(&instance.pods)],
         image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
         volumes: Some(pod_volumes(instance, names)),
-        affinity: Some(placement::affinity(instance)?),
+        affinity: Some(placement::affinity(instance, told_apart_by)?),
         topology_spread_constraints: Some(vec![placement::spread(instance, spread, told_apart_by)]),
         node_selector: (!wishes.node_selector.is_empty()).then(|| wishes.node_selector.clone()),
         tolerations: Some(placement::tolerations(instance)),

@@ -19,8 +19,8 @@ use std::net::SocketAddr;
 
 use bindy_api::PullSecret;
 use bindy_model::workload::{
-    Cluster, Desired, Handout, Inputs, KeyFile, Nodes, ObjectKind, ObjectNames, Ownership, PlanError, Spread,
-    Surplus, Topology, desired, difference, ownership, plan, surplus,
+    Cluster, Desired, Handout, Inputs, KeyFile, Node, Nodes, ObjectKind, ObjectNames, Ownership, PlanError,
+    Spread, Surplus, ZONE, desired, difference, ownership, plan, surplus,
 };
 use bindy_model::{Core, Input, Now};
 use bindy_model::{Fleet, Instance, Link, LinkKey, NamespacedName, Object, ObjectEvent, PodSettings, Role};
@@ -64,7 +64,7 @@ fn objects_of(instance: &Instance, fleet: &Fleet, cluster: &Cluster) -> Vec<Desi
         mark: "_m".to_owned(),
     };
     let links = links(fleet, &instance.metadata.key);
-    let node = Topology { region: None, zone: Some("a".to_owned()) };
+    let node = Node { labels: [(ZONE.to_owned(), "a".to_owned())].into(), taints: Vec::new() };
     let spread = Spread::decide(instance, None, Some(&Nodes::from([("node".to_owned(), node)])));
     desired(
         &plan(&Inputs {

@@ -51,7 +51,7 @@ use watch::News;
 
 pub use kinds::ACCESS;
 pub(crate) use pods::is_over;
-pub use pods::{Outside, PodStates, Trouble};
+pub use pods::{PodStates, Trouble};
 pub use report::{PodsReport, Problem, Reports, WorkloadReport};
 
 /// Instances that are looked at at once.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{Nodes, POD_LABEL};
+use bindy_model::workload::POD_LABEL;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -139,23 +139,6 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// A pod that runs outside of the region of its instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outside {
-    /// The pod.
-    pub pod: String,
-    /// Its node.
-    pub node: String,
-    /// The region of the node, if it is in any.
-    pub region: Option<String>,
-}
-
-impl fmt::Display for Outside {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {} ({})", self.pod, self.node, self.region.as_deref().unwrap_or("no region"))
-    }
-}
-
 impl PodStates {
     /// Takes in a pod as it is now.
     pub(crate) fn put(&self, pod: &Pod) {
@@ -243,16 +226,11 @@ impl PodStates {
         (troubles, next)
     }
 
-    /// The pods of an instance that run on nodes of another region than this one, or of none.
-    pub(super) fn outside(&self, instance: &NamespacedName, region: &str, nodes: &Nodes) -> Vec<Outside> {
+    /// The pods of an instance that run, or are about to, with their nodes.
+    pub(super) fn placed(&self, instance: &NamespacedName) -> Vec<(String, String)> {
         let state = self.lock();
         let pods = state.pods.get(instance).into_iter().flatten();
-        let outside = pods.filter_map(|(name, pod)| {
-            let node = pod.node.clone()?;
-            let its = nodes.get(&node)?.region.clone();
-            (its.as_deref() != Some(region)).then(|| Outside { pod: name.clone(), node, region: its })
-        });
-        outside.collect()
+        pods.filter_map(|(name, pod)| Some((name.clone(), pod.node.clone()?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -353,7 +331,6 @@ fn ran(ended: &ContainerStateTerminated) -> SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bindy_model::workload::Topology;
     use serde_json::{Value, json};
 
     fn pod(name: &str, node: &str, status: &Value) -> Pod {
@@ -438,7 +415,7 @@ mod tests {
         let said = told(&going, 60).join("\n");
         assert!(said.starts_with("dns-0: ") && said.contains("node a does not say"), "{said}");
         assert!(said.contains("kubectl taint node a node.kubernetes.io/out-of-service="), "{said}");
-        assert_eq!(states.outside(&key(), "us", &[("a".to_owned(), Topology::default())].into()), []);
+        assert!(states.placed(&key()).is_empty(), "it may be gone");
     }
 
     #[test]
@@ -501,8 +478,7 @@ mod tests {
             let states = PodStates::default();
             states.put(&pod("dns-1", "a", &status));
             assert_eq!(states.troubles(&key(), Timestamp::now()).0.len(), troubles, "{phase}");
-            let nodes: Nodes = [("a".to_owned(), Topology::default())].into();
-            assert_eq!(states.outside(&key(), "eu", &nodes).len(), troubles, "{phase}");
+            assert_eq!(states.placed(&key()).len(), troubles, "{phase}");
         }
     }
 
@@ -526,14 +502,11 @@ mod tests {
         assert_eq!(states.changed().await, [key()].into());
         states.retain(|pod| pod.name == "dns-2");
         assert_eq!(states.changed().await, [key()].into());
-        let nodes: Nodes = [("b".to_owned(), Topology { region: Some("eu".to_owned()), zone: None })].into();
-        assert_eq!(states.outside(&key(), "eu", &nodes), []);
-        let outside = states.outside(&key(), "us", &nodes);
-        assert_eq!(outside.iter().map(ToString::to_string).collect::<Vec<_>>(), ["dns-2 on b (eu)"]);
+        assert_eq!(states.placed(&key()), [("dns-2".to_owned(), "b".to_owned())]);
         let mut going = pod("dns-2", "b", &json!({}));
         going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         states.put(&going);
-        assert_eq!(states.outside(&key(), "us", &nodes), [], "it is on its way out");
+        assert!(states.placed(&key()).is_empty(), "it is on its way out");
         states.remove(&going);
         assert_eq!(states.changed().await, [key()].into());
         assert!(silent(&states).await);

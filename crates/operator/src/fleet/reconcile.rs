@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bindy_engine::InstanceKeys;
 use bindy_model::workload::{
     AGENT_CONFIG, Cluster, Desired, Handout, Inputs, KEYS_ANNOTATION, KeyFile, NAMED_CONFIG, ObjectKind,
-    ObjectNames, Ownership, PlanError, SPREAD_ANNOTATION, Spread, Surplus, Workload, desired, ownership,
-    plan, pods_kind, surplus,
+    ObjectNames, Ownership, PlanError, SPREAD_ANNOTATION, Spread, Surplus, Workload, desired, misplaced,
+    ownership, plan, pods_kind, surplus,
 };
 use bindy_model::{ConfigDigests, ConfigState, Instance, Link, NamespacedName};
 use bindy_zone::Name;
@@ -448,10 +448,9 @@ impl Pass<'_> {
         let next = self.next.min(self.now + self.interval()).min(next_trouble.unwrap_or(self.next));
         let former = former.and_then(|kind| self.pods(kind));
         let nodes = self.observed.nodes();
-        let outside = self.instance.region().zip(nodes.as_deref());
-        let outside = outside
-            .map(|(region, nodes)| self.context.pods.outside(self.key(), region, nodes))
-            .unwrap_or_default();
+        let misplaced = nodes
+            .as_deref()
+            .map(|nodes| misplaced(self.instance, nodes, &self.context.pods.placed(self.key())));
         Outcome {
             next: (!self.again).then_some(next),
             moved,
@@ -465,7 +464,7 @@ impl Pass<'_> {
                 pods: live.as_deref().map(PodsReport::of),
                 former,
                 troubles,
-                outside,
+                misplaced: misplaced.unwrap_or_default(),
             },
         }
     }

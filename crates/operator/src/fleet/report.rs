@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bindy_api::Reason;
 use bindy_engine::HandoutError;
-use bindy_model::workload::{FixedAddress, FixedVolumes, ObjectKind, PlanError};
+use bindy_model::workload::{FixedAddress, FixedVolumes, Misplaced, ObjectKind, PlanError};
 use bindy_model::{ConfigDigests, NamespacedName};
 use bindy_wire::KeyError;
 use serde_json::Value;
 
-use super::pods::{Outside, Trouble};
+use super::pods::Trouble;
 
 /// How long settings that replace servers with volumes wait for those that are not available, unless their node is lost. They may
 /// be what brings them back.
@@ -41,8 +41,8 @@ pub struct WorkloadReport {
     pub former: Option<PodsReport>,
     /// Pods that do not run, and why.
     pub troubles: Vec<(String, Trouble)>,
-    /// Pods that run outside of the instance's region.
-    pub outside: Vec<Outside>,
+    /// Servers that are not where the instance asks for.
+    pub misplaced: Vec<Misplaced>,
 }
 
 /// What a Deployment or StatefulSet says of itself.

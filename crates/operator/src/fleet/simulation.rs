@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use bindy_engine::View;
-use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, ObjectKind, Topology};
+use bindy_model::workload::{CONFIG_ANNOTATION, KEYS_ANNOTATION, Node, ObjectKind, ZONE};
 use bindy_model::{ConfigDigests, ConfigState, Core, Input, NamespacedName, Now, ObjectEvent};
 use bindy_wire::{Generation, MasterKeys, MasterSecret};
 use serde_json::{Value, json};
@@ -92,7 +92,8 @@ impl World {
     /// The cluster has two nodes, in these zones.
     fn zones(&self, zones: [Option<&str>; 2]) {
         let node = |(number, zone): (usize, Option<&str>)| {
-            (format!("node{number}"), Topology { region: None, zone: zone.map(str::to_owned) })
+            let labels = zone.map(|zone| (ZONE.to_owned(), zone.to_owned())).into_iter().collect();
+            (format!("node{number}"), Node { labels, taints: Vec::new() })
         };
         self.observed.set_nodes(zones.into_iter().enumerate().map(node).collect());
     }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::{MANAGED_BY, MANAGED_BY_LABEL, Nodes, ObjectKind, REGION, Topology, ZONE};
+use bindy_model::workload::{self, MANAGED_BY, MANAGED_BY_LABEL, Nodes, ObjectKind};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject, PartialObjectMeta};
+use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::Event;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -103,15 +103,15 @@ pub(super) async fn hidden_primary(
     follow(events.map(|event| event.map(json)), take, news, cancel).await;
 }
 
-/// Follows where nodes are, until cancelled. Their metadata is all that is read of them. Nobody waits for it where the
-/// right to read it is missing: then no node is known.
+/// Follows what nodes may have servers, until cancelled. Nobody waits for it where the right to read it is missing: then no node
+/// is known.
 pub(super) async fn nodes(
     context: &Context,
     observed: &Observed,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
 ) {
-    let api: Api<PartialObjectMeta<Node>> = Api::all(context.client.clone());
+    let api: Api<Node> = Api::all(context.client.clone());
     let mut seen = Seen { observed, listed: Nodes::new() };
     let events = observe::watched(api, observe::config(), "Node");
     follow(events, |event| seen.take(event), news, cancel).await;
@@ -124,20 +124,20 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn take(&mut self, event: Result<Event<PartialObjectMeta<Node>>, Interruption>) -> Vec<News> {
+    fn take(&mut self, event: Result<Event<Node>, Interruption>) -> Vec<News> {
         let before = self.observed.nodes();
         let known = || before.as_deref().cloned().unwrap_or_default();
         let (mut now, mut complete) = (None, false);
         match event {
             Err(why) => complete = why == Interruption::Forbidden,
             Ok(Event::Init) => self.listed.clear(),
-            Ok(Event::InitApply(node)) => drop(self.listed.insert(node.name_any(), topology(&node))),
+            Ok(Event::InitApply(node)) => drop(self.listed.insert(node.name_any(), of_interest(node))),
             Ok(Event::InitDone) => {
                 (now, complete) = (Some(std::mem::take(&mut self.listed)), true);
             }
             Ok(Event::Apply(node)) => {
                 let nodes: &mut Nodes = now.insert(known());
-                nodes.insert(node.name_any(), topology(&node));
+                nodes.insert(node.name_any(), of_interest(node));
             }
             Ok(Event::Delete(node)) => drop(now.insert(known()).remove(&node.name_any())),
         }
@@ -152,9 +152,9 @@ impl Seen<'_> {
     }
 }
 
-fn topology(node: &PartialObjectMeta<Node>) -> Topology {
-    let label = |key: &str| node.labels().get(key).cloned();
-    Topology { region: label(REGION), zone: label(ZONE) }
+fn of_interest(node: Node) -> workload::Node {
+    let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+    workload::Node { labels: node.metadata.labels.unwrap_or_default(), taints }
 }
 
 /// Hands on what `take` makes of the events, and of interruptions. A watch is listed once only: whoever waits for all of them
@@ -229,8 +229,10 @@ mod tests {
 
     #[test]
     fn nodes_are_news_when_they_are_elsewhere_and_only_those_that_may_not_be_read_are_not_waited_for() {
-        let node = |name: &str, zone: &str| -> PartialObjectMeta<Node> {
-            serde_json::from_value(json!({ "metadata": { "name": name, "labels": { ZONE: zone } } })).unwrap()
+        let node = |name: &str, zone: &str| -> Node {
+            let taints = json!([{ "key": "dedicated", "effect": "NoSchedule" }]);
+            let metadata = json!({ "name": name, "labels": { workload::ZONE: zone } });
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "taints": taints } })).unwrap()
         };
         let observed = Observed::default();
         let mut seen = Seen { observed: &observed, listed: Nodes::new() };
@@ -243,7 +245,9 @@ mod tests {
         assert_eq!(seen.take(Ok(Event::Apply(node("a", "1")))), [], "a heartbeat");
         assert_eq!(seen.take(Ok(Event::Apply(node("b", "2")))), [News::Everything]);
         assert_eq!(seen.take(Ok(Event::Delete(node("b", "2")))), [News::Everything]);
-        assert_eq!(observed.nodes().unwrap()["a"].zone.as_deref(), Some("1"));
+        let known = observed.nodes().unwrap();
+        assert_eq!((known["a"].zone(), known["a"].taints.len()), (Some("1"), 1));
+        assert_eq!(seen.take(Ok(Event::Apply(Node { spec: None, ..node("a", "1") }))), [News::Everything]);
     }
 
     #[tokio::test]

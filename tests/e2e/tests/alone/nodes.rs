@@ -10,7 +10,7 @@ use bindy_e2e::{
     Clients, STEADY_QUESTIONS, ZONE, add_versions, alone, one_and_others, remove_volumes, served,
     served_with_volumes, storage,
 };
-use bindy_testing::cluster::{NAMED, Namespace, OPERATOR, Pods, Server, condition, is_ready};
+use bindy_testing::cluster::{Grace, NAMED, Namespace, Node, OPERATOR, Pods, Server, condition, is_ready};
 use bindy_testing::dns::{self, Transport};
 use bindy_testing::manifest::a;
 use bindy_testing::{cluster::LIMIT, wait_for};
@@ -91,12 +91,13 @@ async fn servers_of_a_lost_node_are_made_on_the_others_while_it_is_away() -> Res
             ensure!(same(&now, &after), "{now:?} became {after:?}");
             add_versions(&mut published, namespace.contents_are_published().await?);
             edited(namespace, &after, "192.0.2.8").await?;
-            nothing_is_amiss(namespace).await?;
+            crowded(namespace, &lost).await?;
             probes.more_answers(&after, 10).await?;
             later?.missed_nothing(0).await?;
             clients.nothing_wrong().await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
-            probes.right(&published).await.map(drop)
+            probes.right(&published).await?;
+            spread_again(namespace, &lost).await
         })
         .await
 }
@@ -125,11 +126,12 @@ async fn a_server_with_a_volume_leaves_a_lost_node_when_the_remedy_of_its_status
             let now = replaced?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             edited(namespace, &now, "192.0.2.8").await?;
-            nothing_is_amiss(namespace).await?;
+            crowded(namespace, &lost).await?;
             probes.more_answers(&now, 10).await?;
             clients.nothing_wrong().await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             probes.right(&published).await?;
+            spread_again(namespace, &lost).await?;
             remove_volumes(namespace, "primary", 3).await
         })
         .await
@@ -219,6 +221,31 @@ async fn edited(namespace: &Namespace, servers: &[Server], address: &str) -> Res
         dns::answers_at(server.dns(), "later.example.com", Rtype::A, &[address], EDIT).await?;
     }
     Ok(())
+}
+
+/// Waits until nothing is told to be wrong but that a node which is back has no server while another has two; returns the words.
+async fn crowded(namespace: &Namespace, back: &Node) -> Result<String> {
+    let told = format!("zone {} has 0", back.zone);
+    namespace
+        .until(("Bind9Instance", "primary"), &format!("the status to tell that {told}"), |object| {
+            let degraded = condition(object, "Degraded")?;
+            let named = degraded.reason == "ServersMisplaced" && degraded.message.contains(&told);
+            ensure!(degraded.status == "True" && named, "{degraded:?}");
+            is_ready(object)?;
+            Ok(degraded.message)
+        })
+        .await
+}
+
+/// One of two servers that share a node is deleted, as the status says, and the node that is back gets it.
+async fn spread_again(namespace: &Namespace, back: &Node) -> Result<()> {
+    let servers = namespace.servers_of("primary").await?;
+    let shares = |one: &&Server| servers.iter().filter(|other| other.node == one.node).count() == 2;
+    let one = servers.iter().find(shares).context("nobody shares a node")?;
+    namespace.delete_server(one, Grace::Own).await?;
+    let now = namespace.until_ready("primary", 3, &[one]).await?;
+    ensure!(now.iter().any(|one| one.node == back.name), "{} has no server: {now:?}", back.name);
+    nothing_is_amiss(namespace).await
 }
 
 /// Waits until instance, zone and edit are as if nothing had happened.
