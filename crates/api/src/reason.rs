@@ -139,8 +139,8 @@ reasons! {
         "BIND, or an agent, does not take the settings of this generation, and goes on with those before.",
         "See the message, which quotes it; for BIND correct spec.config, or use an image of BIND 9.18.28 or later; for an agent delete its pods, one after the other.";
     ServersMisplaced: "Degraded=True on Bind9Instances",
-        "Servers are not where the instance asks for: outside of its region, on a node that lacks a label of nodeSelector, or two of them on a node or in a zone while another has none. There was no room when they were made, or nodes have changed.",
-        "Make room, and delete one pod after the other of those that the message names, or that share the node or zone; Kubernetes moves no pod that runs.";
+        "Servers are not where the instance asks for: outside of its region, on a node that lacks a label of nodeSelector, or more of them in a zone, by two, than in another that has room (on a node, where nodes are in no zone). There was no room when they were made, or nodes have changed.",
+        "Make room, and delete one pod after the other of those that the message names, or that share the place; Kubernetes moves no pod that runs.";
     ServerLagging: "Degraded=True on DNSZones and Bind9Instances",
         "The servers that the message names do not answer the published version.",
         "See the logs of their agents; a server that cannot reach any source catches up as soon as it can.";

@@ -5,7 +5,7 @@
 //!   fleet ──what is wanted──┐
 //!                           ├─► Asked (a server) ──TXT, with pauses that grow──► agent
 //!   pods ──who is ready─────┘     │  └──► Heard ──► status of the instance
-//!                                 └─ its turn: the one before has taken it, and is still ready; nobody refuses it
+//!                                 └─ its turn: the one before has taken it, and is still ready; nobody refuses it or is missing
 //! ```
 //! A changed named.conf is mounted in all pods, and of the servers that are ready one after the other takes it: one that does harm
 //! stops at the first. (BIND answers nothing while it reads a configuration with many zones, either.) A server that is not ready
@@ -33,9 +33,11 @@ const PAUSES_MS: [u64; 8] = [100, 200, 500, 1_000, 2_000, 2_000, 5_000, 10_000];
 /// Questions in a row without an answer after which it is said that there is none.
 const SILENCES: usize = 3;
 /// From when a server has taken it to the next one's turn, at least: what kills a server at once has shown by then.
-const APART: Duration = Duration::from_secs(2);
+/// As long as a new pod has to be ready before the next one is replaced.
+const APART: Duration = Duration::from_secs(5);
 /// How long a server holds up the others that says nothing any more in its turn, or is not ready while another one has shown that it can
-/// be taken: with 100 000 zones BIND answers nothing for many seconds while it takes it.
+/// be taken: with 100 000 zones BIND answers nothing for many seconds while it takes it. And how long one does that is missing, or
+/// not ready since something else was wanted: perhaps that was harmful, and this is.
 const HOLDS_UP: Duration = Duration::from_secs(180);
 
 /// What a server says of its configuration.
@@ -56,6 +58,8 @@ struct Asked {
     server: Server,
     /// What it should run with.
     wanted: ConfigDigests,
+    /// Since when this named.conf is wanted of it, and it is ready or not as it is now.
+    since: Instant,
     heard: Option<Heard>,
     /// Questions since something else was wanted, or it was its turn.
     attempt: usize,
@@ -70,7 +74,7 @@ struct Asked {
 impl Asked {
     fn new(server: &Server, wanted: &ConfigDigests, heard: Option<Heard>, now: Instant) -> Self {
         let (server, wanted) = (server.clone(), wanted.clone());
-        Self { server, wanted, heard, attempt: 0, silences: 0, turn: None, due: Some(now) }
+        Self { server, wanted, since: now, heard, attempt: 0, silences: 0, turn: None, due: Some(now) }
     }
 
     fn has(&self) -> bool {
@@ -93,13 +97,18 @@ impl Asked {
         !shown || now < turn + HOLDS_UP
     }
 
+    /// Whether the server is told to take what is wanted. One that has it is told as well: it may be about to take what was
+    /// wanted before.
+    fn is_told(&self) -> bool {
+        self.turn.is_some() || !self.is_ready() || self.has()
+    }
+
     /// Tells the server what to take, if it may, and asks what it has.
     fn question(&self) -> Question {
-        let told = self.turn.is_some() || !self.is_ready();
         Question {
             id: self.server.state.id.clone(),
             endpoint: self.server.endpoint.clone(),
-            turn: told.then(|| self.wanted.named.clone()),
+            turn: self.is_told().then(|| self.wanted.named.clone()),
         }
     }
 
@@ -107,7 +116,7 @@ impl Asked {
         let pause = PAUSES_MS.get(self.attempt).or(PAUSES_MS.last()).copied().unwrap_or_default();
         self.attempt += 1;
         self.silences = if answer.is_ok() { 0 } else { self.silences + 1 };
-        let had = self.has();
+        let (had, told) = (self.has(), self.is_told());
         match answer {
             Ok(state) => self.heard = Some(Heard::Said(state)),
             // What it refuses it will still refuse.
@@ -119,7 +128,7 @@ impl Asked {
         if self.has() && !had {
             self.turn = self.turn.map(|_| now);
         }
-        self.due = (!self.has()).then_some(now + Duration::from_millis(pause));
+        self.due = (!(told && self.has())).then_some(now + Duration::from_millis(pause));
     }
 }
 
@@ -153,7 +162,7 @@ impl Configs {
             let servers = self.servers.borrow_and_update().clone();
             let now = Instant::now();
             asked = follow(asked, servers.as_deref().map_or(&[], Vec::as_slice), &reports, now);
-            let turn = give_turns(&mut asked, now);
+            let turn = give_turns(&mut asked, &reports, now);
             let due = asked.values().filter(|one| one.due.is_some_and(|due| due <= now));
             let due: Vec<Question> = due.map(Asked::question).collect();
             self.tell(&asked).await;
@@ -213,6 +222,7 @@ fn follow(
             let has_come_up = server.state.ready && !one.is_ready();
             one.turn.or(has_come_up.then_some(now))
         });
+        let since = same.filter(|one| one.is_ready() == server.state.ready).map_or(now, |one| one.since);
         let known = known.filter(|one| one.server.state.incarnation == server.state.incarnation);
         let asked = match known {
             Some(known) if known.wanted == *wanted && known.is_ready() == server.state.ready => {
@@ -222,7 +232,7 @@ fn follow(
             known => {
                 let heard = known.and_then(|known| known.heard);
                 let heard = heard.filter(|heard| matches!(heard, Heard::Said(_)) && !has(heard, wanted));
-                Asked { turn, ..Asked::new(server, wanted, heard, now) }
+                Asked { turn, since, ..Asked::new(server, wanted, heard, now) }
             }
         };
         Some((id.clone(), asked))
@@ -231,25 +241,29 @@ fn follow(
 }
 
 /// Says whose turn it is from now on, at most one more server of each instance; returns when to look again.
-fn give_turns(asked: &mut BTreeMap<ServerId, Asked>, now: Instant) -> Option<Instant> {
+fn give_turns(asked: &mut BTreeMap<ServerId, Asked>, reports: &Reports, now: Instant) -> Option<Instant> {
     let mut of: BTreeMap<&NamespacedName, Vec<&mut Asked>> = BTreeMap::new();
     for (id, one) in asked {
         of.entry(&id.instance).or_default().push(one);
     }
-    of.into_values().filter_map(|servers| give_turn(servers, now)).min()
+    let in_force = of.into_iter().filter_map(|(instance, servers)| Some((reports.get(instance)?, servers)));
+    let in_force = in_force.filter(|(report, _)| !report.paused);
+    in_force.filter_map(|(report, servers)| give_turn(servers, report.complete, now)).min()
 }
 
-fn give_turn(mut servers: Vec<&mut Asked>, now: Instant) -> Option<Instant> {
+fn give_turn(mut servers: Vec<&mut Asked>, complete: bool, now: Instant) -> Option<Instant> {
     let proven = servers.iter().any(|one| one.is_ready() && one.has());
     // Of whom nothing was heard yet may refuse it.
     if servers.iter().any(|one| one.heard.is_none() || one.refuses() || one.holds_up(proven, now)) {
         return None;
     }
-    let last = servers.iter().filter_map(|one| one.turn).max();
+    let taken = servers.iter().filter_map(|one| one.turn).max().map(|last| last + APART);
+    let changed = servers.iter().map(|one| one.since).max().filter(|_| !complete);
+    let free = taken.max(changed.map(|last| last + HOLDS_UP));
     let can_be_asked = |one: &Asked| one.silences == 0;
     let mut next = servers.iter_mut().filter(|one| one.is_ready() && one.turn.is_none() && !one.has());
     let next = next.find(|one| can_be_asked(one))?;
-    if let Some(free) = last.map(|last| last + APART).filter(|free| now < *free) {
+    if let Some(free) = free.filter(|free| now < *free) {
         return Some(free);
     }
     (next.turn, next.attempt, next.due) = (Some(now), 0, Some(now));
@@ -282,6 +296,8 @@ mod tests {
             generation: 1,
             problems: Vec::new(),
             waits: false,
+            paused: false,
+            complete: true,
             config: Some(digests(config)),
             addresses: None,
             pods: None,
@@ -330,7 +346,9 @@ mod tests {
             at = due;
         }
         asked.values_mut().for_each(|one| one.take(Ok(taken("first")), at));
-        assert_eq!(one(&asked).due, None);
+        assert!(one(&asked).due.is_some(), "it may be about to take what it was told before");
+        asked.values_mut().for_each(|one| one.take(Ok(taken("first")), at));
+        assert_eq!(one(&asked).due, None, "it was told");
         assert_eq!(one(&after(&asked, server(1, true), "first")).due, None, "asked for what it has");
         let changed = one(&after(&asked, server(1, true), "second"));
         assert_eq!((changed.due, changed.heard), (Some(now), Some(Heard::Said(taken("first")))));
@@ -354,13 +372,23 @@ mod tests {
     struct Fleet {
         servers: Vec<(Server, ConfigStates)>,
         asked: BTreeMap<ServerId, Asked>,
+        paused: bool,
         now: Instant,
     }
 
     impl Fleet {
         fn new() -> Self {
             let servers = ["a", "b", "c"].map(|name| (named(name, 1, true), taken("old")));
-            Self { servers: servers.into(), asked: BTreeMap::new(), now: Instant::now() }
+            Self { servers: servers.into(), asked: BTreeMap::new(), paused: false, now: Instant::now() }
+        }
+
+        fn reports(&self, wanted: &str) -> Reports {
+            let mut reports = reports(wanted);
+            for report in reports.values_mut() {
+                report.complete = self.servers.iter().filter(|(server, _)| server.state.ready).count() == 3;
+                report.paused = self.paused;
+            }
+            reports
         }
 
         /// Those that are told to take `wanted`; all are asked twice, `APART`, the second time with a turn in force.
@@ -369,8 +397,9 @@ mod tests {
             for _ in 0..2 {
                 self.now += APART;
                 let servers: Vec<Server> = self.servers.iter().map(|(server, _)| server.clone()).collect();
-                self.asked = follow(std::mem::take(&mut self.asked), &servers, &reports(wanted), self.now);
-                give_turns(&mut self.asked, self.now);
+                let reports = self.reports(wanted);
+                self.asked = follow(std::mem::take(&mut self.asked), &servers, &reports, self.now);
+                give_turns(&mut self.asked, &reports, self.now);
                 told.clear();
                 for (server, says) in &self.servers {
                     let Some(asked) = self.asked.get_mut(&server.state.id) else { continue };
@@ -403,12 +432,12 @@ mod tests {
     }
 
     #[test]
-    fn the_next_turn_comes_no_sooner_than_two_seconds_after_the_last_one_was_taken() {
+    fn the_next_turn_comes_no_sooner_than_five_seconds_after_the_last_one_was_taken() {
         let mut fleet = Fleet::new();
         assert_eq!(fleet.told("new"), "a");
         fleet.now += 9 * APART;
         fleet.asked.values_mut().next().unwrap().take(Ok(taken("new")), fleet.now);
-        assert_eq!(give_turns(&mut fleet.asked, fleet.now), Some(fleet.now + APART));
+        assert_eq!(give_turns(&mut fleet.asked, &reports("new"), fleet.now), Some(fleet.now + APART));
         assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 1);
     }
 
@@ -467,13 +496,65 @@ mod tests {
         fleet.servers[0].0 = named("a", 1, false);
         assert_eq!(fleet.told("bad"), "a");
         fleet.servers.remove(0);
+        assert_eq!(fleet.told("bad"), "", "it is missing");
+        fleet.servers.insert(0, (named("d", 1, false), taken("bad")));
+        assert_eq!(fleet.told("bad"), "", "what takes its place has it, and is not ready");
+        fleet.now += HOLDS_UP;
         assert_eq!(fleet.told("bad"), "b");
+    }
+
+    #[test]
+    fn while_a_server_is_down_no_further_change_reaches_the_others_for_three_minutes() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.says(0, taken("bad"));
+        fleet.servers[0].0 = named("a", 1, false);
+        for wanted in ["worse", "bad", "old", "worse"] {
+            assert!(!fleet.told(wanted).contains(['b', 'c']), "{wanted}");
+        }
+        fleet.now += HOLDS_UP;
+        assert_eq!(fleet.told("worse"), "ab");
+
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("bad"), "a");
+        fleet.servers[0].0 = named("a", 1, false);
+        assert_eq!(fleet.told("good"), "a");
+        fleet.says(0, taken("good"));
+        fleet.servers[0].0 = named("a", 1, true);
+        assert_eq!(fleet.told("good"), "b", "it has cured it");
+    }
+
+    #[test]
+    fn nobody_gets_a_turn_while_the_instance_is_paused() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("new"), "a");
+        fleet.says(0, taken("new"));
+        fleet.paused = true;
+        assert_eq!(fleet.told("new"), "");
+        fleet.paused = false;
+        assert_eq!(fleet.told("new"), "b");
+    }
+
+    #[test]
+    fn a_server_that_is_still_at_what_is_wanted_no_more_is_told_what_is() {
+        let mut fleet = Fleet::new();
+        assert_eq!(fleet.told("new"), "a");
+        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
+        fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports("old"), fleet.now);
+        let first = fleet.asked.values_mut().next().unwrap();
+        first.take(Ok(taken("old")), fleet.now);
+        assert!(first.due.is_some(), "it has not taken the new one yet");
+        assert_eq!(first.question().turn.as_deref(), Some("old"));
+        first.take(Ok(taken("old")), fleet.now);
+        assert_eq!(first.due, None);
     }
 
     #[test]
     fn servers_that_are_not_ready_wait_for_nobody_and_one_that_cannot_be_asked_holds_nobody_up() {
         let mut fleet = Fleet::new();
         fleet.servers[1].0 = named("b", 1, false);
+        assert_eq!(fleet.told("new"), "b");
+        fleet.now += HOLDS_UP;
         assert_eq!(fleet.told("new"), "ab");
         let mut fleet = Fleet::new();
         let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
@@ -481,13 +562,13 @@ mod tests {
         for (one, answers) in fleet.asked.values_mut().zip([false, true, true]) {
             one.take(if answers { Ok(taken("old")) } else { Err(ClientError::Closed) }, fleet.now);
         }
-        give_turns(&mut fleet.asked, fleet.now);
+        give_turns(&mut fleet.asked, &reports("new"), fleet.now);
         let turns = |fleet: &Fleet| fleet.asked.values().map(|one| one.turn.is_some()).collect::<Vec<_>>();
         assert_eq!(turns(&fleet), [false; 3], "it may refuse it");
         for _ in 1..SILENCES {
             fleet.asked.values_mut().next().unwrap().take(Err(ClientError::Closed), fleet.now);
         }
-        give_turns(&mut fleet.asked, fleet.now);
+        give_turns(&mut fleet.asked, &reports("new"), fleet.now);
         assert_eq!(turns(&fleet), [false, true, false]);
     }
 
@@ -502,10 +583,10 @@ mod tests {
         };
         let heard = [(); SILENCES].map(|()| matches!(first(&mut fleet), Some(Heard::Nothing(_))));
         assert_eq!(heard, [false, false, true]);
-        assert_eq!(give_turns(&mut fleet.asked, fleet.now), None);
+        assert_eq!(give_turns(&mut fleet.asked, &reports("new"), fleet.now), None);
         assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 1);
         fleet.now += HOLDS_UP;
-        give_turns(&mut fleet.asked, fleet.now);
+        give_turns(&mut fleet.asked, &reports("new"), fleet.now);
         assert_eq!(fleet.asked.values().filter(|one| one.turn.is_some()).count(), 2);
     }
 
@@ -524,7 +605,7 @@ mod tests {
         for _ in 0..2 {
             fleet.now += APART;
             fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports, fleet.now);
-            give_turns(&mut fleet.asked, fleet.now);
+            give_turns(&mut fleet.asked, &reports, fleet.now);
             fleet.asked.values_mut().for_each(|one| one.take(Ok(taken("bad")), fleet.now));
         }
         let turns: Vec<bool> = fleet.asked.values().map(|one| one.turn.is_some()).collect();
@@ -540,7 +621,7 @@ mod tests {
         servers[0] = named("a", 2, true);
         fleet.now += APART;
         fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports("bad"), fleet.now);
-        give_turns(&mut fleet.asked, fleet.now);
+        give_turns(&mut fleet.asked, &reports("bad"), fleet.now);
         assert!(fleet.asked.values().all(|one| one.turn.is_none()), "{:?}", fleet.asked);
     }
 
@@ -554,6 +635,6 @@ mod tests {
         });
         assert_eq!(heard, [false, false, true]);
         asked.take(Ok(taken("first")), now);
-        assert_eq!((asked.heard, asked.due), (Some(Heard::Said(taken("first"))), None));
+        assert_eq!(asked.heard, Some(Heard::Said(taken("first"))));
     }
 }

@@ -351,13 +351,14 @@ fn degraded(notice: &InstanceNotice, report: &WorkloadReport, configs: &Lacking)
         return Some((Reason::ConfigRefused, refused(configs)));
     }
     // Those of before stay where they are until it is their turn.
-    if report.misplaced.is_empty() || !is_rolled_out(notice, report) {
+    let is_in_force = is_rolled_out(notice, report) && !report.waits && report.problems.is_empty();
+    if report.misplaced.is_empty() || !is_in_force {
         return None;
     }
     let named = joined(report.misplaced.iter().take(NAMED));
     let message = format!(
         "servers are not where they were asked to be: {named}. Kubernetes moves no pod that runs; one that is deleted is made where \
-         there is room now"
+         there is room now, and its volume, if it has one"
     );
     Some((Reason::ServersMisplaced, message))
 }
@@ -500,6 +501,8 @@ mod tests {
             generation: 0,
             problems: Vec::new(),
             waits: false,
+            paused: false,
+            complete: updated == replicas,
             config: None,
             addresses: None,
             pods: Some(pods),

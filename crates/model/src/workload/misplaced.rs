@@ -4,10 +4,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::Taint;
+use bindy_api::Strictness;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use super::placement::{Node, Nodes};
 use crate::object::Instance;
+
+/// Where a pod runs, and what it asks of nodes: its own words, for more may be added to those of the instance at its admission.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placed {
+    /// The node.
+    pub node: String,
+    /// The labels that it asks for.
+    pub node_selector: BTreeMap<String, String>,
+    /// The taints that it bears.
+    pub tolerations: Vec<Toleration>,
+}
 
 /// What is not as asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,26 +46,35 @@ pub enum Misplaced {
         /// What it should be.
         value: String,
     },
-    /// Servers that could be spread over zones more evenly.
-    Zones(Uneven),
-    /// Servers that could be spread over nodes more evenly.
-    Nodes(Uneven),
+    /// A place has more servers, by at least two, than another one that could have one of them.
+    Uneven {
+        /// The one with more, and how many.
+        crowded: (Place, usize),
+        /// The one with fewer, and how many.
+        roomy: (Place, usize),
+    },
 }
 
-/// Two places, of which one has more servers by at least two than the other, which could have one of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uneven {
-    /// The one with more, and how many.
-    pub crowded: (String, usize),
-    /// The one with fewer, and how many.
-    pub roomy: (String, usize),
+/// What is lost as one: a zone, or a node that is in none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A zone.
+    Zone(String),
+    /// A node.
+    Node(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zone(name) => write!(f, "zone {name}"),
+            Self::Node(name) => write!(f, "node {name}"),
+        }
+    }
 }
 
 impl fmt::Display for Misplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let uneven = |f: &mut fmt::Formatter<'_>, place, Uneven { crowded, roomy }: &Uneven| {
-            write!(f, "{place} {} has {} of them, {place} {} has {}", crowded.0, crowded.1, roomy.0, roomy.1)
-        };
         match self {
             Self::Region { pod, node, region, wanted } => {
                 let region = region.as_deref().unwrap_or("none");
@@ -62,75 +83,80 @@ impl fmt::Display for Misplaced {
             Self::Label { pod, node, label, value } => {
                 write!(f, "{pod} is on node {node}, which has no label {label}={value}")
             }
-            Self::Zones(them) => uneven(f, "zone", them),
-            Self::Nodes(them) => uneven(f, "node", them),
+            Self::Uneven { crowded, roomy } => {
+                write!(f, "{} has {} of them, {} has {}", crowded.0, crowded.1, roomy.0, roomy.1)
+            }
         }
     }
 }
 
-/// What is not as asked for of servers that run: pods, with their nodes. Whether they are spread is asked when all of them run.
-pub fn misplaced(instance: &Instance, nodes: &Nodes, servers: &[(String, String)]) -> Vec<Misplaced> {
+/// What is not as asked for of the pods that run. Whether they are spread is asked when all of them run, and nothing else is
+/// amiss; and not of servers with volumes, which stay where these are.
+pub fn misplaced(instance: &Instance, nodes: &Nodes, servers: &BTreeMap<String, Placed>) -> Vec<Misplaced> {
+    let region = region(instance);
     let mut misplaced = Vec::new();
-    for (pod, name) in servers {
+    for (pod, Placed { node: name, node_selector, .. }) in servers {
         let Some(node) = nodes.get(name) else { continue };
         let (pod, name) = (pod.clone(), name.clone());
-        let lacking = instance.pods.placement.node_selector.iter().find(|wish| !has(node, wish));
-        if let Some((label, value)) = lacking {
+        if let Some((label, value)) = node_selector.iter().find(|wish| !has(node, wish)) {
             let (label, value) = (label.clone(), value.clone());
             misplaced.push(Misplaced::Label { pod, node: name, label, value });
-        } else if let Some(wanted) = instance.region().filter(|region| node.region() != Some(*region)) {
+        } else if let Some(wanted) = region.filter(|region| node.region() != Some(*region)) {
             let region = node.region().map(str::to_owned);
             misplaced.push(Misplaced::Region { pod, node: name, region, wanted: wanted.to_owned() });
         }
     }
-    if misplaced.is_empty() && servers.len() >= instance.replicas as usize {
-        misplaced.extend(uneven(instance, nodes, servers));
+    let stay = instance.pods.storage.is_some() || servers.len() < instance.replicas as usize;
+    if misplaced.is_empty() && !stay {
+        misplaced.extend(uneven(region, nodes, servers));
     }
     misplaced
 }
 
-/// The worst of what could be more even. No server is to leave its zone for a node of its own, unless zones gain by that.
-fn uneven(instance: &Instance, nodes: &Nodes, servers: &[(String, String)]) -> Option<Misplaced> {
-    let open: BTreeMap<&str, &Node> =
-        nodes.iter().filter(|(_, node)| takes(node, instance)).map(|(name, node)| (&**name, node)).collect();
-    let zone = |name: &str| nodes.get(name).and_then(Node::zone);
-    let count = |is_there: &dyn Fn(&str) -> bool| servers.iter().filter(|(_, node)| is_there(node)).count();
-    let in_zone = |zone_name: &str| count(&|node| zone(node) == Some(zone_name));
-    let on_node = |name: &str| count(&|node| node == name);
-    let uneven = |crowded: (&str, usize), roomy: (&str, usize)| {
-        let place = |(name, count): (&str, usize)| (name.to_owned(), count);
-        (roomy.1 + 2 <= crowded.1).then(|| Uneven { crowded: place(crowded), roomy: place(roomy) })
-    };
-    let zones = |of: &mut dyn Iterator<Item = &str>| -> Vec<(usize, String)> {
-        let mut zones: Vec<_> = of.filter_map(zone).map(|zone| (in_zone(zone), zone.to_owned())).collect();
-        zones.sort();
-        zones
-    };
-    let crowded = zones(&mut servers.iter().map(|(_, node)| &**node));
-    let roomy = zones(&mut open.keys().copied());
-    if let (Some((most, crowded)), Some((fewest, roomy))) = (crowded.last(), roomy.first())
-        && let Some(uneven) = uneven((crowded, *most), (roomy, *fewest))
-    {
-        return Some(Misplaced::Zones(uneven));
-    }
-    let pairs = servers.iter().flat_map(|(_, from)| open.keys().map(move |to| (&**from, *to)));
-    let gains = |from: &str, to: &str| match (zone(from), zone(to)) {
-        (Some(from), Some(to)) => from == to || in_zone(to) < in_zone(from),
-        (from, to) => from == to,
-    };
-    let mut found = pairs.filter(|(from, to)| gains(from, to));
-    let found = found.find_map(|(from, to)| uneven((from, on_node(from)), (to, on_node(to))));
-    found.map(Misplaced::Nodes)
+/// The region that servers have to be in. A hard spread that was asked for drives them out of one that is only preferred.
+fn region(instance: &Instance) -> Option<&str> {
+    let placement = &instance.pods.placement;
+    let driven =
+        placement.spread == Some(Strictness::Required) && placement.region != Some(Strictness::Required);
+    instance.region().filter(|_| !driven)
 }
 
-/// Whether the scheduler would give the node a server, as far as labels and taints go.
-fn takes(node: &Node, instance: &Instance) -> bool {
-    let placement = &instance.pods.placement;
-    let is_tolerated = |taint: &&Taint| placement.tolerations.iter().any(|one| tolerates(one, taint));
-    let repels = |taint: &&Taint| matches!(&*taint.effect, "NoSchedule" | "NoExecute");
-    placement.node_selector.iter().all(|wish| has(node, &wish))
-        && instance.region().is_none_or(|region| node.region() == Some(region))
-        && node.taints.iter().filter(repels).all(|taint| is_tolerated(&taint))
+/// The worst of what could be more even. A server that would share a node there with as many as it does here is not told: where
+/// zones are a preference, the scheduler itself gives it a node of its own instead.
+fn uneven(region: Option<&str>, nodes: &Nodes, servers: &BTreeMap<String, Placed>) -> Option<Misplaced> {
+    // They are of one template.
+    let wishes = servers.values().next()?;
+    let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();
+    for server in servers.values() {
+        *on_node.entry(&server.node).or_default() += 1;
+    }
+    // The servers of each place, and of its fullest node; and of the emptiest node that would take one more.
+    let (mut places, mut open) = (BTreeMap::<Place, (usize, usize)>::new(), BTreeMap::<Place, usize>::new());
+    for (name, node) in nodes {
+        let place =
+            node.zone().map_or_else(|| Place::Node(name.clone()), |zone| Place::Zone(zone.to_owned()));
+        let here = on_node.get(&**name).copied().unwrap_or_default();
+        if region.is_none_or(|region| node.region() == Some(region)) && takes(node, wishes) {
+            let fewest = open.entry(place.clone()).or_insert(here);
+            *fewest = here.min(*fewest);
+        }
+        let (all, most) = places.entry(place).or_default();
+        *all += here;
+        *most = here.max(*most);
+    }
+    let ((all, most), crowded) = places.iter().map(|(place, counts)| (*counts, place)).max()?;
+    let of_place = |place: &Place| places.get(place).map_or(0, |(all, _)| *all);
+    let (few, fewest, roomy) =
+        open.into_iter().map(|(place, fewest)| (of_place(&place), fewest, place)).min()?;
+    (few + 2 <= all && fewest < most)
+        .then(|| Misplaced::Uneven { crowded: (crowded.clone(), all), roomy: (roomy, few) })
+}
+
+/// Whether the scheduler would give the node a server, as far as labels and taints go. One with a taint that is only to be
+/// avoided gets none either: that weighs more than to share a node.
+fn takes(node: &Node, wishes: &Placed) -> bool {
+    wishes.node_selector.iter().all(|wish| has(node, &wish))
+        && node.taints.iter().all(|taint| wishes.tolerations.iter().any(|one| tolerates(one, taint)))
 }
 
 fn has(node: &Node, (label, value): &(&String, &String)) -> bool {
@@ -138,7 +164,7 @@ fn has(node: &Node, (label, value): &(&String, &String)) -> bool {
 }
 
 /// As Kubernetes has it: no key is every key, no effect is every effect, and no operator is `Equal`.
-fn tolerates(toleration: &bindy_api::Toleration, taint: &Taint) -> bool {
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let fits = |wish: Option<String>, found: &str| wish.is_none_or(|wish| wish == found);
     let fits_value = match toleration.operator.as_deref() {
@@ -151,81 +177,124 @@ fn tolerates(toleration: &bindy_api::Toleration, taint: &Taint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::placement::{example, tolerations};
     use crate::workload::{REGION, ZONE};
     use serde_json::{Value, json};
 
-    fn instance(replicas: u32, region: Option<&str>, placement: &Value) -> Instance {
-        let mut instance = super::super::placement::example(1, region, placement.clone());
-        instance.replicas = replicas;
-        instance
+    /// Three servers of an instance.
+    struct Three {
+        instance: Instance,
+        nodes: Nodes,
     }
 
-    /// Nodes a1, a2 … of the zone a of region eu, b1 … of zone b of region us; `taints` of each.
-    fn nodes(names: &[(&str, &[&str])]) -> Nodes {
-        let node = |(name, taints): &(&str, &[&str])| {
-            let region = if name.starts_with('a') { "eu" } else { "us" };
-            let labels = [(REGION, region), (ZONE, &name[..1]), ("disk", "ssd")];
-            let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
-            let taint = |text: &&str| {
-                let (key, effect) = text.split_once(':').unwrap();
-                Taint { key: key.to_owned(), effect: effect.to_owned(), ..Taint::default() }
+    impl Three {
+        fn new(region: Option<&str>, placement: &Value, nodes: Nodes) -> Self {
+            Self { instance: example(1, region, placement.clone()), nodes }
+        }
+
+        /// What is told when they are on these nodes.
+        fn on(&self, nodes: &[&str]) -> String {
+            let placement = &self.instance.pods.placement;
+            let server = |(number, node): (usize, &&str)| {
+                let node_selector = placement.node_selector.clone();
+                let node = (*node).to_owned();
+                let placed = Placed { node, node_selector, tolerations: tolerations(&self.instance) };
+                (format!("dns-{number}"), placed)
             };
-            ((*name).to_owned(), Node { labels, taints: taints.iter().map(taint).collect() })
-        };
-        names.iter().map(node).collect()
+            let servers = nodes.iter().enumerate().map(server).collect();
+            let told = misplaced(&self.instance, &self.nodes, &servers);
+            told.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
     }
 
-    fn told(instance: &Instance, nodes: &Nodes, on: &[&str]) -> String {
-        let servers: Vec<_> = on
-            .iter()
-            .enumerate()
-            .map(|(number, node)| (format!("dns-{number}"), (*node).to_owned()))
-            .collect();
-        misplaced(instance, nodes, &servers).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    fn node(labels: &[(&str, &str)], taints: &[&str]) -> Node {
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+        let taint = |text: &&str| {
+            let (key, effect) = text.split_once(':').unwrap();
+            Taint { key: key.to_owned(), effect: effect.to_owned(), ..Taint::default() }
+        };
+        Node { labels, taints: taints.iter().map(taint).collect() }
+    }
+
+    /// Nodes a1, a2 … of the zone a of region eu, b1 … and c1 … of zones of region us.
+    fn zoned(names: &[&str]) -> Nodes {
+        let named = |name: &&str| {
+            let region = if name.starts_with('a') { "eu" } else { "us" };
+            ((*name).to_owned(), node(&[(REGION, region), (ZONE, &name[..1])], &[]))
+        };
+        names.iter().map(named).collect()
+    }
+
+    /// Nodes without zones, with their taints.
+    fn bare(names: &[(&str, &[&str])]) -> Nodes {
+        names.iter().map(|(name, taints)| ((*name).to_owned(), node(&[], taints))).collect()
     }
 
     #[test]
     fn servers_outside_of_their_region_or_without_their_label_are_told_one_by_one() {
-        let nodes = nodes(&[("a1", &[]), ("b1", &[])]);
-        let eu = instance(2, Some("eu"), &json!({}));
-        assert_eq!(told(&eu, &nodes, &["a1", "a1"]), "");
-        assert_eq!(told(&eu, &nodes, &["a1", "b1"]), "dns-1 is on node b1 (region: us), not in region eu");
-        let disk = instance(2, None, &json!({ "nodeSelector": { "disk": "nvme" } }));
+        let nodes = || zoned(&["a1", "b1", "c1"]);
+        let eu = |placement: Value| Three::new(Some("eu"), &placement, nodes());
+        assert_eq!(eu(json!({})).on(&["a1", "a1", "a1"]), "");
+        let outside = "dns-1 is on node b1 (region: us), not in region eu";
+        assert_eq!(eu(json!({})).on(&["a1", "b1", "a1"]), outside);
+        assert_eq!(eu(json!({ "spread": "preferred" })).on(&["a1", "b1", "a1"]), outside);
+        let driven = json!({ "spread": "required" });
+        assert_eq!(eu(driven.clone()).on(&["a1", "b1", "c1"]), "", "it asked for that");
+        assert_eq!(eu(driven).on(&["a1", "a1", "b1"]), "zone a has 2 of them, zone c has 0");
+        let strict = json!({ "spread": "required", "region": "required" });
+        assert_eq!(eu(strict).on(&["a1", "b1", "a1"]), outside);
+        let disk = Three::new(None, &json!({ "nodeSelector": { "disk": "nvme" } }), nodes());
         assert_eq!(
-            told(&disk, &nodes, &["a1", "gone"]),
+            disk.on(&["a1", "gone", "gone"]),
             "dns-0 is on node a1, which has no label disk=nvme",
             "of a node that is not known nothing is said"
         );
     }
 
     #[test]
-    fn servers_that_share_a_node_or_a_zone_while_there_is_another_are_told() {
-        let any = |replicas| instance(replicas, None, &json!({}));
-        let two = nodes(&[("a1", &[]), ("a2", &[])]);
-        assert_eq!(told(&any(2), &two, &["a1", "a2"]), "");
-        assert_eq!(told(&any(3), &two, &["a1", "a2", "a1"]), "", "it cannot be more even");
-        assert_eq!(told(&any(2), &two, &["a1", "a1"]), "node a1 has 2 of them, node a2 has 0");
-        assert_eq!(told(&any(3), &two, &["a1", "a1"]), "", "the third is yet to come");
-        let zones = nodes(&[("a1", &[]), ("a2", &[]), ("b1", &[])]);
-        assert_eq!(told(&any(2), &zones, &["a1", "a2"]), "zone a has 2 of them, zone b has 0");
-        assert_eq!(told(&any(4), &zones, &["a1", "a2", "b1", "b1"]), "");
-        let wide = nodes(&[("a1", &[]), ("b1", &[]), ("b2", &[]), ("b3", &[])]);
-        assert_eq!(told(&any(4), &wide, &["a1", "a1", "b1", "b2"]), "", "zones come before nodes");
-        let eu = instance(2, Some("eu"), &json!({}));
-        assert_eq!(told(&eu, &zones, &["a1", "a2"]), "", "zone b is not of its region");
-        assert_eq!(told(&eu, &zones, &["a1", "a1"]), "node a1 has 2 of them, node a2 has 0");
+    fn servers_that_share_a_zone_while_another_has_room_are_told() {
+        let any = |names: &[&str]| Three::new(None, &json!({}), zoned(names));
+        assert_eq!(any(&["a1", "a2", "b1"]).on(&["a1", "a2", "b1"]), "", "it cannot be more even");
+        assert_eq!(any(&["a1", "b1", "c1"]).on(&["a1", "b1", "b1"]), "zone b has 2 of them, zone c has 0");
+        assert_eq!(any(&["a1", "b1", "c1"]).on(&["b1", "b1"]), "", "the third is yet to come");
+        assert_eq!(
+            any(&["a1", "a2", "a3", "b1"]).on(&["a1", "a2", "a3"]),
+            "zone a has 3 of them, zone b has 0"
+        );
+        let alone = any(&["a1", "a2", "a3", "b1"]).on(&["a1", "a2", "a3", "b1"]);
+        assert_eq!(alone, "", "each has a node of its own");
+        assert_eq!(
+            any(&["a1", "a2", "b1"]).on(&["a1", "a1", "b1"]),
+            "",
+            "of nodes in a zone nothing is said"
+        );
+        let eu = Three::new(Some("eu"), &json!({}), zoned(&["a1", "a2", "b1"]));
+        assert_eq!(eu.on(&["a1", "a2", "a1"]), "", "zone b is not of its region");
+        let mut stored = any(&["a1", "b1", "c1"]);
+        stored.instance.pods.storage = Some(bindy_api::Storage::default());
+        assert_eq!(stored.on(&["a1", "b1", "b1"]), "", "its volume keeps it there");
+    }
+
+    #[test]
+    fn nodes_without_a_zone_are_places_of_their_own() {
+        let two = Three::new(None, &json!({}), bare(&[("x", &[]), ("y", &[])]));
+        assert_eq!(two.on(&["x", "y", "x"]), "");
+        assert_eq!(two.on(&["x", "x", "x"]), "node x has 3 of them, node y has 0");
+        let partly = bare(&[("x", &[])]).into_iter().chain(zoned(&["a1"])).collect();
+        let partly = Three::new(None, &json!({}), partly);
+        assert_eq!(partly.on(&["x", "x", "x"]), "node x has 3 of them, zone a has 0");
     }
 
     #[test]
     fn a_node_that_would_get_no_server_does_not_count() {
-        let shared = |taint: &str, placement: &Value| {
-            let nodes = nodes(&[("a1", &[]), ("a2", &[taint])]);
-            !told(&instance(2, None, placement), &nodes, &["a1", "a1"]).is_empty()
+        let is_told = |taint: &str, placement: &Value| {
+            let nodes = bare(&[("x", &[]), ("y", &[taint])]);
+            !Three::new(None, placement, nodes).on(&["x", "x", "x"]).is_empty()
         };
         let none = json!({});
-        assert!(!shared("node.kubernetes.io/unschedulable:NoSchedule", &none), "it is cordoned");
-        assert!(!shared("node.kubernetes.io/unreachable:NoExecute", &none), "it is lost");
-        assert!(shared("slow:PreferNoSchedule", &none));
+        assert!(!is_told("node.kubernetes.io/unschedulable:NoSchedule", &none), "it is cordoned");
+        assert!(!is_told("node.kubernetes.io/unreachable:NoSchedule", &none), "it is lost");
+        assert!(!is_told("slow:PreferNoSchedule", &none));
         for (toleration, fits) in [
             (json!({ "operator": "Exists" }), true),
             (json!({ "key": "dedicated", "operator": "Exists" }), true),
@@ -235,7 +304,7 @@ mod tests {
             (json!({ "key": "other", "operator": "Exists" }), false),
         ] {
             let placement = json!({ "tolerations": [toleration] });
-            assert_eq!(shared("dedicated:NoSchedule", &placement), fits, "{placement}");
+            assert_eq!(is_told("dedicated:NoSchedule", &placement), fits, "{placement}");
         }
     }
 }

@@ -47,7 +47,7 @@ pub use desired::{
     TEMPLATE_ANNOTATION, desired, ownership, surplus,
 };
 pub use difference::difference;
-pub use misplaced::{Misplaced, Uneven, misplaced};
+pub use misplaced::{Misplaced, Place, Placed, misplaced};
 pub use names::{
     CONFIG_ANNOTATION, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, ObjectNames, POD_LABEL, pod_labels,
     pod_selector,

@@ -129,10 +129,12 @@ fn its_pods_are_as_the_page_on_high_availability_shows() {
     let objects = objects(|_| ());
     let pod = pod(&objects);
     let expressions = json!([{ "key": "instance", "operator": "In", "values": ["primary-dns"] }]);
+    // And none of those before a change of the pods keeps one after it away, as with the spread over zones.
     assert_eq!(
         pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"],
         json!([{ "weight": 100, "podAffinityTerm": {
-            "labelSelector": { "matchExpressions": expressions }, "topologyKey": "kubernetes.io/hostname" } }])
+            "labelSelector": { "matchExpressions": expressions }, "matchLabelKeys": ["pod-template-hash"],
+            "topologyKey": "kubernetes.io/hostname" } }])
     );
     let spread = &pod["topologySpreadConstraints"][0];
     assert_eq!(
@@ -457,7 +459,7 @@ fn servers_with_volumes_are_those_of_a_stateful_set_and_otherwise_the_same() {
     };
     assert_eq!(names(&pod), ["config", "keys", "run"]);
     assert_eq!(names(&other), ["config", "keys", "data", "run"]);
-    for field in ["volumes", "securityContext", "topologySpreadConstraints"] {
+    for field in ["volumes", "securityContext", "affinity", "topologySpreadConstraints"] {
         pod.as_object_mut().unwrap().remove(field);
         other.as_object_mut().unwrap().remove(field);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindy_model::NamespacedName;
-use bindy_model::workload::POD_LABEL;
+use bindy_model::workload::{POD_LABEL, Placed};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -46,10 +46,10 @@ struct State {
 }
 
 /// One pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PodState {
     /// Where it runs, unless it is on its way out.
-    node: Option<String>,
+    placed: Option<Placed>,
     /// Why it does not.
     trouble: Option<Trouble>,
     /// From when on the trouble is one; always, where there is nothing.
@@ -226,11 +226,11 @@ impl PodStates {
         (troubles, next)
     }
 
-    /// The pods of an instance that run, or are about to, with their nodes.
-    pub(super) fn placed(&self, instance: &NamespacedName) -> Vec<(String, String)> {
+    /// The pods of an instance that run, or are about to, with their places.
+    pub(super) fn placed(&self, instance: &NamespacedName) -> BTreeMap<String, Placed> {
         let state = self.lock();
         let pods = state.pods.get(instance).into_iter().flatten();
-        pods.filter_map(|(name, pod)| Some((name.clone(), pod.node.clone()?))).collect()
+        pods.filter_map(|(name, pod)| Some((name.clone(), pod.placed.clone()?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -246,12 +246,21 @@ fn state(pod: &Pod) -> Option<PodState> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let awaited = pod.owner_references().iter().any(|owner| owner.kind == "StatefulSet");
     let Some(Time(ends)) = pod.metadata.deletion_timestamp else {
-        let awaited_at = node.clone().filter(|_| awaited);
+        let awaited_at = node.filter(|_| awaited);
         let (trouble, since) = trouble(pod).or_else(|| unready(pod.status.as_ref()?, awaited_at)).unzip();
-        return Some(PodState { node, trouble, since: since.flatten() });
+        return Some(PodState { placed: placed(pod), trouble, since: since.flatten() });
     };
     let trouble = Trouble::Lingers { node: node.filter(|_| awaited)? };
-    Some(PodState { node: None, trouble: Some(trouble), since: ends.checked_add(LINGERS).ok() })
+    Some(PodState { placed: None, trouble: Some(trouble), since: ends.checked_add(LINGERS).ok() })
+}
+
+fn placed(pod: &Pod) -> Option<Placed> {
+    let spec = pod.spec.as_ref()?;
+    Some(Placed {
+        node: spec.node_name.clone()?,
+        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        tolerations: spec.tolerations.clone().unwrap_or_default(),
+    })
 }
 
 /// Whether a pod has ended and starts no more.
@@ -502,7 +511,8 @@ mod tests {
         assert_eq!(states.changed().await, [key()].into());
         states.retain(|pod| pod.name == "dns-2");
         assert_eq!(states.changed().await, [key()].into());
-        assert_eq!(states.placed(&key()), [("dns-2".to_owned(), "b".to_owned())]);
+        let placed = states.placed(&key());
+        assert_eq!(placed.iter().map(|(pod, at)| (&**pod, &*at.node)).collect::<Vec<_>>(), [("dns-2", "b")]);
         let mut going = pod("dns-2", "b", &json!({}));
         going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         states.put(&going);

@@ -447,6 +447,8 @@ impl Pass<'_> {
         let next_trouble = next_trouble.map(|then| self.now + then.duration_since(clock).unsigned_abs());
         let next = self.next.min(self.now + self.interval()).min(next_trouble.unwrap_or(self.next));
         let former = former.and_then(|kind| self.pods(kind));
+        let pods = live.as_deref().map(PodsReport::of);
+        let complete = pods.as_ref().is_some_and(|pods| pods.is_complete(self.instance.replicas));
         let nodes = self.observed.nodes();
         let misplaced = nodes
             .as_deref()
@@ -459,9 +461,11 @@ impl Pass<'_> {
                 generation: self.instance.metadata.generation,
                 problems: self.problems,
                 waits: self.waits,
+                paused: self.instance.paused,
+                complete: complete && former.is_none(),
                 config: config.as_deref().and_then(config_digests),
                 addresses: service.as_deref().and_then(client_addresses),
-                pods: live.as_deref().map(PodsReport::of),
+                pods,
                 former,
                 troubles,
                 misplaced: misplaced.unwrap_or_default(),

@@ -31,6 +31,10 @@ pub struct WorkloadReport {
     pub problems: Vec<Problem>,
     /// Whether the instance is paused and asks for other objects than there are.
     pub waits: bool,
+    /// Whether the instance is paused.
+    pub paused: bool,
+    /// Whether all its servers are there, of the present template, and have been ready for a while.
+    pub complete: bool,
     /// Digests of the configuration that its servers are given; `None` before there is one.
     pub config: Option<ConfigDigests>,
     /// Addresses of the Service that clients use, empty when it has names only; `None`: it has none yet.

@@ -136,8 +136,11 @@ impl Seen<'_> {
                 (now, complete) = (Some(std::mem::take(&mut self.listed)), true);
             }
             Ok(Event::Apply(node)) => {
-                let nodes: &mut Nodes = now.insert(known());
-                nodes.insert(node.name_any(), of_interest(node));
+                let (name, node) = (node.name_any(), of_interest(node));
+                // Every kubelet says every few minutes that it is there.
+                if before.as_deref().and_then(|nodes| nodes.get(&name)) != Some(&node) {
+                    now.insert(known()).insert(name, node);
+                }
             }
             Ok(Event::Delete(node)) => drop(now.insert(known()).remove(&node.name_any())),
         }

@@ -126,12 +126,11 @@ async fn a_server_with_a_volume_leaves_a_lost_node_when_the_remedy_of_its_status
             let now = replaced?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             edited(namespace, &now, "192.0.2.8").await?;
-            crowded(namespace, &lost).await?;
+            nothing_is_amiss(namespace).await?;
             probes.more_answers(&now, 10).await?;
             clients.nothing_wrong().await?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             probes.right(&published).await?;
-            spread_again(namespace, &lost).await?;
             remove_volumes(namespace, "primary", 3).await
         })
         .await
