@@ -565,8 +565,13 @@ mod tests {
         let (reason, message) = told(&notice, &report, ConditionType::Degraded);
         assert_eq!(reason, Reason::ServersMisplaced);
         assert!(message.contains("dns-2 is on node node7 (region: us), not in region eu"), "{message}");
+        let waiting = WorkloadReport { waits: true, ..report.clone() };
+        let refused = Problem::Unavailable("busy".to_owned());
+        let refused = WorkloadReport { problems: vec![refused], ..report.clone() };
         report.pods.as_mut().unwrap().updated = 1;
-        assert_ne!(told(&notice, &report, ConditionType::Degraded).0, Reason::ServersMisplaced);
+        for other in [waiting, refused, report] {
+            assert_ne!(told(&notice, &other, ConditionType::Degraded).0, Reason::ServersMisplaced);
+        }
     }
 
     #[test]
