@@ -121,9 +121,11 @@ async fn a_server_with_a_volume_leaves_a_lost_node_when_the_remedy_of_its_status
             probes.outage_begins(away);
             lost.power_off().await?;
             let replaced = replaced_by_the_remedy(namespace, away, &left).await;
-            cluster.kubectl(&["taint", "node", &lost.name, "node.kubernetes.io/out-of-service-"]).await?;
+            let untaint = ["taint", "node", &lost.name, "node.kubernetes.io/out-of-service-"];
+            let untainted = cluster.kubectl(&untaint).await;
             lost.power_on(cluster.description()).await?;
             let now = replaced?;
+            untainted?;
             add_versions(&mut published, namespace.contents_are_published().await?);
             edited(namespace, &now, "192.0.2.8").await?;
             nothing_is_amiss(namespace).await?;

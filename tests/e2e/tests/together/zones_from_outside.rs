@@ -77,6 +77,7 @@ async fn a_zone_of_another_cluster_is_served_and_outlives_it() -> Result<()> {
 
         // The other cluster is gone; a new server here gets the zone from its sibling.
         namespace.patch("Bind9Instance", "hq", json!({"spec": {"replicas": 0}})).await?;
+        namespace.until_ready("hq", 0, &[]).await?;
         let before = namespace.until_ready("edge", 2, &[]).await?;
         let victim = before.first().context("no server")?;
         namespace.delete_server(victim, Grace::Own).await?;
