@@ -391,14 +391,18 @@ mod tests {
             reports
         }
 
+        fn follow(&mut self, reports: &Reports) {
+            let servers: Vec<Server> = self.servers.iter().map(|(server, _)| server.clone()).collect();
+            self.asked = follow(std::mem::take(&mut self.asked), &servers, reports, self.now);
+        }
+
         /// Those that are told to take `wanted`; all are asked twice, `APART`, the second time with a turn in force.
         fn told(&mut self, wanted: &str) -> String {
             let mut told = String::new();
             for _ in 0..2 {
                 self.now += APART;
-                let servers: Vec<Server> = self.servers.iter().map(|(server, _)| server.clone()).collect();
                 let reports = self.reports(wanted);
-                self.asked = follow(std::mem::take(&mut self.asked), &servers, &reports, self.now);
+                self.follow(&reports);
                 give_turns(&mut self.asked, &reports, self.now);
                 told.clear();
                 for (server, says) in &self.servers {
@@ -539,8 +543,7 @@ mod tests {
     fn a_server_that_is_still_at_what_is_wanted_no_more_is_told_what_is() {
         let mut fleet = Fleet::new();
         assert_eq!(fleet.told("new"), "a");
-        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
-        fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports("old"), fleet.now);
+        fleet.follow(&reports("old"));
         let first = fleet.asked.values_mut().next().unwrap();
         first.take(Ok(taken("old")), fleet.now);
         assert!(first.due.is_some(), "it has not taken the new one yet");
@@ -557,8 +560,7 @@ mod tests {
         fleet.now += HOLDS_UP;
         assert_eq!(fleet.told("new"), "ab");
         let mut fleet = Fleet::new();
-        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
-        fleet.asked = follow(BTreeMap::new(), &servers, &reports("new"), fleet.now);
+        fleet.follow(&reports("new"));
         for (one, answers) in fleet.asked.values_mut().zip([false, true, true]) {
             one.take(if answers { Ok(taken("old")) } else { Err(ClientError::Closed) }, fleet.now);
         }
@@ -601,10 +603,9 @@ mod tests {
         for report in reports.values_mut() {
             report.config = Some(ConfigDigests { named: "bad".to_owned(), agent: "another".to_owned() });
         }
-        let servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
         for _ in 0..2 {
             fleet.now += APART;
-            fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports, fleet.now);
+            fleet.follow(&reports);
             give_turns(&mut fleet.asked, &reports, fleet.now);
             fleet.asked.values_mut().for_each(|one| one.take(Ok(taken("bad")), fleet.now));
         }
@@ -617,10 +618,9 @@ mod tests {
         let mut fleet = Fleet::new();
         fleet.says(0, refused("bad"));
         assert_eq!(fleet.told("bad"), "");
-        let mut servers: Vec<Server> = fleet.servers.iter().map(|(server, _)| server.clone()).collect();
-        servers[0] = named("a", 2, true);
+        fleet.servers[0].0 = named("a", 2, true);
         fleet.now += APART;
-        fleet.asked = follow(std::mem::take(&mut fleet.asked), &servers, &reports("bad"), fleet.now);
+        fleet.follow(&reports("bad"));
         give_turns(&mut fleet.asked, &reports("bad"), fleet.now);
         assert!(fleet.asked.values().all(|one| one.turn.is_none()), "{:?}", fleet.asked);
     }

@@ -121,6 +121,16 @@ fn region(instance: &Instance) -> Option<&str> {
     instance.region().filter(|_| !driven)
 }
 
+/// The servers of a place.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    all: usize,
+    /// Of its fullest node.
+    most: usize,
+    /// Of the emptiest of its nodes that would take one more.
+    fewest: Option<usize>,
+}
+
 /// The worst of what could be more even. A server that would share a node there with as many as it does here is not told: where
 /// zones are a preference, the scheduler itself gives it a node of its own instead.
 fn uneven(region: Option<&str>, nodes: &Nodes, servers: &BTreeMap<String, Placed>) -> Option<Misplaced> {
@@ -130,26 +140,23 @@ fn uneven(region: Option<&str>, nodes: &Nodes, servers: &BTreeMap<String, Placed
     for server in servers.values() {
         *on_node.entry(&server.node).or_default() += 1;
     }
-    // The servers of each place, and of its fullest node; and of the emptiest node that would take one more.
-    let (mut places, mut open) = (BTreeMap::<Place, (usize, usize)>::new(), BTreeMap::<Place, usize>::new());
+    let mut places: BTreeMap<Place, Count> = BTreeMap::new();
     for (name, node) in nodes {
         let place =
             node.zone().map_or_else(|| Place::Node(name.clone()), |zone| Place::Zone(zone.to_owned()));
         let here = on_node.get(&**name).copied().unwrap_or_default();
+        let count = places.entry(place).or_default();
+        count.all += here;
+        count.most = count.most.max(here);
         if region.is_none_or(|region| node.region() == Some(region)) && takes(node, wishes) {
-            let fewest = open.entry(place.clone()).or_insert(here);
-            *fewest = here.min(*fewest);
+            count.fewest = Some(count.fewest.map_or(here, |fewest| fewest.min(here)));
         }
-        let (all, most) = places.entry(place).or_default();
-        *all += here;
-        *most = here.max(*most);
     }
-    let ((all, most), crowded) = places.iter().map(|(place, counts)| (*counts, place)).max()?;
-    let of_place = |place: &Place| places.get(place).map_or(0, |(all, _)| *all);
-    let (few, fewest, roomy) =
-        open.into_iter().map(|(place, fewest)| (of_place(&place), fewest, place)).min()?;
+    let (all, most, crowded) = places.iter().map(|(place, count)| (count.all, count.most, place)).max()?;
+    let open = places.iter().filter_map(|(place, count)| Some((count.all, count.fewest?, place)));
+    let (few, fewest, roomy) = open.min()?;
     (few + 2 <= all && fewest < most)
-        .then(|| Misplaced::Uneven { crowded: (crowded.clone(), all), roomy: (roomy, few) })
+        .then(|| Misplaced::Uneven { crowded: (crowded.clone(), all), roomy: (roomy.clone(), few) })
 }
 
 /// Whether the scheduler would give the node a server, as far as labels and taints go. One with a taint that is only to be

@@ -224,16 +224,15 @@ async fn edited(namespace: &Namespace, servers: &[Server], address: &str) -> Res
     Ok(())
 }
 
-/// Waits until nothing is told to be wrong but that a node which is back has no server while another has two; returns the words.
-async fn crowded(namespace: &Namespace, back: &Node) -> Result<String> {
+/// Waits until nothing is told to be wrong but that a node which is back has no server while another has two.
+async fn crowded(namespace: &Namespace, back: &Node) -> Result<()> {
     let told = format!("zone {} has 0", back.zone);
     namespace
         .until(("Bind9Instance", "primary"), &format!("the status to tell that {told}"), |object| {
             let degraded = condition(object, "Degraded")?;
             let named = degraded.reason == "ServersMisplaced" && degraded.message.contains(&told);
             ensure!(degraded.status == "True" && named, "{degraded:?}");
-            is_ready(object)?;
-            Ok(degraded.message)
+            is_ready(object)
         })
         .await
 }
